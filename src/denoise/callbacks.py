@@ -1,0 +1,204 @@
+"""What happens beside the steps of a training: averaging, looking at the loss and the layers, evaluating, saving."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from denoise import diagnostics
+from denoise.module import DenoiseModule
+
+
+class Observer(Protocol):
+    """Who follows a training: a tracker, a search, a display."""
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Take metrics of the training after `step` optimizer steps."""
+
+    def on_objective(self, step: int, value: float) -> bool:
+        """Take the objective after `step` steps; True ends the training here."""
+
+
+class Diverged(Exception):
+    """The loss is not finite, or far above its start."""
+
+    def __init__(self, step: int, loss: float, layer: str) -> None:
+        super().__init__(f"diverged at step {step}: loss {loss:.4g}, first bad layer {layer}")
+        self.step, self.loss, self.layer = step, loss, layer
+
+
+class ExponentialAverage(WeightAveraging):
+    """w_ema <- d w_ema + (1 - d) w, d = min(decay, (1 + t) / (10 + t)): Lightning's averaging with a ramp.
+
+    The ramp keeps the first, random weights from lasting. Whole numbers among the buffers are copied.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(multi_avg_fn=self.average)
+        self.decay = decay
+        self.now = 0.0
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        if step_idx is None:
+            return False
+        self.now = min(self.decay, (1 + step_idx) / (10 + step_idx))
+        return True
+
+    @torch.no_grad()
+    def average(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Any) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(list(averaged), list(current), 1 - self.now)
+        else:
+            torch._foreach_copy_(list(averaged), list(current))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:  # read at every step: on the host it costs no synchronization
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+
+class Follow(Callback):
+    """Report loss, layers, objective and time to an observer; end a diverging training within one look."""
+
+    def __init__(
+        self, observer: Observer | None, log_every: int, health_every: int, diverged_at: float, stop_at: int | None
+    ) -> None:
+        self.observer = observer
+        self.log_every, self.health_every, self.diverged_at = log_every, health_every, diverged_at
+        self.stop_at = stop_at
+        self.metrics: dict[str, float] = {}
+        self.first_loss: float | None = None
+        self.stopped = False
+        self.steps_timed = 0
+        self.training_seconds = 0.0
+        self.evaluating_seconds = 0.0
+        self.mark: float | None = None
+        self.total_seconds = 0.0
+        self.dead: diagnostics.DeadUnits | None = None
+        self.hooks = ExitStack()
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics |= metrics
+        if self.observer is not None:
+            self.observer.on_metrics(step, metrics)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.mark = time.perf_counter()
+        self.started_at = trainer.global_step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        assert isinstance(pl_module, DenoiseModule)
+        if trainer.global_step == self.started_at + 3:  # the first steps allocate, and compile
+            self._sync(pl_module)
+            self.training_seconds, self.steps_timed, self.mark = 0.0, 0, time.perf_counter()
+        pl_module.watched = trainer.global_step % self.health_every == 0
+        if pl_module.watched:
+            self.dead = diagnostics.DeadUnits()
+            self.hooks.enter_context(
+                diagnostics.watching(pl_module.denoiser, diagnostics.is_activation, self.dead.watch)
+            )
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        assert isinstance(pl_module, DenoiseModule)
+        if pl_module.watched and self.dead is not None:
+            self.hooks.close()
+            self.report(
+                trainer.global_step, self.dead.metrics() | diagnostics.gradient_norms(pl_module.denoiser.backbone)
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, DenoiseModule)
+        step = trainer.global_step
+        self.steps_timed += 1
+        if step == 1 or step % self.log_every == 0 or step == trainer.max_steps:
+            loss = outputs["loss"].item()
+            self.check(step, loss, pl_module)
+            self.report(step, {"train/loss": loss, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]})
+
+    def check(self, step: int, loss: float, module: DenoiseModule) -> None:
+        """Raise Diverged where the loss is not finite or far above the first one."""
+        if self.first_loss is None:
+            self.first_loss = loss
+        if not loss <= self.diverged_at * self.first_loss or loss == float("inf"):  # also NaN
+            inputs = module.draw(step - 1)
+            layer = diagnostics.first_bad_layer(module.denoiser, lambda: module.denoiser.loss(*inputs))
+            raise Diverged(step, loss, layer.removeprefix("backbone."))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sync(pl_module)
+        if self.mark is not None:
+            self.training_seconds += time.perf_counter() - self.mark
+        self.mark = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, DenoiseModule)
+        step, objective = trainer.global_step, pl_module.objective
+        if self.mark is not None:
+            self.evaluating_seconds += time.perf_counter() - self.mark
+        self.check_objective(step, pl_module)
+        self.report(step, objective)
+        if self.observer is not None and self.observer.on_objective(step, objective["val/loss"]):
+            self.stopped = step < trainer.max_steps
+            trainer.should_stop = True
+        if self.stop_at is not None and step >= self.stop_at:
+            self.stopped = True
+            trainer.should_stop = True
+        self.mark = time.perf_counter()
+
+    def check_objective(self, step: int, module: DenoiseModule) -> None:
+        """Raise Diverged where the objective is not finite."""
+        self.check(step, module.objective["val/loss"], module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sync(pl_module)
+        if self.mark is not None:
+            self.training_seconds += time.perf_counter() - self.mark
+            self.mark = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.hooks.close()
+
+    @staticmethod
+    def _sync(module: LightningModule) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first_loss": self.first_loss, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.first_loss, self.metrics = state_dict["first_loss"], state_dict["metrics"]
+
+
+class Save(Callback):
+    """Write the whole state of a training after each evaluation, so that a kill at any moment costs little.
+
+    The file is written beside its place, flushed to the disk and then renamed: it is never half there.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if (step - 1) % self.every == 0 and step > 1 and step < trainer.max_steps:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(f".{os.getpid()}.part")
+        trainer.save_checkpoint(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, self.path)

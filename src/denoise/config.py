@@ -1,0 +1,198 @@
+"""From a person's overrides to a checked config: Hydra composes, and what it would accept silently is refused."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from denoise import catalog
+from denoise.refusal import Refusal, choose
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config, and which option each group has (None: none chosen)."""
+
+    cfg: DictConfig
+    choices: dict[str, str | None]
+
+
+def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
+    """Compose `root` with Hydra overrides and check them. Errors: Refusal, one line that names the fix.
+
+    Refused: what Hydra cannot read, unknown groups, options and keys (the nearest name is said), a value of
+    another type than the default's, and a component's parameter outside its declared domain.
+    """
+    parsed = [parse(text) for text in overrides]
+    groups = [p for p in parsed if is_group(p)]
+    for override in groups:
+        _check_option(override, root)
+    base = raw_compose(tuple(str(p.input_line) for p in groups), root)
+    for override in parsed:
+        if override not in groups:
+            _check_value(override, base)
+    composed = raw_compose(tuple(str(p.input_line) for p in parsed), root)
+    _check_domains(composed.cfg)
+    return composed
+
+
+def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
+    """Compose without the checks, for overrides that were made or checked before."""
+    found = _compose(overrides, root, catalog.folders())
+    return Composed(copy.deepcopy(found.cfg), dict(found.choices))
+
+
+@lru_cache(maxsize=64)
+def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
+    GlobalHydra.instance().clear()
+    searchpath = ",".join(f"'file://{folder}'" for folder in folders[:-1])
+    extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folders[-1])):
+            cfg = hydra_compose(root, overrides=[*overrides, *extra], return_hydra_config=True)
+            choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+            with open_dict(cfg):
+                del cfg["hydra"]
+            OmegaConf.resolve(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise Refusal(f"config: {' '.join(str(error).split())}") from error
+    return Composed(cfg, choices)
+
+
+def parse(text: str) -> Override:
+    """Read one override. Errors: Refusal for what is none, and for sweeps."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise Refusal(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
+    if override.is_sweep_override():
+        raise Refusal(f"{text}: a list of values to try; give one value here and search over it with make search")
+    return override
+
+
+def is_group(override: Override) -> bool:
+    """Tell a choice of an option (activation=swish) from a value (optimizer.lr=0.01)."""
+    return "." not in override.key_or_group and override.key_or_group in _groups()
+
+
+def _groups() -> set[str]:
+    return {path.name for folder in catalog.folders() for path in folder.iterdir() if path.is_dir()}
+
+
+def _names(group: str) -> list[str]:
+    return sorted({path.stem for folder in catalog.folders() for path in (folder / group).glob("*.yaml")})
+
+
+def _check_option(override: Override, root: str) -> None:
+    group, package = override.key_or_group, override.package
+    at = group if package is None else f"{group}@{package}"
+    places = raw_compose((), root).choices
+    if at not in places and not override.is_add():
+        raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
+    value, names = override.value(), _names(group)
+    if value is None or override.is_delete():
+        return
+    if not isinstance(value, str):
+        raise Refusal(f"{override.input_line}: not a name; legal: {', '.join(names)}")
+    if value not in names:
+        raise Refusal(f"{override.input_line}: unknown option; {choose(value, names)}")
+
+
+def _check_value(override: Override, base: Composed) -> None:
+    name, text = override.key_or_group, override.input_line
+    if override.is_add() or override.is_force_add():
+        return
+    missing = object()
+    try:
+        default = OmegaConf.select(base.cfg, name, default=missing)
+    except (OmegaConfBaseException, ValueError):
+        default = missing
+    if default is missing or _through_none(base.cfg, name):
+        keys = [key for key, _ in leaves(base.cfg)]
+        parent, _, last = name.rpartition(".")
+        siblings = [key for key in keys if key.rpartition(".")[0] == parent]
+        option = base.choices.get(parent)
+        of = f"{parent} {option} has no {last!r}" if option else "no such key"
+        raise Refusal(f"{text}: {of}; {choose(name, siblings or [*keys, *base.choices])}")
+    if override.is_delete():
+        return
+    _check_type(text, override.value(), default, _words(base.cfg, name))
+
+
+def _through_none(cfg: DictConfig, name: str) -> bool:
+    parent = name.rpartition(".")[0]
+    return bool(parent) and not isinstance(OmegaConf.select(cfg, parent), DictConfig) and not _is_list(cfg, parent)
+
+
+def _is_list(cfg: DictConfig, name: str) -> bool:
+    return OmegaConf.is_list(OmegaConf.select(cfg, name))
+
+
+def _words(cfg: DictConfig, name: str) -> list[str]:
+    parent, _, last = name.rpartition(".")
+    found = OmegaConf.select(cfg, f"{parent}.words.{last}") if parent else None
+    return list(found) if found is not None else []
+
+
+def _check_type(text: str, value: Any, default: Any, words: list[str]) -> None:
+    if words:
+        if isinstance(value, bool) or not (value in words or isinstance(value, int | float)):
+            raise Refusal(f"{text}: not legal; legal: {', '.join(words)}, or a number")
+        return
+    if default is None:
+        return
+    kinds: list[tuple[type | tuple[type, ...], str]] = [
+        (bool, "true or false"),
+        (int, "a whole number"),
+        (float, "a number"),
+        (str, "a word"),
+    ]
+    if OmegaConf.is_dict(default):
+        if not isinstance(value, dict):
+            raise Refusal(f"{text}: stands for several keys; legal: {', '.join(f'{k}=...' for k in default)}")
+        return
+    if OmegaConf.is_list(default):
+        if not isinstance(value, list):
+            raise Refusal(f"{text}: must be a list such as {str(list(default)).replace(' ', '')}")
+        return
+    wanted, said = next((kind, said) for kind, said in kinds if isinstance(default, kind))
+    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))  # type: ignore[arg-type]
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        fits = True
+    if value is None and wanted is not bool:
+        fits = False
+    if not fits:
+        raise Refusal(f"{text}: must be {said}, such as {default}")
+
+
+def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """List (path, value) of everything that is not a mapping."""
+    for name in cfg:
+        node, path = cfg[name], f"{prefix}{name}"
+        if isinstance(node, DictConfig):
+            yield from leaves(node, f"{path}.")
+        else:
+            yield path, node
+
+
+def _check_domains(cfg: DictConfig) -> None:
+    places = [kind for kind in catalog.KINDS if kind in cfg]
+    places += [f"parts.{part}.{kind}" for part in cfg.get("parts", {}) for kind in cfg.parts[part]]
+    for place in places:
+        node = OmegaConf.select(cfg, place)
+        if isinstance(node, DictConfig):
+            for name, domain in (node.get("space") or {}).items():
+                value = OmegaConf.select(node, str(name))
+                if value is not None:
+                    catalog.check_domain(f"{place}.{name}", value, domain)

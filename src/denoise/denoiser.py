@@ -1,0 +1,41 @@
+"""A denoiser: a backbone with EDM's preconditioning, the only place that knows sigma. Karras et al. 2022, arXiv:2206.00364."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Denoiser(nn.Module):
+    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise): noisy images and their sigma -> clean images.
+
+    c_skip = sd^2 / (s^2 + sd^2), c_out = s sd / sqrt(s^2 + sd^2), c_in = 1 / sqrt(s^2 + sd^2), c_noise = ln(s) / 4
+    with s = sigma, sd = sigma_data (EDM, table 1). x: (B, C, S, S) in units of the data, sigma: (B,).
+    """
+
+    def __init__(self, backbone: nn.Module, sigma_data: float, P_mean: float, P_std: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sigma_data = sigma_data
+        self.P_mean = P_mean
+        self.P_std = P_std
+
+    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        total = sigma.square() + self.sigma_data**2
+        c_skip = self.sigma_data**2 / total
+        c_out = sigma * self.sigma_data * total.rsqrt()
+        c_in = total.rsqrt()
+        c_noise = sigma.log() / 4
+        F = self.backbone(c_in[:, None, None, None] * x, c_noise, labels)
+        return c_skip[:, None, None, None] * x + c_out[:, None, None, None] * F.to(x.dtype)
+
+    def loss(self, images: Tensor, sigma: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """loss_weight |D(x + sigma n; sigma) - x|^2, a mean over each image: (B,). EDM, equation 2.
+
+        loss_weight = (s^2 + sd^2) / (s sd)^2, with which every noise level starts at a loss of about 1.
+        """
+        loss_weight = (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
+        denoised = self(images + sigma[:, None, None, None] * noise, sigma, labels)
+        return loss_weight * (denoised - images).square().flatten(1).mean(dim=1)
+
+    def sigma(self, u: Tensor) -> Tensor:
+        """exp(P_mean + P_std Phi^-1(u)): quantiles u in (0, 1) -> noise levels of the log-normal distribution."""
+        return (self.P_mean + self.P_std * torch.special.ndtri(u)).exp()

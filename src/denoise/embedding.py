@@ -1,0 +1,37 @@
+"""Embeddings of the noise level and of positions; no parameters, no randomness."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Fourier(nn.Module):
+    """[cos(w c), sin(w c)] sqrt(2), w geometric from `slowest` to `fastest` rad: (B,) -> (B, dim).
+
+    c is EDM's c_noise = ln(sigma) / 4, within about [-1.6, 1.1]. The fixed ladder of frequencies stands for the
+    random ones of Tancik et al. 2020, arXiv:2006.10739, so that an embedding needs no seed.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, dim: int, slowest: float = 0.5, fastest: float = 50.0) -> None:
+        super().__init__()
+        ladder = torch.logspace(math.log10(slowest), math.log10(fastest), dim // 2)
+        self.register_buffer("frequencies", ladder, persistent=False)
+
+    def forward(self, c: Tensor) -> Tensor:
+        angle = c[:, None] * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], dim=1) * math.sqrt(2)
+
+
+def sin_cos_2d(dim: int, size: int) -> Tensor:
+    """[sin(y w), cos(y w), sin(x w), cos(x w)], w = 10000^(-i / (dim/4)): (size * size, dim).
+
+    Vaswani et al. 2017, arXiv:1706.03762, in two dimensions. `dim` must be a multiple of 4.
+    """
+    frequency = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
+    place = torch.arange(size)[:, None] * frequency  # (size, dim/4)
+    y = place[:, None].expand(size, size, -1)
+    x = place[None].expand(size, size, -1)
+    return torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=-1).reshape(size * size, dim)

@@ -1,0 +1,90 @@
+"""Weight initializers. Call shape: (tensor, activation) -> None, in place; biases are not theirs.
+
+A tensor is a Linear weight (out, in) or a convolution weight (out, in, h, w). `activation` is the module
+that follows, needed where a gain applies. They draw from torch's global generator, which the caller keys.
+"""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from denoise.refusal import Refusal
+
+TORCH_GAINS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SELU": "selu"}
+
+
+@torch.no_grad()
+def auto_gain(activation: nn.Module) -> float:
+    """1 / sqrt(E[f(z)^2]), z ~ N(0, 1): the factor that keeps the second moment through `activation`.
+
+    Trapezoidal rule in float64 on [-12, 12]. Errors: ValueError where the activation maps all to zero.
+    """
+    z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+    weight = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    f = copy.deepcopy(activation).double().cpu().eval()
+    second_moment = (f(z[:, None])[:, 0].square() * weight).sum().item()
+    if not second_moment > 0:
+        raise ValueError(f"{type(activation).__name__} maps everything to zero: it has no gain")
+    return second_moment**-0.5
+
+
+def resolve_gain(gain: float | str, activation: nn.Module) -> float:
+    """`auto`: computed for the activation; `torch`: torch's table; a number: itself."""
+    if gain == "auto":
+        return auto_gain(activation)
+    if gain == "torch":
+        name = TORCH_GAINS.get(type(activation).__name__)
+        if name is None:
+            raise Refusal(
+                f"initializer.gain=torch: torch has no gain for {type(activation).__name__}; "
+                f"it has {', '.join(TORCH_GAINS.values())}; take initializer.gain=auto"
+            )
+        return nn.init.calculate_gain(name)
+    if isinstance(gain, str):
+        raise Refusal(f"initializer.gain={gain}: not legal; legal: auto, torch, or a number")
+    return float(gain)
+
+
+def zeros(tensor: Tensor, activation: nn.Module) -> None:
+    """w = 0. A control: hidden units stay equal and nothing is learned."""
+    nn.init.zeros_(tensor)
+
+
+def normal(tensor: Tensor, activation: nn.Module, std: float = 0.02) -> None:
+    """w ~ N(0, std^2)."""
+    nn.init.normal_(tensor, std=std)
+
+
+def xavier_uniform(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
+    """w ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)). Glorot & Bengio 2010."""
+    nn.init.xavier_uniform_(tensor, gain=resolve_gain(gain, activation))
+
+
+def xavier_normal(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
+    """w ~ N(0, gain^2 2 / (fan_in + fan_out)). Glorot & Bengio 2010."""
+    nn.init.xavier_normal_(tensor, gain=resolve_gain(gain, activation))
+
+
+def kaiming_uniform(tensor: Tensor, activation: nn.Module, gain: float | str = "auto") -> None:
+    """w ~ U(-a, a), a = gain sqrt(3 / fan_in). He et al. 2015, arXiv:1502.01852; gain 2^(1/2) for relu."""
+    fan_in, _ = nn.init._calculate_fan_in_and_fan_out(tensor)
+    bound = resolve_gain(gain, activation) * math.sqrt(3 / fan_in)
+    nn.init.uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal(tensor: Tensor, activation: nn.Module, gain: float | str = "auto") -> None:
+    """w ~ N(0, gain^2 / fan_in). He et al. 2015, arXiv:1502.01852; gain 2^(1/2) for relu."""
+    fan_in, _ = nn.init._calculate_fan_in_and_fan_out(tensor)
+    nn.init.normal_(tensor, std=resolve_gain(gain, activation) / math.sqrt(fan_in))
+
+
+def orthogonal(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
+    """w = gain Q, Q's rows or columns orthonormal. Saxe, McClelland & Ganguli 2014, arXiv:1312.6120."""
+    nn.init.orthogonal_(tensor, gain=resolve_gain(gain, activation))
+
+
+def torch_default(tensor: Tensor, activation: nn.Module) -> None:
+    """w ~ U(-a, a), a = 1 / sqrt(fan_in): what torch's Linear and Conv2d do when nobody says otherwise."""
+    nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))

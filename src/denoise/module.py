@@ -1,0 +1,135 @@
+"""The LightningModule: what one training step and one evaluation are, every draw from a keyed stream."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from denoise.data.images import Batches, Images
+from denoise.denoiser import Denoiser
+from denoise.optimizer import parameter_groups
+from denoise.randomness import Clock, attach, stream
+
+BANDS = 4
+
+
+class Steps:
+    """A loader that hands out nothing: a step finds its own batch by its number, so a resumed run cannot lose its place."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+
+class Triples:
+    """The fixed validation set: (image, sigma, noise) triples, spread evenly over the noise distribution.
+
+    The i-th of n triples has the noise level at quantile (i + 1/2) / n, so the k-th quarter of them is the k-th
+    noise band. Which image and which noise it has is the same for every trial, whatever its seed.
+    """
+
+    def __init__(self, data: Images, denoiser: Denoiser, count: int) -> None:
+        images = data.images["validation"]
+        order = torch.randperm(count, generator=stream(0, "validation/order")) % len(images)
+        order = order.to(images.device)
+        self.images, self.labels = images[order], data.labels["validation"][order]
+        self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
+        noise = torch.randn(self.images.shape, generator=stream(0, "validation/noise"))
+        self.noise = noise.to(images.device)
+
+    def __deepcopy__(self, memo: object) -> "Triples":
+        return self
+
+
+class DenoiseModule(LightningModule):
+    """Train a denoiser: EDM's loss on keyed batches, noise levels and noise.
+
+    `memory_format` is that of the weights and the images. With `compiled` the denoiser's loss runs through
+    torch.compile, but for the sampled steps on which layers are watched.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        data: Images,
+        make_optimizer: Callable[[Any], Optimizer],
+        make_lr_schedule: Callable[[Optimizer, int], LRScheduler],
+        seed: int,
+        batch_size: int,
+        max_steps: int,
+        val_samples: int,
+        class_conditional: bool = False,
+        compiled: bool = False,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser.to(memory_format=memory_format)
+        self.data = data
+        self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
+        self.seed, self.batch_size, self.max_steps, self.val_samples = seed, batch_size, max_steps, val_samples
+        self.class_conditional = class_conditional
+        self.format = memory_format
+        self.clock = Clock(seed)
+        attach(self.denoiser, self.clock)
+        self.batches = Batches(data, batch_size, seed)
+        self.triples: Triples | None = None
+        self.losses: list[Tensor] = []
+        self.objective: dict[str, float] = {}
+        self.watched = False
+        self.fast_loss = torch.compile(self.denoiser.loss) if compiled else self.denoiser.loss
+
+    def setup(self, stage: str) -> None:
+        self.data = self.data.to(self.device)
+        self.batches = Batches(self.data, self.batch_size, self.seed)
+        self.triples = Triples(self.data, self.denoiser, self.val_samples)
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
+        images, labels = self.batches(step)
+        images = images.contiguous(memory_format=self.format)
+        u = torch.rand(len(images), generator=stream(self.seed, "sigma", step, self.device), device=self.device)
+        sigma = self.denoiser.sigma(u.clamp(1e-6, 1 - 1e-6))
+        noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
+        return images, sigma, noise, labels if self.class_conditional else None
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        step = self.global_step
+        self.clock.step = step
+        loss = self.denoiser.loss if self.watched else self.fast_loss
+        return loss(*self.draw(step)).mean()
+
+    def on_validation_epoch_start(self) -> None:
+        self.losses = []
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        assert self.triples is not None
+        t, part = self.triples, slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        images = t.images[part].contiguous(memory_format=self.format)
+        labels = t.labels[part] if self.class_conditional else None
+        self.losses.append(self.denoiser.loss(images, t.sigma[part], t.noise[part], labels))
+
+    def on_validation_epoch_end(self) -> None:
+        losses = torch.cat(self.losses).double()
+        values = torch.stack([losses.mean(), *(band.mean() for band in losses.tensor_split(BANDS))]).tolist()
+        self.objective = {"val/loss": values[0]}
+        self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1:])}
+
+    def train_dataloader(self) -> Steps:
+        return Steps(self.max_steps)
+
+    def val_dataloader(self) -> Steps:
+        return Steps(-(-self.val_samples // self.batch_size))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(parameter_groups(self.denoiser))
+        schedule = self.make_lr_schedule(optimizer, self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

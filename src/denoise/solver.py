@@ -1,0 +1,39 @@
+"""ODE solvers that draw images: plain functions over a denoiser D(x, sigma, labels). Karras et al. 2022, algorithm 1."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoise = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def sigma_steps(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """(smax^(1/rho) + i/(n-1) (smin^(1/rho) - smax^(1/rho)))^rho, then 0: (steps + 1,). EDM, equation 5."""
+    ramp = torch.linspace(0, 1, steps)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1)])
+
+
+@torch.no_grad()
+def euler(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None = None) -> Tensor:
+    """x <- x + (s' - s) (x - D(x; s)) / s, first order. noise: (B, C, S, S) of unit variance -> images."""
+    x = noise * sigmas[0]
+    for sigma, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        slope = (x - denoise(x, x.new_full((len(x),), sigma), labels)) / sigma
+        x = x + (after - sigma) * slope
+    return x
+
+
+@torch.no_grad()
+def heun(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Euler's step, then the mean of the slopes at both ends, second order. noise: (B, C, S, S) -> images."""
+    x = noise * sigmas[0]
+    for sigma, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
+        slope = (x - denoise(x, x.new_full((len(x),), sigma), labels)) / sigma
+        ahead = x + (after - sigma) * slope
+        if after > 0:
+            slope_ahead = (ahead - denoise(ahead, x.new_full((len(x),), after), labels)) / after
+            ahead = x + (after - sigma) * (slope + slope_ahead) / 2
+        x = ahead
+    return x

@@ -1,0 +1,279 @@
+"""Train one config: train(cfg) -> Result, and the plain Hydra entry of one training."""
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from denoise import catalog, cost
+from denoise.block import Part, Parts
+from denoise.callbacks import Diverged, ExponentialAverage, Follow, Observer, Save
+from denoise.data import images as data_images
+from denoise.data.images import Images
+from denoise.denoiser import Denoiser
+from denoise.initialize import initialize
+from denoise.module import DenoiseModule
+from denoise.picture import grid_png
+from denoise.randomness import stream
+from denoise.refusal import Refusal, choose
+from denoise.solver import sigma_steps
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
+
+PRECISIONS = ("32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a training ended early: diverged or out_of_memory, at which step, and where in the network."""
+
+    kind: str
+    step: int
+    message: str
+    layer: str = ""
+
+
+@dataclass
+class Result:
+    """What a training gave.
+
+    outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
+    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
+    training_seconds and evaluating_seconds: the time in steps and in evaluations of the objective.
+    """
+
+    outcome: str
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, torch.Tensor] = field(repr=False)
+    weights_sha256: str = ""
+    samples: bytes = field(default=b"", repr=False)
+    failure: Failure | None = None
+    training_seconds: float = 0.0
+    evaluating_seconds: float = 0.0
+
+
+def train(
+    cfg: DictConfig,
+    observer: Observer | None = None,
+    checkpoint: Path | None = None,
+    stop_at: int | None = None,
+) -> Result:
+    """Train the config to trainer.max_steps and evaluate it; nothing is written but `checkpoint`.
+
+    `observer` is told the metrics and may end the training at an evaluation. Where `checkpoint` exists the
+    training goes on from it, bit for bit as if it had not been interrupted, and it is kept up to date; without it
+    nothing is saved. `stop_at` ends the training at the first evaluation at or after that step.
+    Errors: Refusal for a config that cannot be trained.
+    """
+    module = prepare(cfg)
+    return fit(cfg, module, observer, checkpoint, stop_at)
+
+
+def prepare(cfg: DictConfig) -> DenoiseModule:
+    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
+    _check_trainer(cfg.trainer)
+    if cfg.trainer.num_threads is not None:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    data = data_images.load(cfg.data)
+    module = DenoiseModule(
+        build_denoiser(cfg, data),
+        data,
+        make_optimizer=catalog.factory("optimizer", cfg.optimizer),
+        make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
+        seed=cfg.seed,
+        batch_size=cfg.data.batch_size,
+        max_steps=cfg.trainer.max_steps,
+        val_samples=cfg.trainer.val_samples,
+        class_conditional=cfg.model.class_conditional,
+        compiled=cfg.trainer.compile,
+        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+    )
+    module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
+    return module
+
+
+def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
+    """Build the backbone of the chosen components, initialized from the seed, in its preconditioning."""
+    parts = build_parts(cfg)
+    num_classes = data.num_classes if cfg.model.class_conditional else 0
+    model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
+    backbone = catalog.call(
+        model, where="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
+    )
+    for name in cfg.parts:
+        if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
+            raise Refusal(
+                f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
+            )
+    initialize(backbone, parts, cfg.seed)
+    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, where="denoiser")
+    return denoiser
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Give each part its components: its own where it has one, else the config's."""
+
+    def part(name: str) -> Part:
+        own = cfg.parts.get(name) or {}
+        kinds = ("activation", "normalization", "weight_normalization", "initializer", "feed_forward")
+        chosen = {kind: catalog.factory(kind, own.get(kind) or cfg[kind]) for kind in kinds}
+        placement, dropout = own.get("placement"), own.get("dropout")
+        return Part(
+            **chosen,
+            placement=cfg.placement if placement is None else placement,
+            dropout=cfg.dropout if dropout is None else dropout,
+        )
+
+    return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def fit(
+    cfg: DictConfig, module: DenoiseModule, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
+) -> Result:
+    """Run the steps of a prepared module."""
+    from lightning.pytorch import Trainer
+
+    t = cfg.trainer
+    follow = Follow(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
+    callbacks: list[Any] = [ExponentialAverage(t.ema_decay), follow]
+    if checkpoint is not None:
+        callbacks.append(Save(checkpoint, t.val_every))
+    failure: Failure | None = None
+    with quiet():
+        trainer = Trainer(
+            accelerator=accelerator(t.accelerator),
+            devices=1,
+            precision=t.precision,
+            max_steps=t.max_steps,
+            max_epochs=-1,
+            val_check_interval=min(t.val_every, t.max_steps),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            gradient_clip_val=t.gradient_clip,
+            deterministic=t.deterministic,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+        memory = cost.PeakMemory(trainer.strategy.root_device)
+        resume = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
+        try:
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+            if trainer.global_step % t.val_every and not follow.stopped:
+                trainer.validate(module, verbose=False)
+        except Diverged as error:
+            failure = Failure("diverged", error.step, str(error), error.layer)
+        except torch.OutOfMemoryError as error:
+            failure = Failure("out_of_memory", trainer.global_step, " ".join(str(error).split())[:500])
+    step = trainer.global_step
+    follow.report(step, _cost(cfg, module, follow, memory))
+    weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
+    result = Result("complete", step, follow.metrics, weights, failure=failure)
+    result.training_seconds, result.evaluating_seconds = follow.total_seconds, follow.evaluating_seconds
+    if failure is not None:
+        result.outcome = "failed"
+        return result
+    result.outcome = "stopped" if follow.stopped else "complete"
+    result.weights_sha256 = sha256(weights)
+    return result
+
+
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, S, S) in about [-1, 1]."""
+    solver = {name: value for name, value in cfg.solver.items() if name not in ("steps", "images")}
+    count, device = cfg.solver.images, next(denoiser.parameters()).device
+    noise = torch.randn(count, data.channels, data.size, data.size, generator=stream(seed, "sample/noise"))
+    labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    was_training = denoiser.training
+    denoiser.eval()
+    images: torch.Tensor = catalog.call(
+        solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, where="solver"
+    )
+    denoiser.train(was_training)
+    return images
+
+
+def sample_png(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> bytes:
+    """Draw a grid of samples as PNG."""
+    return grid_png(draw(cfg, denoiser, data, seed))
+
+
+def accelerator(name: str) -> str:
+    """The accelerator that `auto` means here."""
+    return ("gpu" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def sha256(weights: dict[str, torch.Tensor]) -> str:
+    """sha256 over names, shapes and bytes, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def _cost(cfg: DictConfig, module: DenoiseModule, follow: Follow, memory: cost.PeakMemory) -> dict[str, float]:
+    data, denoiser = module.data, module.denoiser
+    classes = data.num_classes if cfg.model.class_conditional else 0
+    metrics: dict[str, float] = {
+        "cost/parameters": cost.parameters(denoiser),
+        "cost/flops_per_step": cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+        "cost/peak_memory_bytes": memory.bytes(),
+        "cost/training_seconds": follow.total_seconds,
+    }
+    if follow.steps_timed and follow.training_seconds > 0:
+        metrics["cost/samples_per_second"] = cfg.data.batch_size * follow.steps_timed / follow.training_seconds
+    use = cost.gpu_utilization(memory.device)
+    if use is not None:
+        metrics["cost/gpu_utilization"] = use
+    return metrics
+
+
+def _check_trainer(t: DictConfig) -> None:
+    for name in ("max_steps", "val_every", "val_samples", "log_every", "health_every"):
+        if t[name] < 1:
+            raise Refusal(f"trainer.{name}={t[name]}: must be 1 or more")
+    if t.val_samples < 4:
+        raise Refusal(f"trainer.val_samples={t.val_samples}: must be 4 or more, one for each noise band")
+    for name, legal in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+        if t[name] not in legal:
+            raise Refusal(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
+    if t.accelerator == "gpu" and not torch.cuda.is_available():
+        raise Refusal("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")
+    if not 0 <= t.ema_decay < 1:
+        raise Refusal(f"trainer.ema_decay={t.ema_decay}: outside its domain; legal: 0 to below 1")
+    if not t.diverged_at > 1:
+        raise Refusal(f"trainer.diverged_at={t.diverged_at}: must be above 1, such as 10")
+    if t.gradient_clip is not None and not (isinstance(t.gradient_clip, int | float) and t.gradient_clip > 0):
+        raise Refusal(f"trainer.gradient_clip={t.gradient_clip}: must be a number above 0, or null for none")
+    if t.num_threads is not None and not (isinstance(t.num_threads, int) and t.num_threads >= 1):
+        raise Refusal(f"trainer.num_threads={t.num_threads}: must be 1 or more, or null for one a core")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's hints about hardware and loaders off the terminal: here they are wrong or known."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+        yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
