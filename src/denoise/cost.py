@@ -22,7 +22,7 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
     optimizer are left out. Counted on two images of a copy without storage, then scaled to the batch.
     """
     probe = 2
-    blank = copy.deepcopy(denoiser).to("meta").train()
+    blank = copy.deepcopy(denoiser).to("meta").eval()  # stochastic layers have nothing to draw from there
     images = torch.zeros(probe, channels, size, size, device="meta")
     labels = torch.zeros(probe, dtype=torch.int64, device="meta") if num_classes else None
     with FlopCounterMode(display=False) as counter:

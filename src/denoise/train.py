@@ -182,7 +182,7 @@ def fit(
     follow.report(step, _cost(cfg, module, follow, memory))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, follow.metrics, weights, failure=failure)
-    result.training_seconds, result.evaluating_seconds = follow.total_seconds, follow.evaluating_seconds
+    result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
     if failure is not None:
         result.outcome = "failed"
         return result
@@ -233,10 +233,11 @@ def _cost(cfg: DictConfig, module: DenoiseModule, follow: Follow, memory: cost.P
         "cost/parameters": cost.parameters(denoiser),
         "cost/flops_per_step": cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
         "cost/peak_memory_bytes": memory.bytes(),
-        "cost/training_seconds": follow.total_seconds,
+        "cost/training_seconds": follow.training_seconds,
     }
-    if follow.steps_timed and follow.training_seconds > 0:
-        metrics["cost/samples_per_second"] = cfg.data.batch_size * follow.steps_timed / follow.training_seconds
+    rate = follow.samples_per_second(cfg.data.batch_size)
+    if rate is not None:
+        metrics["cost/samples_per_second"] = rate
     use = cost.gpu_utilization(memory.device)
     if use is not None:
         metrics["cost/gpu_utilization"] = use

@@ -26,7 +26,7 @@ class UNet(nn.Module):
         channels: int,
         num_classes: int,
         parts: Parts,
-        width: int = 64,
+        width: int = 32,
         channel_mult: Sequence[int] = (1, 2),
         blocks_per_level: int = 1,
         attention_levels: Sequence[int] = (1,),
