@@ -25,6 +25,9 @@ class Observer(Protocol):
     def on_objective(self, step: int, value: float) -> bool:
         """Take the objective after `step` steps; True ends the training here."""
 
+    def on_save(self, step: int) -> None:
+        """The state after `step` steps is about to be saved: what was reported until now will not come again."""
+
 
 class Diverged(Exception):
     """The loss is not finite, or far above its start."""
@@ -192,20 +195,27 @@ class Follow(Callback):
 
 
 class Save(Callback):
-    """Write the whole state of a training after each evaluation, so that a kill at any moment costs little.
+    """Write the whole state of a training, so that a kill at any moment costs little.
 
-    The file is written beside its place, flushed to the disk and then renamed: it is never half there.
+    One step after an evaluation, and `seconds` after the last time at the earliest: a short training is cheaper
+    done again than saved. The file is written beside its place, flushed to the disk and then renamed: it is never
+    half there.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int, seconds: float, observer: Observer | None) -> None:
+        self.path, self.every, self.seconds, self.observer = path, every, seconds, observer
+        self.saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if (step - 1) % self.every == 0 and step > 1 and step < trainer.max_steps:
+        due = time.monotonic() - self.saved_at >= self.seconds
+        if due and (step - 1) % self.every == 0 and 1 < step < trainer.max_steps:
+            if self.observer is not None:
+                self.observer.on_save(step)
             self.save(trainer)
+            self.saved_at = time.monotonic()
 
     def save(self, trainer: Trainer) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

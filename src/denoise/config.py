@@ -1,6 +1,7 @@
 """From a person's overrides to a checked config: Hydra composes, and what it would accept silently is refused."""
 
 import copy
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +14,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise import catalog
 from denoise.refusal import Refusal, choose
+
+OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,10 @@ def _check_option(override: Override, root: str) -> None:
     if at not in places and not override.is_add():
         raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
     value, names = override.value(), _names(group)
-    if value is None or override.is_delete():
+    if value is None and places.get(at, "required") is None:
         return
+    if override.is_delete() or value is None:
+        raise Refusal(f"{override.input_line}: a config needs its {at}; legal: {', '.join(names)}")
     if not isinstance(value, str):
         raise Refusal(f"{override.input_line}: not a name; legal: {', '.join(names)}")
     if value not in names:
@@ -111,38 +116,45 @@ def _check_option(override: Override, root: str) -> None:
 
 def _check_value(override: Override, base: Composed) -> None:
     name, text = override.key_or_group, override.input_line
-    if override.is_add() or override.is_force_add():
-        return
-    missing = object()
-    try:
-        default = OmegaConf.select(base.cfg, name, default=missing)
-    except (OmegaConfBaseException, ValueError):
-        default = missing
-    if default is missing or _through_none(base.cfg, name):
-        keys = [key for key, _ in leaves(base.cfg)]
-        parent, _, last = name.rpartition(".")
-        siblings = [key for key in keys if key.rpartition(".")[0] == parent]
-        option = base.choices.get(parent)
-        of = f"{parent} {option} has no {last!r}" if option else "no such key"
-        raise Refusal(f"{text}: {of}; {choose(name, siblings or [*keys, *base.choices])}")
-    if override.is_delete():
-        return
-    _check_type(text, override.value(), default, _words(base.cfg, name))
-
-
-def _through_none(cfg: DictConfig, name: str) -> bool:
-    parent = name.rpartition(".")[0]
-    return bool(parent) and not isinstance(OmegaConf.select(cfg, parent), DictConfig) and not _is_list(cfg, parent)
-
-
-def _is_list(cfg: DictConfig, name: str) -> bool:
-    return OmegaConf.is_list(OmegaConf.select(cfg, name))
-
-
-def _words(cfg: DictConfig, name: str) -> list[str]:
     parent, _, last = name.rpartition(".")
-    found = OmegaConf.select(cfg, f"{parent}.words.{last}") if parent else None
-    return list(found) if found is not None else []
+    above = _select(base.cfg, parent) if parent else base.cfg
+    if override.is_add() or override.is_force_add():
+        target_takes_it = isinstance(above, DictConfig) and "_target_" in above
+        if not target_takes_it and not name.startswith(OPEN):
+            raise Refusal(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
+        return
+    if override.is_delete() and not name.startswith(OPEN):
+        raise Refusal(f"{text}: a config needs every key; leave it at its default, or set it to null where it is null")
+    if isinstance(above, DictConfig) and last in above:
+        default = above[last]
+    elif isinstance(above, ListConfig) and last.isdigit() and int(last) < len(above):
+        default = above[int(last)]
+    else:
+        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+    if not override.is_delete():
+        words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
+        _check_type(text, override.value(), default, list(words))
+
+
+def _select(cfg: DictConfig, name: str) -> Any:
+    try:
+        return OmegaConf.select(cfg, name)
+    except OmegaConfBaseException:
+        return None
+
+
+def _no_such_key(name: str, base: Composed) -> str:
+    parent = name.rpartition(".")[0]
+    above = _select(base.cfg, parent) if parent else base.cfg
+    if parent and isinstance(above, DictConfig):
+        legal = [f"{parent}.{key}" for key in above if key != "_target_" and key not in catalog.RESERVED]
+        option = base.choices.get(parent)
+        who = f"{parent} {option}" if option else parent
+        return f"{who} has no such parameter; {choose(name, legal)}"
+    near = difflib.get_close_matches(name, [key for key, _ in leaves(base.cfg)], n=1)
+    if near:
+        return f"no such key; did you mean {near[0]!r}?"
+    return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"
 
 
 def _check_type(text: str, value: Any, default: Any, words: list[str]) -> None:

@@ -147,7 +147,7 @@ def fit(
     follow = Follow(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
     callbacks: list[Any] = [ExponentialAverage(t.ema_decay), follow]
     if checkpoint is not None:
-        callbacks.append(Save(checkpoint, t.val_every))
+        callbacks.append(Save(checkpoint, t.val_every, t.save_seconds, observer))
     failure: Failure | None = None
     with quiet():
         trainer = Trainer(
@@ -188,6 +188,8 @@ def fit(
         return result
     result.outcome = "stopped" if follow.stopped else "complete"
     result.weights_sha256 = sha256(weights)
+    if result.outcome == "complete":
+        result.samples = grid_png(draw(cfg, module.denoiser, module.data))
     return result
 
 
@@ -206,9 +208,25 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     return images
 
 
-def sample_png(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> bytes:
-    """Draw a grid of samples as PNG."""
+def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
+    """Draw a grid of samples as PNG from averaged weights in a safetensors file.
+
+    Errors: Refusal where the weights are not those of the config.
+    """
+    from safetensors.torch import load_file
+
+    data = data_images.load(cfg.data)
+    denoiser = build_denoiser(cfg, data)
+    try:
+        denoiser.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise Refusal(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
     return grid_png(draw(cfg, denoiser, data, seed))
+
+
+def data_sha256(cfg: DictConfig) -> str:
+    """sha256 of the content of the config's data."""
+    return data_images.content_hash(cfg.data)
 
 
 def accelerator(name: str) -> str:
@@ -245,6 +263,8 @@ def _cost(cfg: DictConfig, module: DenoiseModule, follow: Follow, memory: cost.P
 
 
 def _check_trainer(t: DictConfig) -> None:
+    if t.save_seconds < 0:
+        raise Refusal(f"trainer.save_seconds={t.save_seconds}: must be 0 or more")
     for name in ("max_steps", "val_every", "val_samples", "log_every", "health_every"):
         if t[name] < 1:
             raise Refusal(f"trainer.{name}={t[name]}: must be 1 or more")

@@ -1,0 +1,1 @@
+"""Search over the catalogue of components: Optuna proposes, denoise trains, MLflow remembers."""

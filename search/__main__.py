@@ -1,0 +1,69 @@
+"""The verbs: python -m search VERB [--run ID] [--config-dir FOLDER] [OVERRIDE ...]; make VERB ARGS="..." types it."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from denoise.refusal import Refusal, choose
+
+VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog")
+RUN_VERBS = ("best", "reproduce", "report", "sample")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit status: 0 done, 1 a result that is not as it should be, 2 a refusal, 130 interrupted."""
+    warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
+    try:
+        verb, options = read(sys.argv[1:] if arguments is None else arguments)
+        from search import verbs
+
+        run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
+        return run(options)
+    except Refusal as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its errors as refusals."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise Refusal(f"{message}; write make VERB ARGS=\"KEY=VALUE ...\", make help lists the verbs")
+
+
+def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
+    """Read the command line. Errors: Refusal."""
+    parser = Parser(prog="python -m search", allow_abbrev=False)
+    parser.add_argument("verb", help=", ".join(VERBS))
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as activation=swish optimizer.lr=0.01")
+    parser.add_argument("--run", default=None, help="an MLflow run id")
+    parser.add_argument("--config-dir", default=None, help="a folder of options and configs of one's own")
+    parser.add_argument("--config-name", default=None, help="the root config in place of train")
+    parser.add_argument("--check", action="store_true", help="catalog: only tell whether the README is fresh")
+    parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")
+    options = parser.parse_intermixed_args(list(arguments))
+    if options.verb not in VERBS:
+        raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
+    if options.run is not None and options.verb not in RUN_VERBS:
+        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(RUN_VERBS)} do")
+    if options.config_dir is not None:
+        folder = Path(options.config_dir).expanduser().resolve()
+        if not folder.is_dir():
+            raise Refusal(f"--config-dir {options.config_dir}: no such folder")
+        from denoise import catalog
+
+        catalog.add_folder(folder)
+    return options.verb, options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What this machine is, as far as the bits of a training depend on it."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe() -> dict[str, str]:
+    """Name the processor, the threads, the GPU and the torch build that a training runs on."""
+    found = {
+        "processor": _processor(),
+        "threads": str(torch.get_num_threads()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found["cuda"] = str(torch.version.cuda)
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        fields = dict(line.partition(":")[::2] for line in lines if ":" in line)
+        named = {key.strip(): value.strip() for key, value in fields.items()}
+        return " ".join(named[key] for key in ("model name", "cpu family", "model", "stepping") if key in named)
+    except OSError:
+        return platform.processor() or platform.machine()

@@ -1,0 +1,82 @@
+"""A trial as it is shown and compared, and how a person names its difference from the baseline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from denoise import catalog
+
+OUTCOMES = ("complete", "pruned", "failed", "running")
+
+
+@dataclass
+class Record:
+    """One trial as the tracker has it.
+
+    outcome: complete, pruned, failed or running; overrides: the list that trains it again; value: its objective,
+    the last that was measured; failure: why it failed, one line.
+    """
+
+    number: int | None
+    run_id: str
+    outcome: str
+    step: int
+    overrides: list[str]
+    value: float | None = None
+    failure: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def samples_per_second(self) -> float | None:
+        return self.metrics.get("cost/samples_per_second")
+
+
+def rank(records: Sequence[Record]) -> list[Record]:
+    """Order a leaderboard: complete trials by objective, then those pruned latest, then the failed ones."""
+
+    def place(record: Record) -> tuple[int, int, float, int]:
+        value = record.value if record.value is not None and record.value == record.value else float("inf")
+        depth = -record.step if record.outcome == "pruned" else 0
+        return OUTCOMES.index(record.outcome), depth, value, record.number or 0
+
+    return sorted(records, key=place)
+
+
+def best(records: Sequence[Record]) -> Record | None:
+    """The complete trial with the lowest objective, None where there is none."""
+    ranked = [record for record in rank(records) if record.outcome == "complete" and record.value is not None]
+    return ranked[0] if ranked else None
+
+
+def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
+    """Name what differs from the baseline: gelu, lion lr 0.0012, ...; "baseline" where nothing does."""
+    theirs = set(baseline)
+    values = dict(text.partition("=")[::2] for text in overrides)
+    shown: list[str] = []
+    for kind in catalog.KINDS:
+        option = values.get(kind)
+        if option is None:
+            continue
+        changed = [
+            f"{name.partition('.')[2]} {short(value)}"
+            for name, value in values.items()
+            if name.startswith(f"{kind}.") and f"{name}={value}" not in theirs
+        ]
+        if f"{kind}={option}" not in theirs:
+            shown.append(" ".join([option if option != "none" else f"no {kind}", *changed]))
+        elif changed:
+            shown.append(" ".join([kind, *changed]))
+    shown += [
+        f"{name} {short(value)}"
+        for name, value in values.items()
+        if name.split(".")[0] not in catalog.KINDS and f"{name}={value}" not in theirs
+    ]
+    return ", ".join(shown) or "baseline"
+
+
+def short(value: str) -> str:
+    """Three digits of a number; anything else as it is."""
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value

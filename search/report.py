@@ -1,0 +1,121 @@
+"""What a search says: the leaderboard as a table, a picture and a file, and the best config as a command."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import yaml as pyyaml
+from rich.console import Console
+from rich.table import Table
+
+from search.record import Record, best, difference, rank
+
+
+def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
+    """Rank, trial, what differs from the baseline, val/loss, samples/s, outcome; the best first."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("trial", justify="right")
+    table.add_column("differs from the baseline", overflow="fold", ratio=1)
+    table.add_column("val/loss", justify="right", no_wrap=True)
+    table.add_column("samples/s", justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
+    ranked = rank(records)
+    for place, record in enumerate(ranked[:rows], start=1):
+        outcome = record.outcome
+        if outcome == "pruned":
+            outcome = f"pruned at {record.step}"
+        elif outcome == "failed":
+            outcome = record.tags.get("failure_kind", "failed")
+            outcome += f" at {record.step}" if record.step else ""
+        shown = difference(record.overrides, baseline)
+        table.add_row(
+            str(place) if record.outcome == "complete" else "",
+            "" if record.number is None else str(record.number),
+            f"[bold]{shown}[/]" if shown == "baseline" else shown,
+            "-" if record.value is None else f"{record.value:.4f}",
+            "-" if record.samples_per_second is None else f"{record.samples_per_second:.0f}",
+            outcome,
+            style=styles[record.outcome],
+        )
+    if rows is not None and len(ranked) > rows:
+        table.caption = f"{len(ranked) - rows} more; make report shows all"
+    return table
+
+
+def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
+    """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
+    table = leaderboard(records, baseline, title)
+    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True)
+    console.print(table)
+    plain = [
+        {
+            "trial": record.number,
+            "run": record.run_id,
+            "outcome": record.outcome,
+            "step": record.step,
+            "val/loss": record.value,
+            "samples_per_second": record.samples_per_second,
+            "differs": difference(record.overrides, baseline),
+            "overrides": record.overrides,
+            "failure": record.failure,
+        }
+        for record in rank(records)
+    ]
+    return {
+        "leaderboard.json": json.dumps(plain, indent=1).encode(),
+        "leaderboard.svg": console.export_svg(title="denoise-search", clear=False).encode(),
+        "leaderboard.txt": console.export_text().encode(),
+    }
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command that trains these overrides, as it can be typed."""
+    return f'make train ARGS="{" ".join(overrides)}"'
+
+
+def best_yaml(record: Record, search: str) -> bytes:
+    """A config that trains the record, in Hydra's own form, to be used with --config-dir and --config-name."""
+    groups: list[dict[str, str]] = []
+    values: dict[str, Any] = {}
+    for text in record.overrides:
+        name, _, value = text.lstrip("+").partition("=")
+        if _is_group(name):
+            groups.append({f"override /{name}": value})
+        else:
+            _put(values, name.split("."), pyyaml.safe_load(value))
+    head = f"# Trial {record.number} of {search}: val/loss {record.value:.6g}, run {record.run_id}\n"
+    head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
+    return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
+
+
+def _is_group(name: str) -> bool:
+    from denoise.config import is_group, parse
+
+    return is_group(parse(f"{name}=x"))
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
+
+
+def yaml(content: Any) -> bytes:
+    """Plain data as YAML, in the order given."""
+    text: str = pyyaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    return text.encode()
+
+
+def summary(records: Sequence[Record], baseline: Sequence[str]) -> str:
+    """One line: the best against the baseline, or that there is none."""
+    top = best(records)
+    first = next((r for r in records if difference(r.overrides, baseline) == "baseline" and r.value is not None), None)
+    if top is None or top.value is None:
+        return "No trial came to its end; raise search.n_trials or trainer.max_steps."
+    line = f"Best: trial {top.number}, val/loss {top.value:.4f}"
+    if first is not None and first.value is not None and first.run_id != top.run_id:
+        line += f" (baseline {first.value:.4f}, {(top.value / first.value - 1):+.1%})"
+    return line + ": one seed each, so a small difference may be luck."

@@ -1,0 +1,56 @@
+"""Train a recorded run again, from its MLflow record alone, and compare."""
+
+import json
+from dataclasses import dataclass
+
+from denoise.config import compose
+from denoise.refusal import Refusal
+
+from search import machine
+from search.record import Record
+from search.tracking import Tracker
+from search.trial import Screen, config_sha256, open_run, perform
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The recorded run and the new one, side by side."""
+
+    rows: list[tuple[str, str, str]]
+    same: bool
+    same_machine: bool
+    other_machine: str
+    run_id: str
+
+
+def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
+    """Train the record's overrides up to the step it came to, and set objective and weights beside the recorded.
+
+    What comes back from the tracker is data: overrides, composed and checked against the local catalogue.
+    Errors: Refusal where they are not legal here, or where the config or the data are no longer the same.
+    """
+    if recorded.outcome not in ("complete", "pruned"):
+        raise Refusal(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
+    for text in recorded.overrides:
+        if "_target_" in text or text.startswith(("allow", "hydra")):
+            raise Refusal(f"RUN={recorded.run_id}: its override {text} would choose code to run; that is not taken")
+    composed = compose(recorded.overrides)
+    if config_sha256(composed) != recorded.tags.get("config_sha256"):
+        raise Refusal(
+            f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
+            "has changed since; compare with its artifact config.yaml"
+        )
+    stop_at = recorded.step if recorded.outcome == "pruned" else None
+    run = open_run(
+        tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
+    )
+    done = perform(composed, run, screen, stop_at=stop_at)
+    new = tracker.record(run.run_id)
+    names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
+    rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
+    for name in ("weights_sha256", "data_sha256"):
+        rows.append((name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]))
+    rows.append(("steps", str(recorded.step), str(done.step)))
+    here, there = machine.describe(), json.loads(recorded.tags.get("machine", "{}"))
+    differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
+    return Comparison(rows, all(a == b for _, a, b in rows), not differs, differs, run.run_id)

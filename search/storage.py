@@ -1,0 +1,128 @@
+"""Optuna's storage, and whose a running trial is."""
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from denoise import catalog
+from denoise.refusal import Refusal
+from omegaconf import DictConfig
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.sampler import KeyedSampler
+
+ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
+
+
+def check_store(store: Path) -> None:
+    """Make the folder of the store, and refuse one that cannot be written."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        probe = store / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Refusal(
+            f"store={store}: cannot be written ({error.strerror}); give another folder with store=FOLDER"
+        ) from error
+
+
+def open_study(url: str, name: str, cfg: DictConfig) -> Study:
+    """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    try:
+        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        if url.startswith("sqlite"):
+            _write_ahead(storage)
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="minimize",
+            load_if_exists=True,
+            sampler=sampler(cfg),
+            pruner=catalog.call(cfg.pruner, where="pruner"),
+        )
+    except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise Refusal(
+            f"search.storage={url}: cannot be used ({reason}); leave it out for SQLite in the store, or give "
+            "postgresql://user:password@host/database"
+        ) from error
+
+
+def sampler(cfg: DictConfig) -> KeyedSampler:
+    """Build the config's sampler, seeded anew for each trial. Errors: Refusal for a parameter it does not take."""
+
+    def make(seed: int) -> Any:
+        takes_seed = cfg.sampler.get("_target_") != "optuna.samplers.BruteForceSampler"
+        return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
+
+    make(0)
+    return KeyedSampler(make, cfg.seed)
+
+
+def _write_ahead(storage: RDBStorage) -> None:
+    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
+
+    def pragmas(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    event.listen(storage.engine, "connect", pragmas)
+    storage.engine.dispose()
+
+
+def claim(trial: Trial) -> None:
+    """Mark a trial as run by this process."""
+    trial.set_user_attr("worker", me())
+
+
+def me() -> dict[str, Any]:
+    """This process: host, pid and when it began, since pids come again."""
+    return {"host": os.uname().nodename, "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _began(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def alive(worker: dict[str, Any]) -> bool:
+    """Tell whether a worker still runs; one on another host is taken to."""
+    if worker["host"] != os.uname().nodename:
+        return True
+    try:
+        os.kill(worker["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _began(worker["pid"]) == worker["began"]
+
+
+def left_behind(study: Study) -> list[FrozenTrial]:
+    """The running trials whose worker is gone."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    workers = [trial.user_attrs.get("worker") for trial in running]
+    others = any(worker is not None and worker != me() and alive(worker) for worker in workers)
+    found = []
+    for trial, worker in zip(running, workers, strict=True):
+        if worker is None:
+            began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            if not others or time.time() - began > ORPHAN_SECONDS:
+                found.append(trial)
+        elif not alive(worker):
+            found.append(trial)
+    return found

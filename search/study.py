@@ -1,0 +1,245 @@
+"""One search: ask, train, tell, until the trials are done; the same command goes on where it was stopped."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from denoise import train
+from denoise.config import Composed, compose, raw_compose
+from denoise.refusal import Refusal
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+from safetensors.torch import save_file
+
+from search import record, report, space, storage, tracking
+from search.display import Display
+from search.record import Record
+from search.space import Space
+from search.tracking import Run, Tracker
+from search.trial import Trained, open_run, perform, plain_config
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass
+class Search:
+    """A search that was checked and may begin; nothing is written before."""
+
+    composed: Composed
+    space: Space
+    point: dict[str, Any]
+    name: str
+    store: Path
+    storage_url: str
+
+
+def prepare(overrides: Sequence[str]) -> Search:
+    """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
+    composed = compose(overrides, "search")
+    cfg = composed.cfg
+    if cfg.search.mode != "joint":
+        raise Refusal(f"search.mode={cfg.search.mode}: unknown; legal: joint")
+    if cfg.search.n_trials < 1:
+        raise Refusal(f"search.n_trials={cfg.search.n_trials}: must be 1 or more")
+    found = space.build(composed, overrides)
+    point = found.point(composed)
+    train.prepare(cfg)
+    storage.sampler(cfg)
+    store = Path(cfg.store).expanduser()
+    url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
+    what = {"space": found.describe(), "config": plain_config(composed)}
+    what |= {"seed": cfg.seed, "sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{cfg.search.mode}"
+    return Search(composed, found, point, f"{name}-{digest[:8]}", store, url)
+
+
+def run(search: Search, display: Display | None = None) -> list[Record]:
+    """Run the trials that are still missing and return all of them, best first. Errors: Refusal for the stores."""
+    began = time.monotonic()
+    cfg = search.composed.cfg
+    storage.check_store(search.store)
+    study = storage.open_study(search.storage_url, search.name, cfg)
+    tracker = Tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
+    parent = open_parent(tracker, search)
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(search.point, user_attrs={"baseline": True})
+    total = max(cfg.search.n_trials, 1)
+    trained: list[Trained] = []
+    with display or Display(search.name, total, done=count(study)) as screen:
+        baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
+        for stale in storage.left_behind(study):
+            trial = Trial(study, stale._trial_id)
+            trained += one_trial(search, study, trial, tracker, parent, screen, baseline, again=True)
+        while count(study, running=True) < total:
+            trained += one_trial(search, study, study.ask(), tracker, parent, screen, baseline)
+    records = record.rank(tracker.records(parent.run_id))
+    finish(search, tracker, parent, records, trained, time.monotonic() - began)
+    return records
+
+
+def count(study: Study, running: bool = False) -> int:
+    """The trials that are done, and with `running` those under way too."""
+    states = (*DONE, TrialState.RUNNING) if running else DONE
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
+def open_parent(tracker: Tracker, search: Search) -> Run:
+    """The MLflow run of the search: the one that is there, or a new one."""
+    found = tracker.find(role="search", study=search.name)
+    if found:
+        return tracker.run(found[0].info.run_id)
+    cfg = search.composed.cfg
+    params = {"mode": cfg.search.mode, "trials": cfg.search.n_trials, "kinds": ", ".join(search.space.options)}
+    params |= {"data": search.composed.choices["data"], "model": search.composed.choices["model"], "seed": cfg.seed}
+    params |= {"sampler": search.composed.choices["sampler"], "pruner": search.composed.choices["pruner"]}
+    baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
+    parent = tracker.start(
+        search.name, {"role": "search", "study": search.name, "baseline": json.dumps(baseline)}, params
+    )
+    described = json.dumps(search.space.describe(), indent=1).encode()
+    parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
+    return parent
+
+
+def one_trial(
+    search: Search,
+    study: Study,
+    trial: Trial,
+    tracker: Tracker,
+    parent: Run,
+    display: Display,
+    baseline: list[str],
+    again: bool = False,
+) -> list[Trained]:
+    """Draw, train and tell one trial. With `again` it is one that a kill left behind."""
+    storage.claim(trial)
+    overrides = search.space.suggest(trial)
+    display.trial_starts(trial.number, record.difference(overrides, baseline))
+    earlier = tracker.find(**{"mlflow.parentRunId": parent.run_id, "trial": str(trial.number)}) if again else []
+    ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
+    if ended is not None:
+        done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, "", None)
+    elif (twin := _twin(study, trial, overrides)) is not None:
+        done = _repeat(search, trial, overrides, tracker, parent, twin)
+    else:
+        done = _train(search, study, trial, overrides, tracker, parent, display, earlier)
+    trial.set_user_attr("overrides", overrides)
+    trial.set_user_attr("run_id", done.run_id)
+    trial.set_user_attr("outcome", done.kind or done.outcome)
+    if done.outcome == "complete":
+        study.tell(trial, done.value)
+    else:
+        study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
+    _state(search, trial).unlink(missing_ok=True)
+    rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
+    display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
+    return [done]
+
+
+def _train(
+    search: Search,
+    study: Study,
+    trial: Trial,
+    overrides: list[str],
+    tracker: Tracker,
+    parent: Run,
+    display: Display,
+    earlier: list[Any],
+) -> Trained:
+    composed = raw_compose(tuple(overrides))
+    checkpoint = _state(search, trial)
+    if earlier and checkpoint.exists():
+        run = tracker.run(earlier[0].info.run_id)
+    else:
+        for lost in earlier:
+            tracker.client.delete_run(lost.info.run_id)
+        number = str(trial.number)
+        run = open_run(tracker, composed, overrides, "trial", f"trial-{number:>03}", parent.run_id, trial=number)
+    reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
+    max_steps = composed.cfg.trainer.max_steps
+
+    def stop(step: int, value: float) -> bool:
+        if step not in reported:
+            trial.report(value, step)
+        return step < max_steps and trial.should_prune()
+
+    done = perform(composed, run, display, stop, checkpoint)
+    if done.outcome == "complete" and done.result is not None and _is_best(study, done.value):
+        _keep(search, done)
+    return done
+
+
+def _twin(study: Study, trial: Trial, overrides: list[str]) -> Any:
+    """A complete trial with the same overrides: its result is this one's too."""
+    for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if other.number != trial.number and other.user_attrs.get("overrides") == overrides:
+            return other
+    return None
+
+
+def _repeat(
+    search: Search, trial: Trial, overrides: list[str], tracker: Tracker, parent: Run, twin: Any
+) -> Trained:
+    number, first = str(trial.number), tracker.record(twin.user_attrs["run_id"])
+    composed = raw_compose(tuple(overrides))
+    tags = {"trial": number, "duplicate_of": first.run_id}
+    run = open_run(tracker, composed, overrides, "trial", f"trial-{number:>03}", parent.run_id, **tags)
+    run.metrics(first.step, first.metrics)
+    run.end("complete", {"step": str(first.step), "weights_sha256": first.tags.get("weights_sha256", "")})
+    return Trained(run.run_id, "complete", first.step, first.value, "", "", None)
+
+
+def _state(search: Search, trial: Trial) -> Path:
+    return search.store / "checkpoints" / search.name / f"{trial.number}.ckpt"
+
+
+def weights_file(search: Search) -> Path:
+    """Where the best trial's weights wait until the search ends."""
+    return search.store / "checkpoints" / search.name / "best.safetensors"
+
+
+def _is_best(study: Study, value: float | None) -> bool:
+    others = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
+    return value is not None and all(value < other for other in others)
+
+
+def _keep(search: Search, done: Trained) -> None:
+    assert done.result is not None
+    path = weights_file(search)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
+    save_file(weights, partial, metadata={"run_id": done.run_id})
+    partial.replace(path)
+
+
+def finish(
+    search: Search, tracker: Tracker, parent: Run, records: list[Record], trained: list[Trained], wall: float
+) -> None:
+    """Write the leaderboard, the best config and the cost of searching to the parent run, and close it."""
+    baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
+    top = record.best(records)
+    files = report.files(records, baseline, search.name)
+    if top is not None and top.value is not None:
+        files["best.yaml"] = report.best_yaml(top, search.name)
+        parent.metrics(len(records), {"best/val/loss": top.value})
+        parent.flush({"best": top.run_id})
+        if weights_file(search).exists():
+            Run(tracker, top.run_id).artifacts({"weights.safetensors": weights_file(search).read_bytes()}, "weights")
+            tracker.champion(top.run_id)
+            weights_file(search).unlink()
+    if trained:
+        results = [one.result for one in trained if one.result is not None]
+        training = sum(result.training_seconds + result.evaluating_seconds for result in results)
+        parent.metrics(
+            len(records),
+            {"search/wall_seconds": wall, "search/training_seconds": training, "search/overhead": 1 - training / wall},
+        )
+    parent.artifacts(files)
+    parent.end("complete")

@@ -1,0 +1,246 @@
+"""What each verb does, and what a person sees of it."""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from denoise.config import Composed, compose
+from denoise.refusal import Refusal
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from search import report as board
+from search.record import Record, best as best_of
+from search.tracking import Tracker, resolve_uri
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def search(options: argparse.Namespace) -> int:
+    """Search; at the end show the leaderboard and what to type next."""
+    from search import study
+
+    _show_config(options, "search")
+    prepared = study.prepare(options.overrides)
+    records = study.run(prepared)
+    baseline = _baseline(records, prepared.point, prepared)
+    console.print(board.leaderboard(records, baseline, prepared.name))
+    console.print(board.summary(records, baseline))
+    console.print("\nnext:  make ui          compare the trials in MLflow")
+    console.print("       make best        the best config as a command, and best.yaml")
+    console.print("       make reproduce   train the best again: the same number, bit for bit")
+    return 0 if best_of(records) is not None else 1
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train one config, tracked like a trial."""
+    from denoise import train as training
+
+    from search import storage
+    from search.display import Display
+    from search.trial import open_run, perform
+
+    composed = _compose(options)
+    training.prepare(composed.cfg)
+    store = Path(composed.cfg.store).expanduser()
+    storage.check_store(store)
+    tracker = _tracker(composed)
+    run = open_run(tracker, composed, options.overrides, "train", "train")
+    with Display("training", 1, console=console) as display:
+        display.trial_starts(None, " ".join(options.overrides) or "the default config")
+        done = perform(composed, run, display)
+        rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
+        display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
+    if done.outcome == "failed":
+        print(f"failed: {done.failure}", file=sys.stderr)
+        return 1
+    assert done.result is not None
+    from safetensors.torch import save
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
+    run.artifacts({"weights.safetensors": save(weights)}, "weights")
+    console.print(f"val/loss {done.value:.6f} after {done.step} steps, weights {done.result.weights_sha256[:16]}")
+    console.print(f"run {run.run_id}:  make ui   make sample RUN={run.run_id}   make reproduce RUN={run.run_id}")
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Serve MLflow on 127.0.0.1 until it is interrupted."""
+    port, overrides = 5000, []
+    for text in options.overrides:
+        if text.startswith("port="):
+            port = _port(text)
+        else:
+            overrides.append(text)
+    cfg = compose(overrides).cfg
+    store = Path(cfg.store).expanduser()
+    uri = resolve_uri(cfg.tracking.uri, store)
+    if uri.startswith("http"):
+        console.print(f"the trials are tracked at {uri}: open it in a browser")
+        return 0
+    Tracker(uri, cfg.tracking.experiment, store)
+    port = _free_port(port)
+    console.print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)")
+    sys.stdout.flush()
+    artifacts = (store / "artifacts").resolve()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--default-artifact-root", artifacts.as_uri(), "--workers", "1"]
+    try:
+        return subprocess.call(command, env={**os.environ, "MLFLOW_ENABLE_TELEMETRY": "false"})
+    except KeyboardInterrupt:
+        return 0
+
+
+def best(options: argparse.Namespace) -> int:
+    """Print the best trial's overrides as a command and write best.yaml into the store."""
+    composed = compose(options.overrides)
+    tracker = _tracker(composed, must_exist=True)
+    chosen, parent = _chosen(tracker, options.run)
+    store = Path(composed.cfg.store).expanduser()
+    path = store / "best.yaml"
+    path.write_bytes(board.best_yaml(chosen, parent))
+    where = f"trial {chosen.number} of {parent}" if chosen.number is not None else parent
+    value = "-" if chosen.value is None else f"{chosen.value:.6f}"
+    print(f"# {where}: val/loss {value}, run {chosen.run_id}")
+    print(board.command(chosen.overrides))
+    print(f'# the same as a config: {path}; make train ARGS="--config-dir {store} --config-name best"')
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Train a run again and compare; 1 where they differ on the same machine."""
+    from search.display import Display
+    from search.reproduce import reproduce as again
+
+    composed = compose(options.overrides)
+    tracker = _tracker(composed, must_exist=True)
+    chosen, _ = _chosen(tracker, options.run)
+    with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
+        display.trial_starts(chosen.number, "")
+        found = again(tracker, chosen, display)
+    from rich.table import Table
+
+    table = Table("", "recorded", "new", "", title=f"run {chosen.run_id}", title_justify="left", pad_edge=False)
+    for name, old, new in found.rows:
+        table.add_row(name, old, new, "same" if old == new else "[bold red]differs[/]")
+    console.print(table)
+    if found.same:
+        console.print("Reproduced, bit for bit.")
+        return 0
+    if not found.same_machine:
+        console.print(f"Differs, on another machine: {found.other_machine}.")
+        return 0
+    print("differs on the same machine: this is a bug, or the code has changed since", file=sys.stderr)
+    return 1
+
+
+def report(options: argparse.Namespace) -> int:
+    """Show the leaderboard of the latest search, or of the search RUN."""
+    composed = compose(options.overrides)
+    tracker = _tracker(composed, must_exist=True)
+    parent = _parent(tracker, options.run)
+    import json
+
+    records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
+    console.print(board.leaderboard(records, baseline, parent.info.run_name))
+    console.print(board.summary(records, baseline))
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Draw a grid of images from a run's weights into the store."""
+    from denoise import train as training
+
+    composed = compose([text for text in options.overrides if not text.startswith("solver")])
+    tracker = _tracker(composed, must_exist=True)
+    chosen, _ = _chosen(tracker, options.run)
+    solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
+    cfg = compose([*chosen.overrides, *solver]).cfg
+    store = Path(composed.cfg.store).expanduser()
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
+        png = training.sample(cfg, weights, cfg.seed)
+    path = store / f"samples-{chosen.run_id[:8]}.png"
+    path.write_bytes(png)
+    console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
+    return 0
+
+
+def catalog(options: argparse.Namespace) -> int:
+    """Print the catalogue and write its table into the README; with --check only tell whether it is fresh."""
+    from search import readme
+
+    for text in options.overrides:
+        raise Refusal(f"{text}: catalog takes no overrides")
+    return readme.refresh(check=options.check)
+
+
+def _compose(options: argparse.Namespace) -> Composed:
+    root = options.config_name or "train"
+    _show_config(options, root)
+    return compose(options.overrides, root)
+
+
+def _show_config(options: argparse.Namespace, root: str) -> None:
+    if options.cfg:
+        print(OmegaConf.to_yaml(compose(options.overrides, root).cfg))
+        raise SystemExit(0)
+
+
+def _tracker(composed: Composed, must_exist: bool = False) -> Tracker:
+    cfg = composed.cfg
+    store = Path(cfg.store).expanduser()
+    uri = resolve_uri(cfg.tracking.uri, store)
+    if must_exist and uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise Refusal(f"store={cfg.store}: no search here yet; start one with make search, or give store=FOLDER")
+    return Tracker(uri, cfg.tracking.experiment, store)
+
+
+def _parent(tracker: Tracker, run_id: str | None):  # type: ignore[no-untyped-def]
+    searches = tracker.searches()
+    if run_id is not None:
+        searches = [run for run in searches if run.info.run_id == run_id]
+        if not searches:
+            raise Refusal(f"RUN={run_id}: no such search in {tracker.uri}; make ui shows them")
+    if not searches:
+        raise Refusal(f"no search in {tracker.uri} yet; start one with make search")
+    return searches[0]
+
+
+def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
+    """The run that is meant: RUN, or the best trial of the latest search."""
+    if run_id is not None:
+        return tracker.record(run_id), f"run {run_id}"
+    parent = _parent(tracker, None)
+    found = best_of(tracker.records(parent.info.run_id))
+    if found is None:
+        raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
+    return found, parent.info.run_name
+
+
+def _baseline(records: list[Record], point: dict[str, object], prepared) -> list[str]:  # type: ignore[no-untyped-def]
+    import optuna
+
+    return prepared.space.suggest(optuna.trial.FixedTrial(point))
+
+
+def _port(text: str) -> int:
+    value = text.partition("=")[2]
+    if not value.isdigit() or not 1 <= int(value) <= 65535:
+        raise Refusal(f"{text}: not a port; legal: 1 to 65535, such as port=5001")
+    return int(value)
+
+
+def _free_port(wanted: int) -> int:
+    for port in range(wanted, min(wanted + 20, 65536)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another with ARGS=port=8080")
