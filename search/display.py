@@ -25,9 +25,9 @@ def number(value: float | None, digits: int = 4) -> str:
 class Display:
     """Show trials done of how many, what runs now and at which step, the best so far and the time left."""
 
-    def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
+    def __init__(self, title: str, total: int, console: Console | None = None) -> None:
         self.console = console or Console()
-        self.title, self.total, self.done, self.done_before = title, total, done, done
+        self.title, self.total, self.done, self.done_before = title, total, 0, 0
         self.began = time.monotonic()
         self.best: tuple[float, int | None, str] | None = None
         self.now: tuple[int | None, str] | None = None
@@ -40,7 +40,7 @@ class Display:
             self.live = Live(get_renderable=self.render, console=self.console, refresh_per_second=2, transient=True)
             self.live.__enter__()
         else:
-            self.console.print(f"{self.title}: {self.total} trials", highlight=False)
+            self.console.print(f"{self.title}: {self.total} trial{'s' * (self.total > 1)}")
         return self
 
     def __exit__(
@@ -48,6 +48,12 @@ class Display:
     ) -> None:
         if self.live is not None:
             self.live.__exit__(kind, error, trace)
+
+    def continues(self, done: int) -> None:
+        """Say how many trials were there before."""
+        self.done = self.done_before = done
+        if done and self.live is None:
+            self.console.print(f"goes on after {done} trials that are done")
 
     def trial_starts(self, trial: int | None, difference: str) -> None:
         """Say what runs now."""
@@ -67,13 +73,14 @@ class Display:
         if outcome == "complete" and value is not None and (self.best is None or value < self.best[0]):
             self.best = (value, trial, difference)
         speed = f"{rate:.0f} samples/s" if rate else ""
-        parts = [f"trial {trial:>3}", f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}", speed, difference]
+        who = f"trial {trial:>3}" if trial is not None else "run"
+        parts = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}", speed, difference]
         line = Text("  ".join(part for part in parts if part), STYLE.get(outcome, ""))
         if failure:
             line.append(f"  ({failure})")
         if self.live is None:
             ahead = f"  [{self.done}/{self.total}, {self.left()} left]"
-            self.console.print(Text(line.plain + ahead), soft_wrap=True, highlight=False)
+            self.console.print(Text(line.plain + ahead), soft_wrap=True)
         else:
             self.recent = [*self.recent[-5:], line]
 

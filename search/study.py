@@ -37,6 +37,16 @@ class Search:
     store: Path
     storage_url: str
 
+    @property
+    def total(self) -> int:
+        """How many trials the search is to have."""
+        return int(self.composed.cfg.search.n_trials)
+
+    @property
+    def baseline(self) -> list[str]:
+        """The overrides of trial 0."""
+        return self.space.suggest(optuna.trial.FixedTrial(self.point))
+
 
 def prepare(overrides: Sequence[str]) -> Search:
     """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
@@ -59,7 +69,7 @@ def prepare(overrides: Sequence[str]) -> Search:
     return Search(composed, found, point, f"{name}-{digest[:8]}", store, url)
 
 
-def run(search: Search, display: Display | None = None) -> list[Record]:
+def run(search: Search, display: Display) -> list[Record]:
     """Run the trials that are still missing and return all of them, best first. Errors: Refusal for the stores."""
     began = time.monotonic()
     cfg = search.composed.cfg
@@ -69,15 +79,17 @@ def run(search: Search, display: Display | None = None) -> list[Record]:
     parent = open_parent(tracker, search)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(search.point, user_attrs={"baseline": True})
-    total = max(cfg.search.n_trials, 1)
     trained: list[Trained] = []
-    with display or Display(search.name, total, done=count(study)) as screen:
-        baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
+    display.continues(count(study))
+    try:
         for stale in storage.left_behind(study):
             trial = Trial(study, stale._trial_id)
-            trained += one_trial(search, study, trial, tracker, parent, screen, baseline, again=True)
-        while count(study, running=True) < total:
-            trained += one_trial(search, study, study.ask(), tracker, parent, screen, baseline)
+            trained.append(one_trial(search, study, trial, tracker, parent, display, again=True))
+        while count(study, running=True) < search.total:
+            trained.append(one_trial(search, study, study.ask(), tracker, parent, display))
+    except KeyboardInterrupt:
+        parent.interrupt()
+        raise
     records = record.rank(tracker.records(parent.run_id))
     finish(search, tracker, parent, records, trained, time.monotonic() - began)
     return records
@@ -98,10 +110,8 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     params = {"mode": cfg.search.mode, "trials": cfg.search.n_trials, "kinds": ", ".join(search.space.options)}
     params |= {"data": search.composed.choices["data"], "model": search.composed.choices["model"], "seed": cfg.seed}
     params |= {"sampler": search.composed.choices["sampler"], "pruner": search.composed.choices["pruner"]}
-    baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
-    parent = tracker.start(
-        search.name, {"role": "search", "study": search.name, "baseline": json.dumps(baseline)}, params
-    )
+    tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
+    parent = tracker.start(search.name, tags, params)
     described = json.dumps(search.space.describe(), indent=1).encode()
     parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
     return parent
@@ -114,13 +124,12 @@ def one_trial(
     tracker: Tracker,
     parent: Run,
     display: Display,
-    baseline: list[str],
     again: bool = False,
-) -> list[Trained]:
+) -> Trained:
     """Draw, train and tell one trial. With `again` it is one that a kill left behind."""
     storage.claim(trial)
     overrides = search.space.suggest(trial)
-    display.trial_starts(trial.number, record.difference(overrides, baseline))
+    display.trial_starts(trial.number, record.difference(overrides, search.baseline))
     earlier = tracker.find(**{"mlflow.parentRunId": parent.run_id, "trial": str(trial.number)}) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
     if ended is not None:
@@ -139,7 +148,7 @@ def one_trial(
     _state(search, trial).unlink(missing_ok=True)
     rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
     display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
-    return [done]
+    return done
 
 
 def _train(
@@ -223,9 +232,8 @@ def finish(
     search: Search, tracker: Tracker, parent: Run, records: list[Record], trained: list[Trained], wall: float
 ) -> None:
     """Write the leaderboard, the best config and the cost of searching to the parent run, and close it."""
-    baseline = search.space.suggest(optuna.trial.FixedTrial(search.point))
     top = record.best(records)
-    files = report.files(records, baseline, search.name)
+    files = report.files(records, search.baseline, search.name)
     if top is not None and top.value is not None:
         files["best.yaml"] = report.best_yaml(top, search.name)
         parent.metrics(len(records), {"best/val/loss": top.value})

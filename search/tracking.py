@@ -1,6 +1,7 @@
 """MLflow: one parent run a search, one child run a trial, written in batches. The only room that talks to it."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,10 @@ class Tracker:
         from mlflow.tracking import MlflowClient
         from sqlalchemy.exc import SQLAlchemyError
 
+        for name in ("mlflow", "alembic"):  # the import sets them anew
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = resolve_uri(uri, store)
         self.local = self.uri.startswith("sqlite:")
         if self.local:
@@ -159,6 +164,11 @@ class Run:
             for name, content in files.items():
                 (Path(temporary) / name).write_bytes(content)
             self.tracker.client.log_artifacts(self.run_id, temporary, folder)
+
+    def interrupt(self) -> None:
+        """Close the run as KILLED with no outcome: it may be gone on with."""
+        self.flush()
+        self.tracker.client.set_terminated(self.run_id, "KILLED")
 
     def end(self, outcome: str, tags: Mapping[str, str] | None = None) -> None:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""

@@ -108,6 +108,9 @@ def perform(
     files = {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(plain_config(composed))).encode()}
     try:
         result = train.train(cfg, follower, checkpoint, stop_at)
+    except KeyboardInterrupt:
+        run.interrupt()
+        raise
     except Refusal as error:
         return _failed(run, files, "refused", str(error))
     except Exception as error:

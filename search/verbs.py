@@ -17,19 +17,20 @@ from search import report as board
 from search.record import Record, best as best_of
 from search.tracking import Tracker, resolve_uri
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
     from search import study
+    from search.display import Display
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
-    records = study.run(prepared)
-    baseline = _baseline(records, prepared.point, prepared)
-    console.print(board.leaderboard(records, baseline, prepared.name))
-    console.print(board.summary(records, baseline))
+    with Display(prepared.name, prepared.total, console=console) as display:
+        records = study.run(prepared, display)
+    console.print(board.leaderboard(records, prepared.baseline, prepared.name))
+    console.print(board.summary(records, prepared.baseline))
     console.print("\nnext:  make ui          compare the trials in MLflow")
     console.print("       make best        the best config as a command, and best.yaml")
     console.print("       make reproduce   train the best again: the same number, bit for bit")
@@ -220,12 +221,6 @@ def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
     if found is None:
         raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
     return found, parent.info.run_name
-
-
-def _baseline(records: list[Record], point: dict[str, object], prepared) -> list[str]:  # type: ignore[no-untyped-def]
-    import optuna
-
-    return prepared.space.suggest(optuna.trial.FixedTrial(point))
 
 
 def _port(text: str) -> int:

@@ -130,11 +130,17 @@ def call(node: DictConfig | Mapping[str, Any], *args: Any, where: str, **more: A
     check_targets(content, where)
     try:
         target = get_object(str(content.pop("_target_")))
-        return target(*args, **instantiate(content, _convert_="all"), **more)
+        parameters = instantiate(content, _convert_="all") if nested(content) else content
+        return target(*args, **parameters, **more)
     except Refusal:
         raise
     except (TypeError, ValueError, ImportError) as error:
         raise Refusal(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def nested(content: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter is itself something to build, such as a gated unit's gate."""
+    return any(isinstance(value, Mapping) and "_target_" in value for value in content.values())
 
 
 def check_targets(node: Any, where: str) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hydra
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from denoise import catalog, cost
 from denoise.block import Part, Parts
@@ -176,6 +177,8 @@ def fit(
                 trainer.validate(module, verbose=False)
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
+        except SystemExit as error:  # how Lightning hands on an interrupt
+            raise KeyboardInterrupt from error
         except torch.OutOfMemoryError as error:
             failure = Failure("out_of_memory", trainer.global_step, " ".join(str(error).split())[:500])
     step = trainer.global_step
@@ -285,6 +288,14 @@ def _check_trainer(t: DictConfig) -> None:
         raise Refusal(f"trainer.num_threads={t.num_threads}: must be 1 or more, or null for one a core")
 
 
+@hydra.main(version_base="1.3", config_path=str(catalog.CONF), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train one config without tracking: python -m denoise.train activation=swish (make train tracks it)."""
+    OmegaConf.resolve(cfg)
+    result = train(cfg)
+    print({name: value for name, value in result.metrics.items() if name.startswith(("val/", "cost/"))})
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's hints about hardware and loaders off the terminal: here they are wrong or known."""
@@ -298,3 +309,7 @@ def quiet() -> Iterator[None]:
         yield
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
+
+
+if __name__ == "__main__":
+    main()
