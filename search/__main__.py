@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, with its errors as refusals."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise Refusal(f"{message}; write make VERB ARGS=\"KEY=VALUE ...\", make help lists the verbs")
+        raise Refusal(f'{message}; write make VERB ARGS="KEY=VALUE ...", make help lists the verbs')
 
 
 def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:

@@ -31,7 +31,8 @@ class Display:
         self.began = time.monotonic()
         self.best: tuple[float, int | None, str] | None = None
         self.now: tuple[int | None, str] | None = None
-        self.step, self.max_steps, self.loss = 0, 1, None
+        self.step, self.max_steps = 0, 1
+        self.loss: float | None = None
         self.recent: list[Text] = []
         self.live: Live | None = None
 
@@ -64,9 +65,7 @@ class Display:
         self.step, self.max_steps = step, max_steps
         self.loss = metrics.get("train/loss", self.loss)
 
-    def trial_ends(
-        self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = ""
-    ) -> None:
+    def trial_ends(self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "") -> None:
         """Say how the running trial ended."""
         trial, difference = self.now or (None, "")
         self.done += 1

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from denoise import catalog
 from rich.console import Console
 from rich.table import Table
+
+from denoise import catalog
 
 README = catalog.CONF.parent / "README.md"
 BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from denoise.config import compose
 from denoise.refusal import Refusal
-
 from search import machine
 from search.record import Record
 from search.tracking import Tracker

@@ -3,16 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from denoise.randomness import key
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from denoise.randomness import key
+
 
 class KeyedSampler(BaseSampler):
-    """For each trial a fresh sampler, seeded by (seed, the trial's number): what it draws depends on the trials before it alone.
+    """For each trial a fresh sampler, seeded by (seed, the trial's number).
 
+    What it draws then depends on the trials before it alone, and on nothing that a process remembers.
     `make` takes a seed below 2^32 and gives any of Optuna's samplers.
     """
 

@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from denoise import catalog
-from denoise.config import Composed, parse
-from denoise.refusal import Refusal, choose
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import (
     BaseDistribution,
@@ -18,6 +15,10 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.trial import BaseTrial
+
+from denoise import catalog
+from denoise.config import Composed, parse
+from denoise.refusal import Refusal, choose
 
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 
@@ -38,7 +39,7 @@ class Space:
     own: dict[tuple[str, str], list[str]]
 
     def suggest(self, trial: BaseTrial) -> list[str]:
-        """Draw a trial: its overrides. A parameter is named kind.option.parameter, so each option has its own domain."""
+        """Draw a trial: its overrides. A parameter is named kind.option.parameter: each option has its own domain."""
         overrides = list(self.fixed)
         for kind, names in self.options.items():
             option = draw(trial, kind, CategoricalDistribution(names))
@@ -104,7 +105,8 @@ def build(composed: Composed, overrides: Sequence[str]) -> Space:
             raise Refusal(f"search.domains.{path}: the config has no such key, or no value there to start from")
         if path.split(".")[0] in options or path.split(".")[0] in NOT_THE_TRIALS:
             raise Refusal(f"search.domains.{path}: is searched with its option; set {path.split('.')[0]}.space instead")
-    fixed, own = [], {}
+    fixed: list[str] = []
+    own: dict[tuple[str, str], list[str]] = {}
     for text in overrides:
         override = parse(text)
         head = override.key_or_group.split(".")[0]
@@ -135,8 +137,8 @@ def distribution(where: str, node: Mapping[str, Any] | DictConfig) -> BaseDistri
         return json_to_distribution(json.dumps(content))
     except (ValueError, KeyError, TypeError) as error:
         raise Refusal(
-            f"{where}: not a domain ({' '.join(str(error).split())}); write {{type: float, low: 0.1, high: 1.0, log: true}} or "
-            "{type: categorical, choices: [a, b]}"
+            f"{where}: not a domain ({' '.join(str(error).split())}); write "
+            "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
         ) from error
 
 
@@ -178,7 +180,7 @@ def _inside(where: str, value: Any, domain: BaseDistribution) -> Any:
 def _flat(node: DictConfig, prefix: str = "") -> list[tuple[str, DictConfig]]:
     found: list[tuple[str, DictConfig]] = []
     for name, value in node.items():
-        path = f"{prefix}{name}"
+        path = f"{prefix}{name!s}"
         if isinstance(value, DictConfig) and "type" not in value:
             found += _flat(value, f"{path}.")
         elif isinstance(value, DictConfig):

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from denoise import catalog
-from denoise.refusal import Refusal
 from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -16,6 +14,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from denoise import catalog
+from denoise.refusal import Refusal
 from search.sampler import KeyedSampler
 
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill

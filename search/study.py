@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from denoise import train
-from denoise.config import Composed, compose, raw_compose
-from denoise.refusal import Refusal
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from safetensors.torch import save_file
 
+from denoise import train
+from denoise.config import Composed, compose, raw_compose
+from denoise.refusal import Refusal
 from search import record, report, space, storage, tracking
 from search.display import Display
 from search.record import Record
@@ -192,9 +192,7 @@ def _twin(study: Study, trial: Trial, overrides: list[str]) -> Any:
     return None
 
 
-def _repeat(
-    search: Search, trial: Trial, overrides: list[str], tracker: Tracker, parent: Run, twin: Any
-) -> Trained:
+def _repeat(search: Search, trial: Trial, overrides: list[str], tracker: Tracker, parent: Run, twin: Any) -> Trained:
     number, first = str(trial.number), tracker.record(twin.user_attrs["run_id"])
     composed = raw_compose(tuple(overrides))
     tags = {"trial": number, "duplicate_of": first.run_id}

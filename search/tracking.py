@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from denoise.refusal import Refusal
-
 from search.record import Record
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
@@ -56,7 +55,9 @@ class Tracker:
         """Open a run, a child of `parent` where one is given."""
         from mlflow.entities import Param
 
-        every = dict(tags) | ({"mlflow.parentRunId": parent} if parent else {}) | {"mlflow.source.name": "denoise-search"}
+        every = (
+            dict(tags) | ({"mlflow.parentRunId": parent} if parent else {}) | {"mlflow.source.name": "denoise-search"}
+        )
         run = self.client.create_run(self.experiment_id, tags=every, run_name=name)
         given = [Param(key, str(value)) for key, value in params.items()]
         for i in range(0, len(given), 100):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from omegaconf import OmegaConf
+
 from denoise import catalog, train
 from denoise.config import Composed
 from denoise.refusal import Refusal
-from omegaconf import OmegaConf
-
 from search import machine, tracking
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
@@ -125,9 +125,7 @@ def perform(
     return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result)
 
 
-def _failed(
-    run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None
-) -> Trained:
+def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None) -> Trained:
     step = result.failure.step if result is not None and result.failure is not None else 0
     tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
     if result is not None and result.failure is not None and result.failure.layer:

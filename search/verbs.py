@@ -8,13 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from denoise.config import Composed, compose
-from denoise.refusal import Refusal
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from denoise.config import Composed, compose
+from denoise.refusal import Refusal
 from search import report as board
-from search.record import Record, best as best_of
+from search.record import Record
+from search.record import best as best_of
 from search.tracking import Tracker, resolve_uri
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -40,7 +41,6 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     from denoise import train as training
-
     from search import storage
     from search.display import Display
     from search.trial import open_run, perform

@@ -174,7 +174,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_dropout = Dropout(part.dropout)
 
     def zero_layers(self) -> list[nn.Module]:
-        return [self.attention.out, self.feed_forward.out]
+        return [self.attention.out, self.feed_forward.get_submodule("out")]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         n = self.attention_norms

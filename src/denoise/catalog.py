@@ -8,7 +8,7 @@ compared with, which a search leaves out unless it is named).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def entry(kind: str, option: str) -> Entry:
     return read(kind, option)
 
 
-@lru_cache(maxsize=None)
+@cache
 def read(kind: str, option: str) -> Entry:
     """Parse the file of an option that exists."""
     path = next(p for folder in _folders if (p := folder / kind / f"{option}.yaml").exists())
@@ -125,8 +125,8 @@ def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
 
 def call(node: DictConfig | Mapping[str, Any], *args: Any, where: str, **more: Any) -> Any:
     """Instantiate a config node with the catalogue's own keys taken off. Errors: Refusal, naming `where`."""
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    content = {str(name): value for name, value in dict(plain).items() if name not in RESERVED}
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    content = {str(name): value for name, value in plain.items() if name not in RESERVED}
     check_targets(content, where)
     try:
         target = get_object(str(content.pop("_target_")))
@@ -161,8 +161,7 @@ def check_targets(node: Any, where: str) -> None:
 
 def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
     """Bind a composed option: called with the kind's call shape it builds the component, marked with its kind."""
-    plain = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(node, resolve=True)
     return partial(_make, kind, plain)
 
 

@@ -115,7 +115,7 @@ def _check_option(override: Override, root: str) -> None:
 
 
 def _check_value(override: Override, base: Composed) -> None:
-    name, text = override.key_or_group, override.input_line
+    name, text = override.key_or_group, str(override.input_line)
     parent, _, last = name.rpartition(".")
     above = _select(base.cfg, parent) if parent else base.cfg
     if override.is_add() or override.is_force_add():
@@ -147,7 +147,7 @@ def _no_such_key(name: str, base: Composed) -> str:
     parent = name.rpartition(".")[0]
     above = _select(base.cfg, parent) if parent else base.cfg
     if parent and isinstance(above, DictConfig):
-        legal = [f"{parent}.{key}" for key in above if key != "_target_" and key not in catalog.RESERVED]
+        legal = [f"{parent}.{key!s}" for key in above if key != "_target_" and key not in catalog.RESERVED]
         option = base.choices.get(parent)
         who = f"{parent} {option}" if option else parent
         return f"{who} has no such parameter; {choose(name, legal)}"

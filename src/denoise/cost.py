@@ -1,5 +1,6 @@
 """What a training costs: parameters, operations, memory, the use of a GPU."""
 
+import contextlib
 import copy
 from pathlib import Path
 
@@ -51,10 +52,8 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            try:
+            with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the earlier peak
-            except OSError:
-                pass
 
     def bytes(self) -> int:
         """Read the peak."""

@@ -1,4 +1,7 @@
-"""A denoiser: a backbone with EDM's preconditioning, the only place that knows sigma. Karras et al. 2022, arXiv:2206.00364."""
+"""A denoiser: a backbone with EDM's preconditioning, the only place that knows sigma.
+
+Karras et al. 2022, arXiv:2206.00364.
+"""
 
 import torch
 from torch import Tensor, nn

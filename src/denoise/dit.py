@@ -43,9 +43,7 @@ class DiT(nn.Module):
         self.embedding = NoiseEmbedding(parts.embedding, embedding_dim, num_classes)
         self.register_buffer("place", sin_cos_2d(dim, self.grid), persistent=False)
         hidden = round(dim * feed_forward_ratio)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth))
         self.norm_out = part.normalization(dim)
         self.modulation_out = Modulation(dim, embedding_dim)
         self.out = nn.Linear(dim, patch_size**2 * channels)

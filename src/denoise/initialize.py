@@ -1,12 +1,12 @@
 """One pass over a backbone: the initializer for all weights, then the exceptions, then weight normalization."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from denoise.block import Modulation, Part, Parts
 from denoise.randomness import seeded
-
-Weighted = (nn.Linear, nn.Conv2d)
 
 
 @torch.no_grad()
@@ -17,37 +17,35 @@ def initialize(backbone: nn.Module, parts: Parts, seed: int) -> None:
     residual branches and of the network. Weight normalization comes after and leaves out the layers that start at
     zero, since a vector of length zero has no direction.
     """
-    zeroed = {layer for module in backbone.modules() if isinstance(module, Modulation) for layer in [module.out]}
+    zeroed: set[nn.Module] = {module.out for module in backbone.modules() if isinstance(module, Modulation)}
     if parts.zero_output:
         for module in backbone.modules():
-            if hasattr(module, "zero_layers"):
-                zeroed.update(module.zero_layers())
+            zeroed.update(getattr(module, "zero_layers", list)())
     owned = _owners(backbone, parts)
-    for name, layer in owned.items():
-        module, part = layer
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if module in zeroed:
-            nn.init.zeros_(module.weight)
+    for name, (layer, part) in owned.items():
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+        if layer in zeroed:
+            nn.init.zeros_(layer.weight)
             continue
         with seeded(seed, f"init/{name}"):
-            part.initializer(module.weight, part.activation())
-    for module, part in owned.values():
-        if module not in zeroed:
-            part.weight_normalization(module)
+            part.initializer(layer.weight, part.activation())
+    for layer, part in owned.values():
+        if layer not in zeroed:
+            part.weight_normalization(layer)
 
 
-def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Module, Part]]:
+def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Linear | nn.Conv2d, Part]]:
     """Each weighted layer by name, with the part it stands in: that of its nearest ancestor that names one."""
-    default = getattr(parts, backbone.part_names[0])  # type: ignore[index]
-    found: dict[str, tuple[nn.Module, Part]] = {}
+    found: dict[str, tuple[nn.Linear | nn.Conv2d, Part]] = {}
 
     def visit(module: nn.Module, name: str, part: Part) -> None:
         part = getattr(parts, str(module.part_name)) if hasattr(module, "part_name") else part
-        if isinstance(module, Weighted):
+        if isinstance(module, nn.Linear | nn.Conv2d):
             found[name] = (module, part)
         for child_name, child in module.named_children():
             visit(child, f"{name}.{child_name}" if name else child_name, part)
 
-    visit(backbone, "", default)
+    names: Any = backbone.part_names
+    visit(backbone, "", getattr(parts, names[0]))
     return found

@@ -41,7 +41,7 @@ def resolve_gain(gain: float | str, activation: nn.Module) -> float:
                 f"initializer.gain=torch: torch has no gain for {type(activation).__name__}; "
                 f"it has {', '.join(TORCH_GAINS.values())}; take initializer.gain=auto"
             )
-        return nn.init.calculate_gain(name)
+        return nn.init.calculate_gain(name)  # type: ignore[arg-type]
     if isinstance(gain, str):
         raise Refusal(f"initializer.gain={gain}: not legal; legal: auto, torch, or a number")
     return float(gain)

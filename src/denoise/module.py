@@ -18,7 +18,7 @@ BANDS = 4
 
 
 class Steps:
-    """A loader that hands out nothing: a step finds its own batch by its number, so a resumed run cannot lose its place."""
+    """A loader of numbers only: a step finds its own batch by its number, so a resumed run cannot lose its place."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -72,7 +72,7 @@ class DenoiseModule(LightningModule):
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
-        self.denoiser = denoiser.to(memory_format=memory_format)
+        self.denoiser = denoiser.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.data = data
         self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
         self.seed, self.batch_size, self.max_steps, self.val_samples = seed, batch_size, max_steps, val_samples
@@ -129,7 +129,7 @@ class DenoiseModule(LightningModule):
     def val_dataloader(self) -> Steps:
         return Steps(-(-self.val_samples // self.batch_size))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(parameter_groups(self.denoiser))
         schedule = self.make_lr_schedule(optimizer, self.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,4 +1,7 @@
-"""ODE solvers that draw images: plain functions over a denoiser D(x, sigma, labels). Karras et al. 2022, algorithm 1."""
+"""ODE solvers that draw images: plain functions over a denoiser D(x, sigma, labels).
+
+Karras et al. 2022, arXiv:2206.00364, algorithm 1.
+"""
 
 from collections.abc import Callable
 

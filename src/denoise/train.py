@@ -168,7 +168,7 @@ def fit(
             enable_model_summary=False,
             callbacks=callbacks,
         )
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it did not write
         memory = cost.PeakMemory(trainer.strategy.root_device)
         resume = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
         try:
