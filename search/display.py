@@ -50,6 +50,10 @@ class Display:
         if self.live is not None:
             self.live.__exit__(kind, error, trace)
 
+    def note(self, text: str) -> None:
+        """Say something above the picture."""
+        self.console.print(Text(text))
+
     def continues(self, done: int) -> None:
         """Say how many trials were there before."""
         self.done = self.done_before = done

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from omegaconf import OmegaConf
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from safetensors.torch import save_file
 
 from denoise import train
-from denoise.config import Composed, compose, raw_compose
+from denoise.config import Composed, compose, parse, raw_compose
 from denoise.refusal import Refusal
 from search import record, report, space, storage, tracking
 from search.display import Display
@@ -32,7 +33,8 @@ class Search:
 
     composed: Composed
     space: Space
-    point: dict[str, Any]
+    points: list[dict[str, Any]]  # the baseline and the known starts, in the order of their trials
+    left_out: list[str]
     name: str
     store: Path
     storage_url: str
@@ -45,7 +47,7 @@ class Search:
     @property
     def baseline(self) -> list[str]:
         """The overrides of trial 0."""
-        return self.space.suggest(optuna.trial.FixedTrial(self.point))
+        return self.space.suggest(optuna.trial.FixedTrial(self.points[0]))
 
 
 def prepare(overrides: Sequence[str]) -> Search:
@@ -57,16 +59,36 @@ def prepare(overrides: Sequence[str]) -> Search:
     if cfg.search.n_trials < 1:
         raise Refusal(f"search.n_trials={cfg.search.n_trials}: must be 1 or more")
     found = space.build(composed, overrides)
-    point = found.point(composed)
+    points = [found.point(composed)]
+    left_out: list[str] = []
+    for start in cfg.search.enqueue:
+        point = known_start(found, start, overrides)
+        if point is None:
+            left_out.append(" ".join(start))
+        elif point not in points:
+            points.append(point)
     train.prepare(cfg)
     storage.sampler(cfg)
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
     what = {"space": found.describe(), "config": plain_config(composed)}
-    what |= {"seed": cfg.seed, "sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
+    what |= {"points": points, "seed": cfg.seed, "sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{cfg.search.mode}"
-    return Search(composed, found, point, f"{name}-{digest[:8]}", store, url)
+    return Search(composed, found, points, left_out, f"{name}-{digest[:8]}", store, url)
+
+
+def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """Where a known start stands in the space; None outside of it. Errors: Refusal for what is no config."""
+    if not OmegaConf.is_list(start) or not all(isinstance(text, str) for text in start):
+        raise Refusal(f"search.enqueue: {start} is no list of overrides; write [[optimizer=muon],[activation=gelu]]")
+    mine = {parse(text).key_or_group.split(".")[0] for text in start}
+    others = [text for text in overrides if parse(text).key_or_group.split(".")[0] not in mine]
+    composed = compose([*others, *start], "search")
+    try:
+        return found.point(composed)
+    except Refusal:
+        return None
 
 
 def run(search: Search, display: Display) -> list[Record]:
@@ -77,10 +99,12 @@ def run(search: Search, display: Display) -> list[Record]:
     study = storage.open_study(search.storage_url, search.name, cfg)
     tracker = Tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
     parent = open_parent(tracker, search)
-    if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(search.point, user_attrs={"baseline": True})
+    for point in search.points[len(study.get_trials(deepcopy=False)) :]:
+        study.enqueue_trial(point)
     trained: list[Trained] = []
     display.continues(count(study))
+    if search.left_out:
+        display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
         for stale in storage.left_behind(study):
             trial = Trial(study, stale._trial_id)

@@ -1,0 +1,76 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+# -f, +B: no globs and no braces, so that ARGS reach Hydra as they are typed
+.SHELLFLAGS := -euf +B -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+TORCH ?= torch==2.13.0
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+RUN ?=
+VERB = $(PY) -m search $@ $(if $(RUN),--run $(RUN)) $(ARGS)
+
+.PHONY: help install search train ui best reproduce report sample catalog bench test lint lock
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=<mlflow run id> names a run.'
+
+install: $(STAMP) ## install what is missing into .venv, from the lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; then
+	  echo 'Python 3.11 or 3.12 is needed and was not found; install it, or give make PYTHON=/path/to/python3.11' >&2; exit 2
+	fi
+	echo "installing into $(VENV) (once; some minutes, most of it torch)"
+	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
+	$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PY) -m pip check
+	touch $(STAMP)
+
+search: $(STAMP) ## search; the same command goes on where it was stopped
+	@$(VERB)
+
+train: $(STAMP) ## train one config: ARGS="activation=swish optimizer.lr=0.01"
+	@$(VERB)
+
+ui: $(STAMP) ## compare the trials in MLflow, on 127.0.0.1
+	@$(VERB)
+
+best: $(STAMP) ## the best trial as a command, and best.yaml
+	@$(VERB)
+
+reproduce: $(STAMP) ## train the best trial (or RUN) again and compare
+	@$(VERB)
+
+report: $(STAMP) ## the leaderboard again
+	@$(VERB)
+
+sample: $(STAMP) ## draw images from the best trial's weights (or RUN's)
+	@$(VERB)
+
+catalog: $(STAMP) ## print the components, write the README's table
+	@$(VERB)
+
+bench: $(STAMP) ## measure speed, as ratios within one run
+	@$(PY) -m benchmarks.bench $(ARGS)
+
+test: $(STAMP) ## run the tests
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## format check, lint, types
+	@$(VENV)/bin/ruff format --check --quiet . || { echo 'not formatted: ruff format .' >&2; exit 1; }
+	$(VENV)/bin/ruff check --quiet .
+	$(VENV)/bin/mypy
+
+lock: ## make requirements.lock anew from requirements.in
+	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools '$(TORCH)'; }
+	.venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --output-file .venv-lock/all requirements.in
+	awk '/^[a-z]/ {torchs = ($$1 ~ /^(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/)} !torchs' .venv-lock/all >requirements.lock

@@ -1,0 +1,1 @@
+"""What the speed and the pairing of trials are, measured as ratios within one run."""

@@ -1,0 +1,142 @@
+"""The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
+
+It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, all else is
+as their documentation shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no
+noise bands, no samples, no saved state. A training's config is an entry of a JSON file: overrides and steps.
+
+    python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]
+"""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import MLFlowLogger
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks import arguments
+from denoise import catalog, train
+from denoise.config import raw_compose
+from denoise.data import images
+from denoise.denoiser import Denoiser
+from denoise.refusal import Refusal
+
+
+class Module(LightningModule):
+    """EDM's loss with noise drawn as it comes."""
+
+    def __init__(self, cfg: DictConfig, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.cfg, self.denoiser = cfg, denoiser
+
+    def loss(self, batch: list[Tensor]) -> Tensor:
+        x, labels = batch
+        sigma = (torch.randn(len(x), device=x.device) * self.denoiser.P_std + self.denoiser.P_mean).exp()
+        noise = torch.randn_like(x)
+        return self.denoiser.loss(x, sigma, noise, labels if self.cfg.model.class_conditional else None).mean()
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss, on_step=True)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.loss(batch))
+
+    def configure_optimizers(self) -> Any:
+        options = {key: value for key, value in self.cfg.optimizer.items() if key not in ("fused", "foreach")}
+        optimizer = catalog.call(options, self.parameters(), where="optimizer")
+        schedule = catalog.factory("lr_schedule", self.cfg.lr_schedule)(optimizer, self.cfg.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def loaders(cfg: DictConfig, data: images.Images, workers: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Loaders of training batches, shuffled, and of as many validation samples as an evaluation of ours has."""
+    held = data.images["validation"]
+    order = torch.arange(cfg.trainer.val_samples) % len(held)
+    options: dict[str, Any] = {"batch_size": cfg.data.batch_size, "num_workers": workers}
+    options["persistent_workers"] = workers > 0
+    training = TensorDataset(data.images["train"], data.labels["train"])
+    validation = TensorDataset(held[order], data.labels["validation"][order])
+    return DataLoader(training, shuffle=True, drop_last=True, **options), DataLoader(validation, **options)
+
+
+def fit(cfg: DictConfig, steps: int, workers: int, store: Path) -> tuple[float, int]:
+    """Train one config for `steps` optimizer steps; its last validation loss, and the steps taken."""
+    seed_everything(cfg.seed, verbose=False)
+    data = images.load(cfg.data)
+    denoiser = train.build_denoiser(cfg, data).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    logger = MLFlowLogger(
+        "by-hand", tracking_uri=f"sqlite:///{store / 'mlflow.db'}", artifact_location=artifacts(store)
+    )
+    trainer = Trainer(
+        max_steps=steps,
+        val_check_interval=min(cfg.trainer.val_every, steps),
+        check_val_every_n_epoch=None,
+        gradient_clip_val=cfg.trainer.gradient_clip,
+        logger=logger,
+        log_every_n_steps=cfg.trainer.log_every,
+        default_root_dir=store,
+        enable_progress_bar=False,
+    )
+    module = Module(cfg, denoiser)
+    training, validation = loaders(cfg, data, workers)
+    trainer.fit(module, training, validation)
+    if steps % cfg.trainer.val_every and steps > cfg.trainer.val_every:
+        trainer.validate(module, validation, verbose=False)
+    return float(trainer.callback_metrics["val/loss"]), trainer.global_step
+
+
+def artifacts(store: Path) -> str:
+    """Where MLflow puts files."""
+    return (store / "artifacts").resolve().as_uri()
+
+
+def search(configs: Sequence[dict[str, Any]], workers: int, store: Path) -> list[dict[str, Any]]:
+    """Train every config as a trial of one study."""
+    done: list[dict[str, Any]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        given = configs[trial.number]
+        began = time.perf_counter()
+        cfg = raw_compose(tuple(given["overrides"])).cfg
+        value, steps = fit(cfg, given["steps"], workers, store)
+        done.append({"value": value, "steps": steps, "seconds": time.perf_counter() - began})
+        print(f"trial {trial.number:>3}  step {steps}  val/loss {value:.4f}  {done[-1]['seconds']:.1f} s", flush=True)
+        return value
+
+    study = optuna.create_study(direction="minimize")
+    study.optimize(objective, n_trials=len(configs))
+    return done
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the script; the trials' values, steps and seconds go into FOLDER/trials.json."""
+    readers: dict[str, Any] = {"configs": Path, "store": Path, "workers": arguments.at_least(0)}
+    try:
+        options = arguments.read(sys.argv[1:] if given is None else given, {"workers": 2}, readers)
+        for name in ("configs", "store"):
+            if name not in options:
+                raise Refusal(f"{name}=: missing; write configs=FILE store=FOLDER")
+    except Refusal as error:
+        print(error, file=sys.stderr)
+        return 2
+    warnings.filterwarnings("ignore")
+    store: Path = options["store"].resolve()
+    store.mkdir(parents=True, exist_ok=True)
+    done = search(json.loads(options["configs"].read_text()), options["workers"], store)
+    (store / "trials.json").write_text(json.dumps(done, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""How much the same batches, noise levels and noise shrink the variance of a difference between two options.
+
+    python -m benchmarks.pairing [steps=200] [seeds=8] [activations=relu,elu,silu,gelu,mish]
+
+Var(x - y) / (Var x + Var y) over seeds, x and y the objectives of two options trained with the same seed: 1 is what
+independent randomness gives, 0 would make one seed enough.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import arguments, results
+from denoise import catalog, train
+from denoise.config import compose
+from denoise.refusal import Refusal
+from search import machine
+from search.trial import config_sha256
+
+TRAININGS = results.FOLDER / "pairing.jsonl"
+SUMMARY = results.FOLDER / "pairing.json"
+DEFAULTS = {"steps": 200, "seeds": 8, "activations": ("relu", "elu", "silu", "gelu", "mish")}
+RESAMPLES = 10_000
+
+
+def trainings(path: Path) -> list[dict[str, Any]]:
+    """Read what was trained before; a line that a kill tore is left out."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return found
+
+
+def measure(path: Path, activations: Sequence[str], seeds: int, steps: int) -> dict[str, list[float]]:
+    """Train every option with every seed, but for what the file has from this machine; option -> objective by seed.
+
+    A new training is appended as soon as it ends.
+    """
+    here = machine.describe()
+    known = {one["config_sha256"]: one["val_loss"] for one in trainings(path) if one["machine"] == here}
+    values: dict[str, list[float]] = {name: [] for name in activations}
+    total, began = seeds * len(activations), time.perf_counter()
+    for i, (seed, name) in enumerate((seed, name) for seed in range(seeds) for name in activations):
+        composed = compose([f"activation={name}", f"seed={seed}", f"trainer.max_steps={steps}"])
+        digest = config_sha256(composed)
+        was_known = digest in known
+        if not was_known:
+            result = train.train(composed.cfg)
+            known[digest] = result.metrics["val/loss"] if result.outcome == "complete" else float("nan")
+            entry = {"activation": name, "seed": seed, "steps": steps, "val_loss": known[digest]}
+            append(path, entry | {"config_sha256": digest, "machine": here})
+        values[name].append(known[digest])
+        note = ", from the file" if was_known else ""
+        shown = f"{name} seed {seed}: val/loss {known[digest]:.4f}{note}"
+        print(f"{time.perf_counter() - began:7.1f} s  {i + 1}/{total}  {shown}", flush=True)
+    return values
+
+
+def append(path: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line, on a new line even after a torn one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torn = path.exists() and not path.read_bytes().endswith((b"\n",)) and path.stat().st_size > 0
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * torn + json.dumps(entry) + "\n")
+
+
+def variance_ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Var(x - y) / (Var x + Var y) over the last axis."""
+    return (x - y).var(axis=-1, ddof=1) / (x.var(axis=-1, ddof=1) + y.var(axis=-1, ddof=1))
+
+
+def summarize(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The ratio of each pair, their mean with a bootstrap interval over seeds, each option's mean and spread."""
+    arrays = {name: np.asarray(seeds, dtype=float) for name, seeds in values.items()}
+    count = len(next(iter(arrays.values())))
+    chosen = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    pairs, resampled = [], []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for (first, x), (second, y) in combinations(arrays.items(), 2):
+            difference = {"mean": float((x - y).mean()), "sd": float((x - y).std(ddof=1))}
+            pairs.append({"pair": [first, second], "ratio": float(variance_ratio(x, y)), "difference": difference})
+            resampled.append(variance_ratio(x[chosen], y[chosen]))
+    means = np.stack(resampled).mean(axis=0)
+    low, high = np.quantile(means[np.isfinite(means)], [0.025, 0.975])
+    return {
+        "options": {n: {"mean": float(a.mean()), "sd": float(a.std(ddof=1))} for n, a in arrays.items()},
+        "pairs": pairs,
+        "mean_ratio": float(np.mean([pair["ratio"] for pair in pairs])),
+        "interval_95": [float(low), float(high)],
+    }
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """The summary as two markdown tables."""
+    lines = ["| activation | mean val/loss | sd over seeds |", "|---|---|---|"]
+    lines += [f"| {name} | {one['mean']:.4f} | {one['sd']:.4f} |" for name, one in content["options"].items()]
+    lines += ["", "| pair | mean difference | Var(x - y) / (Var x + Var y) |", "|---|---|---|"]
+    for one in content["pairs"]:
+        lines.append(f"| {', '.join(one['pair'])} | {one['difference']['mean']:+.4f} | {one['ratio']:.2f} |")
+    low, high = content["interval_95"]
+    lines.append(f"| mean | | {content['mean_ratio']:.2f} ({low:.2f} to {high:.2f}) |")
+    return "\n".join(lines)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Train what is missing, write the summary and print it. Exit status: 0 done, 2 a refusal, 130 interrupted."""
+    readers = {
+        "steps": arguments.at_least(1),
+        "seeds": arguments.at_least(3),
+        "activations": arguments.some_of(*catalog.options("activation")),
+    }
+    words = list(sys.argv[1:] if given is None else given)
+    try:
+        options = arguments.read(words, DEFAULTS, readers)
+        if len(options["activations"]) < 2:
+            raise Refusal(f"activations={options['activations'][0]}: a difference needs two or more")
+        values = measure(TRAININGS, options["activations"], options["seeds"], options["steps"])
+    except Refusal as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    content: dict[str, Any] = {
+        "command": " ".join(["python -m benchmarks.pairing", *words]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": results.commit(),
+        "machine": machine.describe(),
+        "steps": options["steps"],
+        "seeds": options["seeds"],
+        "values": values,
+    }
+    content |= summarize(values)
+    results.write(SUMMARY, content)
+    print(markdown(content))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

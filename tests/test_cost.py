@@ -1,0 +1,74 @@
+"""What is counted as cost, on networks small enough to count by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from denoise import config, cost
+from denoise.denoiser import Denoiser
+from denoise.train import prepare
+
+
+class Convolutions(nn.Module):
+    def __init__(self, *channels: int) -> None:
+        super().__init__()
+        pairs = zip(channels, channels[1:], strict=False)
+        self.layers = nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairs))
+
+    def forward(self, x, c_noise, labels):
+        return self.layers(x)
+
+
+def counted(*channels: int, batch: int = 4, size: int = 6) -> int:
+    model = Denoiser(Convolutions(*channels), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
+    return cost.flops_per_step(model, batch, channels[0], size, num_classes=0)
+
+
+def forward(a: int, b: int, batch: int = 4, size: int = 6) -> int:
+    return 2 * batch * size**2 * a * b * 9
+
+
+def test_flops_of_convolutions():
+    """Forward, the gradient of the weight, and of the input but for the first layer, whose input needs none."""
+    assert counted(3, 3) == 2 * forward(3, 3)
+    assert counted(1, 5, 1) == 2 * forward(1, 5) + 3 * forward(5, 1)
+
+
+def tiny(*overrides: str):
+    base = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.accelerator=cpu"]
+    return prepare(config.compose([*base, *overrides]).cfg).denoiser
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.class_conditional=true"], ["weight_normalization=weight_norm"]])
+def test_flops_scale_with_the_batch_and_leave_the_model_as_it_was(overrides):
+    model = tiny(*overrides)
+    classes = 10 if "model.class_conditional=true" in overrides else 0
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    one, eight, odd = (cost.flops_per_step(model, batch, 1, 8, classes) for batch in (2, 16, 5))
+    assert one > 0 and eight == 8 * one and odd == 5 * one // 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters()) and model.training
+
+
+def test_flops_grow_with_the_width():
+    assert cost.flops_per_step(tiny("model.width=16"), 2, 1, 8, 0) > 2 * cost.flops_per_step(tiny(), 2, 1, 8, 0)
+
+
+def test_parameters_are_those_that_train():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
+    assert cost.parameters(model) == 3 * 4 + 4 + 4 + 4 + 4 * 2
+    model[0].weight.requires_grad_(False)
+    assert cost.parameters(model) == 4 + 4 + 4 + 4 * 2
+
+
+def test_peak_memory_sees_a_large_tensor():
+    memory = cost.PeakMemory(torch.device("cpu"))
+    before = memory.bytes()
+    held = torch.ones(50_000_000)  # 200 MB
+    assert memory.bytes() - before > 100e6 and held.sum() > 0
+    del held
+    assert memory.bytes() - before > 100e6
+
+
+def test_no_gpu_no_utilization():
+    assert cost.gpu_utilization(torch.device("cpu")) is None

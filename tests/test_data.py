@@ -1,0 +1,204 @@
+"""Data sets: splits, range, hashes, idx files, and batches."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from denoise import config
+from denoise.data import idx, load
+from denoise.data.digits import digits
+from denoise.data.images import Batches, Images, content_hash, resize, split
+from denoise.refusal import Refusal
+
+FASHION = Path(idx.FASHION_MNIST)
+ROWS = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "t10k": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+def numbered(count: int) -> Images:
+    """A data set in which image and label number i hold i."""
+    x = torch.arange(count)
+    return Images({"train": x.float().view(-1, 1, 1, 1)}, {"train": x}, num_classes=count)
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def test_digits_are_split_whole():
+    from sklearn.datasets import load_digits
+
+    data = digits()
+    assert {name: len(x) for name, x in data.images.items()} == {"train": 1257, "validation": 270, "test": 270}
+    assert data.images["train"].shape[1:] == (1, 8, 8) and data.images["train"].dtype == torch.float32
+    assert {len(data.labels[name]) - len(data.images[name]) for name in data.images} == {0}
+    together = torch.cat([data.images[n] for n in data.images]).flatten(1).double()
+    pairs = torch.cat([together, torch.cat([data.labels[n] for n in data.images])[:, None]], dim=1)
+    bunch = load_digits()
+    wanted = np.concatenate([bunch.data / 8 - 1, bunch.target[:, None]], axis=1)
+    assert sorted(map(tuple, pairs.tolist())) == sorted(map(tuple, wanted.tolist()))
+
+
+@given(st.integers(10, 200), st.floats(0, 0.4), st.floats(0, 0.4))
+def test_a_split_is_a_permutation_and_always_the_same(count, validation, test):
+    x = torch.arange(count)
+    one = split(x.view(-1, 1, 1, 1), x, (validation, test), num_classes=2)
+    parts = torch.cat([one.labels[name] for name in ("train", "validation", "test")])
+    assert sorted(parts.tolist()) == list(range(count))
+    assert len(one.labels["validation"]) == round(validation * count) and len(one.labels["test"]) == round(test * count)
+    again = split(x.view(-1, 1, 1, 1), x, (validation, test), num_classes=2)
+    assert torch.equal(one.labels["train"], again.labels["train"])
+    assert torch.equal(one.images["train"].flatten(), one.labels["train"])
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_range_and_sigma_data(name):
+    if name == "fashion_mnist" and not FASHION.exists():
+        pytest.skip("Debian's dataset-fashion-mnist is not here")
+    cfg = config.compose([f"data={name}"]).cfg.data
+    data = load(cfg)
+    assert data.num_classes == 10 and data.channels == 1 and data.size == cfg.image_size
+    for images, labels in zip(data.images.values(), data.labels.values(), strict=True):
+        assert -1 <= images.min() and images.max() <= 1 and labels.unique().tolist() == list(range(10))
+    assert data.images["train"].min() == -1 and data.images["train"].max() == 1
+    assert cfg.sigma_data == pytest.approx(data.images["train"].double().std().item(), rel=0.01)
+
+
+def test_fashion_mnist_is_whole():
+    if not FASHION.exists():
+        pytest.skip("Debian's dataset-fashion-mnist is not here")
+    data = load(config.compose(["data=fashion_mnist"]).cfg.data)
+    assert {name: len(x) for name, x in data.images.items()} == {"train": 51000, "validation": 9000, "test": 10000}
+
+
+def test_hash_is_of_the_content():
+    """The golden value says that the split, too, is the same on every machine."""
+    cfg = config.compose().cfg.data
+    assert content_hash(cfg) == digits().content_hash()
+    assert content_hash(config.compose(["data.batch_size=7"]).cfg.data) == content_hash(cfg)
+    assert content_hash(config.compose(["data.image_size=4"]).cfg.data) != content_hash(cfg)
+    assert content_hash(cfg).startswith(GOLDEN_DIGITS)
+
+
+GOLDEN_DIGITS = "0917ab1a7c940e7c"
+
+
+@pytest.mark.parametrize("size", [4, 8, 12, 16])
+def test_another_image_size(size):
+    data = digits(size)
+    assert data.size == size and data.images["train"].abs().max() <= 1
+    with pytest.raises(Refusal, match="data.image_size=0"):
+        resize(data.images["train"], 0)
+
+
+def test_a_second_load_is_the_same_object():
+    assert load(config.compose().cfg.data) is load(config.compose(["data.batch_size=3"]).cfg.data)
+
+
+# ---------------------------------------------------------------- idx files
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write(folder: Path, packed: bool) -> dict[str, np.ndarray]:
+    """A small Fashion-MNIST: 40 training images of 6x6, 12 for the test."""
+    draw = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 40), ("t10k", 12)):
+        images, labels = ROWS[part]
+        arrays[images] = draw.integers(0, 256, (count, 6, 6))
+        arrays[labels] = np.arange(count) % 10
+    for name, array in arrays.items():
+        body = idx_bytes(array)
+        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(body) if packed else body)
+    return arrays
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
+def test_idx_files_are_read(tmp_path, packed):
+    arrays = write(tmp_path, packed)
+    data = idx.fashion_mnist(str(tmp_path), image_size=6)
+    assert {name: len(x) for name, x in data.images.items()} == {"train": 34, "validation": 6, "test": 12}
+    wanted = torch.tensor(arrays[ROWS["t10k"][0]])[:, None] / 127.5 - 1
+    torch.testing.assert_close(data.images["test"], wanted.float())
+    assert data.labels["test"].tolist() == arrays[ROWS["t10k"][1]].tolist()
+    assert idx.fashion_mnist(str(tmp_path), image_size=6).content_hash() == data.content_hash()
+
+
+@pytest.mark.parametrize("missing", [name for rows in ROWS.values() for name in rows])
+def test_missing_files_are_refused_with_both_ways_to_get_them(tmp_path, missing):
+    write(tmp_path, packed=False)
+    (tmp_path / missing).unlink()
+    with pytest.raises(Refusal) as refusal:
+        idx.fashion_mnist(str(tmp_path))
+    text = str(refusal.value)
+    assert missing in text and "apt-get install dataset-fashion-mnist" in text and "data.root=FOLDER" in text
+
+
+def cut(raw: bytes) -> bytes:
+    return raw[: len(raw) // 2]
+
+
+def scratch(raw: bytes) -> bytes:
+    return raw[:10] + bytes(byte ^ 0xFF for byte in raw[10:40]) + raw[40:]  # behind gzip's own header
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gz", "plain"])
+@pytest.mark.parametrize("damage", [cut, scratch, lambda raw: b"", lambda raw: b"<html>not found</html>"])
+def test_a_damaged_file_is_refused_by_name(tmp_path, packed, damage):
+    if damage is scratch and not packed:
+        pytest.skip("bytes without a checksum can be anything")
+    write(tmp_path, packed)
+    path = tmp_path / (ROWS["train"][0] + ".gz" * packed)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(Refusal, match=f"{path.name}.*fetch it again"):
+        idx.fashion_mnist(str(tmp_path))
+
+
+def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path):
+    write(tmp_path, packed=False)
+    (tmp_path / ROWS["train"][1]).write_bytes(idx_bytes(np.zeros(39)))
+    with pytest.raises(Refusal, match="40 images but 39 labels"):
+        idx.fashion_mnist(str(tmp_path))
+
+
+# ---------------------------------------------------------------- batches
+
+
+@given(data=st.data(), count=st.integers(1, 60), seed=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_every_epoch_is_a_permutation(data, count, seed):
+    batch_size = data.draw(st.integers(1, count))
+    batches = Batches(numbered(count), batch_size, seed)
+    steps = count // batch_size
+    epochs = []
+    for epoch in range(2):
+        seen = [batches(epoch * steps + step) for step in range(steps)]
+        assert all(torch.equal(images.flatten(), labels) for images, labels in seen)
+        order = torch.cat([labels for _, labels in seen]).tolist()
+        assert len(order) == len(set(order)) == steps * batch_size
+        epochs.append(order)
+    assert count < 10 or batch_size < 10 or epochs[0] != epochs[1]
+
+
+def test_a_batch_is_found_by_its_step_alone():
+    one, other = Batches(numbered(50), 8, seed=0), Batches(numbered(50), 8, seed=0)
+    forward = [one(step)[1].tolist() for step in range(20)]
+    backward = [other(step)[1].tolist() for step in reversed(range(20))]
+    assert forward == backward[::-1]
+    assert forward[0] != Batches(numbered(50), 8, seed=1)(0)[1].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 51])
+def test_a_batch_size_that_cannot_be_is_refused(batch_size):
+    with pytest.raises(Refusal, match=f"data.batch_size={batch_size}"):
+        Batches(numbered(50), batch_size, seed=0)

@@ -1,0 +1,109 @@
+"""Every normalization against its formula in float64, on maps and on tokens."""
+
+import formulas
+import pytest
+import torch
+
+from denoise import catalog
+
+OPTIONS = catalog.options("normalization")
+SHAPES = {"map": (4, 12, 3, 5), "tokens": (4, 15, 12)}
+
+
+def positions_last(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) or (B, T, C) -> (B, positions, C)."""
+    return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
+
+
+def build(option: str, channels: int, **parameters) -> torch.nn.Module:
+    """The module in float64 with its learned parameters moved off their start."""
+    module = catalog.build("normalization", option, channels, **parameters).double()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    return module
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name.split(".")[-1]: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def sample(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return (2 * torch.randn(shape, dtype=torch.float64) + 0.7).requires_grad_()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_follows_the_formula(option, training, shape):
+    formula = formulas.find(formulas.NORMALIZATION, "normalization", option)
+    module = build(option, 12)
+    module.train()(sample(shape, seed=5))  # moves running averages, where there are any
+    module.train(training)
+    state, x = weights(module), sample(shape)
+    y = module(x)
+    assert y.shape == x.shape
+    parameters = catalog.entry("normalization", option).parameters
+    wanted = formula(positions_last(x.detach()), state, training=training, **parameters)
+    torch.testing.assert_close(positions_last(y.detach()), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_learned_parameters_and_input_get_gradients(option, shape):
+    module, x = build(option, 12), sample(shape)
+    torch.manual_seed(2)
+    (module(x) * torch.randn(shape, dtype=torch.float64)).sum().backward()
+    assert x.grad.abs().max() > 1e-6
+    for name, parameter in module.named_parameters():
+        assert parameter.grad.abs().max() > 1e-6, f"{option}: {name} gets no gradient"
+
+
+@pytest.mark.parametrize("channels", [1, 6, 7, 12, 20])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_any_number_of_channels(option, channels):
+    """Also where num_groups does not divide them."""
+    formula = formulas.find(formulas.NORMALIZATION, "normalization", option)
+    module, x = build(option, channels), sample((3, channels, 2, 4))
+    wanted = formula(
+        positions_last(x.detach()), weights(module), True, **catalog.entry("normalization", option).parameters
+    )
+    torch.testing.assert_close(positions_last(module(x).detach()), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_evaluation_differs_only_by_running_averages(option):
+    """They end at the statistics of the data; without any, evaluation is training."""
+    module, x = build(option, 4), sample((64, 4, 4, 4))
+    fresh = module.eval()(x)
+    trained = module.train()(x)
+    averages = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    if averages:
+        assert (fresh - trained).abs().max() > 0.1
+        for _ in range(300):
+            module(x)
+    torch.testing.assert_close(module.eval()(x), trained, rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_channels_last_gives_the_same(option):
+    module, x = build(option, 8), sample((2, 8, 4, 4)).detach()
+    torch.testing.assert_close(module(x.to(memory_format=torch.channels_last)), module(x))
+
+
+@pytest.mark.parametrize("num_groups", [1, 3, 4])
+def test_group_norm_takes_its_groups(num_groups):
+    module, x = build("group_norm", 12, num_groups=num_groups), sample((2, 12, 3, 3)).detach()
+    wanted = formulas.group_norm(positions_last(x), weights(module), True, num_groups=num_groups, eps=1e-5)
+    torch.testing.assert_close(positions_last(module(x).detach()), wanted)
+
+
+def test_one_momentum_of_batch_norm_is_one_share_of_the_batch():
+    module, x = catalog.build("normalization", "batch_norm", 3, momentum=0.25).double(), sample((8, 3, 4, 4)).detach()
+    module(x)
+    mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3))
+    state = weights(module)
+    torch.testing.assert_close(state["running_mean"], 0.25 * mean)
+    torch.testing.assert_close(state["running_var"], 0.75 + 0.25 * var)

@@ -1,0 +1,197 @@
+"""What holds the structure: floors, names, sizes, docstrings, option files, verbs. A new room is entered in FLOORS."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from optuna.distributions import CategoricalDistribution, json_to_distribution
+
+from denoise import catalog
+
+ROOT = Path(__file__).resolve().parents[1]
+SRC = ROOT / "src" / "denoise"
+
+# Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
+FLOORS = (
+    "refusal randomness",
+    "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
+    "catalog",
+    "config data",  # a data set is configured through the catalogue
+    "block",
+    "unet dit initialize",
+    "denoiser solver",
+    "diagnostics cost",
+    "module",
+    "callbacks",
+    "train",
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
+DOORS = {"catalog", "config", "train", "refusal"}  # the rooms of denoise that search may enter
+EXCEPTIONS = {("search.sampler", "randomness")}  # the sampler's draws are keyed like all others
+ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
+MAX_LINES = 300
+HOOKS = re.compile(
+    r"forward|on_.*|setup|state_dict|load_state_dict|configure_optimizers|training_step|validation_step"
+    r"|train_dataloader|val_dataloader|zero_layers|generator|_.*"
+)
+# Public, but parts of options rather than options
+BUILDING_BLOCKS = {
+    "normalization": {"OverChannels", "OverPositions"},
+    "optimizer": {"parameter_groups", "is_matrix"},
+    "initializer": {"auto_gain", "resolve_gain"},
+    "lr_schedule": {"warmup_cosine_factor"},
+}
+VERBS = set("install search train ui best reproduce report sample catalog bench test lint help lock".split())
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SRC.parent if path.is_relative_to(SRC) else ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, as far as its name can be read: `from denoise import cost` is denoise.cost."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str:
+    """denoise.data.images.load -> data."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def names(path: Path) -> list[str]:
+    return [str(file.relative_to(ROOT)) for file in modules(path)]
+
+
+@pytest.mark.parametrize("name", names(SRC))
+def test_imports_of_denoise_point_down(name: str) -> None:
+    path = ROOT / name
+    own = room(dotted(path))
+    if own:
+        assert own in FLOOR, f"{name}: in no floor; enter it in FLOORS, above what it imports"
+    for imported in imports(path):
+        top = imported.split(".")[0]
+        assert top not in ABOVE, f"{name} imports {imported}: denoise knows nothing of {top}"
+        if top == "denoise" and own and room(imported) != own:
+            assert FLOOR[room(imported)] < FLOOR[own], f"{name} imports {imported}, which is not on a lower floor"
+
+
+@pytest.mark.parametrize("name", names(ROOT / "search"))
+def test_search_enters_denoise_by_its_doors(name: str) -> None:
+    path = ROOT / name
+    entered = {room(imported) for imported in imports(path) if imported.split(".")[0] == "denoise"}
+    allowed = DOORS | {to for by, to in EXCEPTIONS if by == dotted(path)}
+    assert entered <= allowed, f"{name} imports denoise.{', denoise.'.join(sorted(entered - allowed))}"
+
+
+def test_floors_and_exceptions_name_only_what_exists() -> None:
+    assert {room(dotted(path)) for path in modules(SRC)} - {""} == set(FLOOR)
+    for by, to in EXCEPTIONS:
+        path = ROOT / Path(*by.split(".")).with_suffix(".py")
+        assert to in {room(i) for i in imports(path) if i.startswith("denoise.")}, f"{by} no longer imports {to}"
+
+
+def test_no_vague_names() -> None:
+    for top in ("src", "search", "conf", "tests", "benchmarks", "docker", "docs"):
+        found = [str(p.relative_to(ROOT)) for p in (ROOT / top).rglob("*") if p.stem.lower() in VAGUE]
+        assert not found, f"named after nothing: {', '.join(found)}"
+
+
+@pytest.mark.parametrize("name", [*names(SRC), *names(ROOT / "search")])
+def test_a_file_is_short(name: str) -> None:
+    lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{name}: {lines} lines; split it"
+
+
+@pytest.mark.parametrize("name", names(SRC))
+def test_what_is_public_says_what_it_does(name: str) -> None:
+    def public(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not HOOKS.fullmatch(
+                node.name
+            ):
+                if not (ast.get_docstring(node) or "").split("\n")[0].strip():
+                    yield inside + node.name
+                if isinstance(node, ast.ClassDef):
+                    yield from public(node.body, f"{inside}{node.name}.")
+
+    silent = list(public(tree(ROOT / name).body))
+    assert not silent, f"{name}: no docstring at {', '.join(silent)}"
+
+
+@pytest.mark.parametrize("backbone", ["block", "unet", "dit"])
+def test_model_code_knows_no_component_by_name(backbone: str) -> None:
+    known = {option for kind in catalog.KINDS for option in catalog.options(kind)} - {"none"}
+    module = tree(SRC / f"{backbone}.py")
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and id(node) not in docstrings:
+            assert node.value not in known, f"{backbone}.py:{node.lineno} names the component {node.value}"
+
+
+OPTIONS = [(kind, option) for kind in catalog.KINDS for option in catalog.options(kind)]
+
+
+@pytest.mark.parametrize(("kind", "option"), OPTIONS)
+def test_an_option_file_is_complete(kind: str, option: str) -> None:
+    found = catalog.entry(kind, option)
+    lines = found.path.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("# @package")]
+    assert all(re.match(r"# \S", line) for line in lines[:2]), "the first two lines are the formula and the source"
+    assert "space:" in "\n".join(lines), "space is declared, if only as {}"
+    catalog.check_targets({"_target_": found.target}, f"{kind}={option}")
+    assert callable(get_object(found.target))
+    for name, domain in found.space.items():
+        assert name in found.parameters, f"space has {name}, which is no parameter of the file"
+        value, distribution = found.parameters[name], json_to_distribution(json.dumps(domain))
+        if isinstance(distribution, CategoricalDistribution):
+            assert value in distribution.choices
+        else:
+            assert distribution.low <= value <= distribution.high, f"{name}: {value} is outside its own domain"
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_maths_of_a_kind_is_reached_by_an_option_file(kind: str) -> None:
+    defined = {
+        node.name
+        for node in tree(SRC / f"{kind}.py").body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    }
+    blocks = BUILDING_BLOCKS.get(kind, set())
+    targets = {catalog.entry(kind, option).target for option in catalog.options(kind)}
+    reached = {target.rpartition(".")[2] for target in targets if target.startswith(f"denoise.{kind}.")}
+    assert blocks <= defined, f"no longer there: {', '.join(sorted(blocks - defined))}"
+    assert defined - blocks == reached, f"without an option file: {', '.join(sorted(defined - blocks - reached))}"
+
+
+def test_make_has_the_verbs_and_no_others() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    explained = re.findall(r"^([a-z]\w*):[^=\n]*## \S", text, re.MULTILINE)
+    phony = " ".join(re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)).split()
+    rules = re.findall(r"^([a-z]\w*):(?!=)", text, re.MULTILINE)
+    assert sorted(explained) == sorted(phony) == sorted(rules) == sorted(VERBS)
