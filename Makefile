@@ -6,6 +6,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# the version first; pip's options may follow: TORCH="torch==2.13.0 --index-url ..."
 TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	echo "installing into $(VENV) (once; some minutes, most of it torch)"
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
-	$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PY) -m pip check
@@ -65,12 +66,15 @@ test: $(STAMP) ## run the tests
 	@$(PY) -m pytest $(ARGS)
 
 lint: $(STAMP) ## format check, lint, types
-	@$(VENV)/bin/ruff format --check --quiet . || { echo 'not formatted: ruff format .' >&2; exit 1; }
-	$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
 lock: ## make requirements.lock anew from requirements.in
-	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools '$(TORCH)'; }
+	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools; }
+	echo 'torch and its CUDA packages are taken off: make install brings them' >&2
+	echo '$(firstword $(TORCH))' >.venv-lock/torch
 	.venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --output-file .venv-lock/all requirements.in
-	awk '/^[a-z]/ {torchs = ($$1 ~ /^(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==/)} !torchs' .venv-lock/all >requirements.lock
+	  --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --no-header --output-file .venv-lock/all requirements.in
+	awk '/^[a-z#]/ {off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)} !off && NF' .venv-lock/all >requirements.lock

@@ -47,8 +47,8 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     new = tracker.record(run.run_id)
     names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
-    for name in ("weights_sha256", "data_sha256"):
-        rows.append((name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]))
+    tags = ("weights_sha256", "data_sha256")
+    rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))
     here, there = machine.describe(), json.loads(recorded.tags.get("machine", "{}"))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))

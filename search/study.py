@@ -71,7 +71,7 @@ def prepare(overrides: Sequence[str]) -> Search:
     storage.sampler(cfg)
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
-    what = {"space": found.describe(), "config": plain_config(composed)}
+    what: dict[str, Any] = {"space": found.describe(), "config": plain_config(composed)}
     what |= {"points": points, "seed": cfg.seed, "sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{cfg.search.mode}"

@@ -5,6 +5,6 @@ import os
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402  (after the environment is set)
+import torch
 
 torch.set_num_threads(1)

@@ -1,0 +1,97 @@
+"""From a config to everything that a training needs, built and checked, with nothing written."""
+
+import torch
+from omegaconf import DictConfig
+
+from denoise import catalog
+from denoise.block import Part, Parts
+from denoise.data import images as data_images
+from denoise.data.images import Images
+from denoise.denoiser import Denoiser
+from denoise.initialize import initialize
+from denoise.module import DenoiseModule
+from denoise.refusal import Refusal, choose
+
+PRECISIONS = ("32-true", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
+
+
+def prepare(cfg: DictConfig) -> DenoiseModule:
+    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
+    _check_trainer(cfg.trainer)
+    if cfg.trainer.num_threads is not None:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    data = data_images.load(cfg.data)
+    module = DenoiseModule(
+        build_denoiser(cfg, data),
+        data,
+        make_optimizer=catalog.factory("optimizer", cfg.optimizer),
+        make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
+        seed=cfg.seed,
+        batch_size=cfg.data.batch_size,
+        max_steps=cfg.trainer.max_steps,
+        val_samples=cfg.trainer.val_samples,
+        class_conditional=cfg.model.class_conditional,
+        compiled=cfg.trainer.compile,
+        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+    )
+    module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
+    return module
+
+
+def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
+    """Build the backbone of the chosen components, initialized from the seed, in its preconditioning."""
+    parts = build_parts(cfg)
+    num_classes = data.num_classes if cfg.model.class_conditional else 0
+    model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
+    backbone = catalog.call(
+        model, where="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
+    )
+    for name in cfg.parts:
+        if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
+            raise Refusal(
+                f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
+            )
+    initialize(backbone, parts, cfg.seed)
+    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, where="denoiser")
+    return denoiser
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Give each part its components: its own where it has one, else the config's."""
+
+    def part(name: str) -> Part:
+        own = cfg.parts.get(name) or {}
+        kinds = ("activation", "normalization", "weight_normalization", "initializer", "feed_forward")
+        chosen = {kind: catalog.factory(kind, own.get(kind) or cfg[kind]) for kind in kinds}
+        placement, dropout = own.get("placement"), own.get("dropout")
+        return Part(
+            **chosen,
+            placement=cfg.placement if placement is None else placement,
+            dropout=cfg.dropout if dropout is None else dropout,
+        )
+
+    return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def _check_trainer(t: DictConfig) -> None:
+    if t.save_seconds < 0:
+        raise Refusal(f"trainer.save_seconds={t.save_seconds}: must be 0 or more")
+    for name in ("max_steps", "val_every", "val_samples", "log_every", "health_every"):
+        if t[name] < 1:
+            raise Refusal(f"trainer.{name}={t[name]}: must be 1 or more")
+    if t.val_samples < 4:
+        raise Refusal(f"trainer.val_samples={t.val_samples}: must be 4 or more, one for each noise band")
+    for name, legal in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+        if t[name] not in legal:
+            raise Refusal(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
+    if t.accelerator == "gpu" and not torch.cuda.is_available():
+        raise Refusal("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")
+    if not 0 <= t.ema_decay < 1:
+        raise Refusal(f"trainer.ema_decay={t.ema_decay}: outside its domain; legal: 0 to below 1")
+    if not t.diverged_at > 1:
+        raise Refusal(f"trainer.diverged_at={t.diverged_at}: must be above 1, such as 10")
+    if t.gradient_clip is not None and not (isinstance(t.gradient_clip, int | float) and t.gradient_clip > 0):
+        raise Refusal(f"trainer.gradient_clip={t.gradient_clip}: must be a number above 0, or null for none")
+    if t.num_threads is not None and not (isinstance(t.num_threads, int) and t.num_threads >= 1):
+        raise Refusal(f"trainer.num_threads={t.num_threads}: must be 1 or more, or null for one a core")
