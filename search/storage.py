@@ -21,19 +21,6 @@ from search.sampler import KeyedSampler
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
 
 
-def check_store(store: Path) -> None:
-    """Make the folder of the store, and refuse one that cannot be written."""
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        probe = store / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Refusal(
-            f"store={store}: cannot be written ({error.strerror}); give another folder with store=FOLDER"
-        ) from error
-
-
 def open_study(url: str, name: str, cfg: DictConfig) -> Study:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)

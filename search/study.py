@@ -21,7 +21,7 @@ from search import record, report, space, storage, tracking
 from search.display import Display
 from search.record import Record
 from search.space import Space
-from search.tracking import Run, Tracker
+from search.tracking import Run, Tracker, open_tracker
 from search.trial import Trained, open_run, perform, plain_config
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -94,10 +94,7 @@ def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str,
 def run(search: Search, display: Display) -> list[Record]:
     """Run the trials that are still missing and return all of them, best first. Errors: Refusal for the stores."""
     began = time.monotonic()
-    cfg = search.composed.cfg
-    storage.check_store(search.store)
-    study = storage.open_study(search.storage_url, search.name, cfg)
-    tracker = Tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
+    study, tracker = open_stores(search)
     parent = open_parent(tracker, search)
     for point in search.points[len(study.get_trials(deepcopy=False)) :]:
         study.enqueue_trial(point)
@@ -117,6 +114,14 @@ def run(search: Search, display: Display) -> list[Record]:
     records = record.rank(tracker.records(parent.run_id))
     finish(search, tracker, parent, records, trained, time.monotonic() - began)
     return records
+
+
+def open_stores(search: Search) -> tuple[Study, Tracker]:
+    """Open the study and the tracker, what lies elsewhere first, so that a refusal leaves nothing behind here."""
+    cfg = search.composed.cfg
+    elsewhere = storage.open_study(search.storage_url, search.name, cfg) if cfg.search.storage else None
+    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
+    return elsewhere or storage.open_study(search.storage_url, search.name, cfg), tracker
 
 
 def count(study: Study, running: bool = False) -> int:

@@ -127,6 +127,29 @@ class Tracker:
         return str(version)
 
 
+def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
+    """Open the tracker and see that the store can be written; a refusal leaves nothing behind."""
+    if resolve_uri(uri, store).startswith("sqlite:"):
+        check_store(store)
+        return Tracker(uri, experiment, store)
+    tracker = Tracker(uri, experiment, store)
+    check_store(store)
+    return tracker
+
+
+def check_store(store: Path) -> None:
+    """Make the folder of the store, and refuse one that cannot be written."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        probe = store / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Refusal(
+            f"store={store}: cannot be written ({error.strerror}); give another folder with store=FOLDER"
+        ) from error
+
+
 class Run:
     """An open run: metrics are gathered and written in batches."""
 

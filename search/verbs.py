@@ -16,7 +16,7 @@ from denoise.refusal import Refusal
 from search import report as board
 from search.record import Record
 from search.record import best as best_of
-from search.tracking import Tracker, resolve_uri
+from search.tracking import Tracker, open_tracker, resolve_uri
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
@@ -41,15 +41,13 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     from denoise import train as training
-    from search import storage
     from search.display import Display
     from search.trial import open_run, perform
 
     composed = _compose(options)
     training.prepare(composed.cfg)
-    store = Path(composed.cfg.store).expanduser()
-    storage.check_store(store)
-    tracker = _tracker(composed)
+    cfg = composed.cfg
+    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
