@@ -29,8 +29,8 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	echo "installing into $(VENV) (once; some minutes, most of it torch)"
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
-	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PY) -m pip check
 	touch $(STAMP)
@@ -66,9 +66,11 @@ test: $(STAMP) ## run the tests
 	@$(PY) -m pytest $(ARGS)
 
 lint: $(STAMP) ## format check, lint, types
-	@$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
+	@failed=0
+	$(VENV)/bin/ruff format --check . || failed=1
+	$(VENV)/bin/ruff check . || failed=1
+	$(VENV)/bin/mypy || failed=1
+	exit $$failed
 
 lock: ## make requirements.lock anew from requirements.in
 	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools; }

@@ -38,7 +38,7 @@ def overrides(steps: int, seed: int) -> list[str]:
     """The search that is measured: random configs, none stopped early."""
     kinds = f"search.kinds.optimizer=[{','.join(OPTIMIZERS)}]"
     budget = [f"search.n_trials={TRIALS}", f"trainer.max_steps={steps}"]
-    return ["sampler=random", "pruner=none", *budget, f"seed={seed}", kinds]
+    return ["sampler=random", "pruner=none", *budget, f"seed={seed}", "search.enqueue=[]", kinds]
 
 
 def command(module: str, *given: str) -> float:
@@ -81,8 +81,14 @@ def run_ours(steps: int, seed: int, store: Path) -> dict[str, Any]:
     records = sorted(tracker.records(parent.info.run_id), key=lambda record: record.number or 0)
     study = optuna.load_study(study_name=parent.info.run_name, storage=f"sqlite:///{store / 'optuna.db'}")
     loop = {name.removeprefix("search/"): value for name, value in parent.data.metrics.items() if "search/" in name}
-    trials = []
-    for record, frozen in zip(records, study.trials, strict=True):
+    spans = {
+        trial.number: (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp())
+        for trial in study.trials
+        if trial.datetime_start and trial.datetime_complete
+    }
+    trials: list[dict[str, Any]] = []
+    for record in records:
+        began, ended = spans[record.number or 0]
         trials.append(
             {
                 "overrides": record.overrides,
@@ -90,7 +96,7 @@ def run_ours(steps: int, seed: int, store: Path) -> dict[str, Any]:
                 "failure": record.failure,
                 "steps": record.step,
                 "value": record.value,
-                "seconds": frozen.duration.total_seconds() if frozen.duration else None,
+                "seconds": ended - began,
                 "training_seconds": record.metrics.get("cost/training_seconds"),
             }
         )
@@ -99,24 +105,35 @@ def run_ours(steps: int, seed: int, store: Path) -> dict[str, Any]:
         "loop": loop,
         "trials": trials,
         "all_complete": all(t["outcome"] == "complete" and t["steps"] == steps for t in trials),
-        "breakdown": breakdown(wall, loop, trials),
+        "breakdown": breakdown(wall, loop, trials, sorted(spans.values()), parent.info.end_time / 1000),
     }
 
 
-def breakdown(wall: float, loop: dict[str, float], trials: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Where a search's seconds went; the first five add up to the whole process.
+def breakdown(
+    wall: float,
+    loop: dict[str, float],
+    trials: Sequence[dict[str, Any]],
+    spans: Sequence[tuple[float, float]],
+    ended: float,
+) -> dict[str, float]:
+    """Where a search's seconds went; all but the last add up to the whole process.
 
     steps: optimizer steps; evaluations: of the objective; beside_in_trials: building, tracking, samples, counting;
-    around_trials: opening the stores, asking, the leaderboard, the best weights; process: imports, checks, exit.
+    between_trials; opening: of the stores; closing: leaderboard, best weights, champion; process: imports, checks,
+    exit. The loop's own clock stops before the closing. `spans`: when each trial began and ended, in order; `ended`:
+    when the search's run was closed.
     """
     steps = sum(trial["training_seconds"] or 0.0 for trial in trials)
-    within = sum(trial["seconds"] or 0.0 for trial in trials)
+    within = sum(end - begin for begin, end in spans)
+    first, last = spans[0][0], spans[-1][1]
     found = {
         "steps": steps,
         "evaluations": loop["training_seconds"] - steps,
         "beside_in_trials": within - loop["training_seconds"],
-        "around_trials": loop["wall_seconds"] - within,
-        "process": wall - loop["wall_seconds"],
+        "between_trials": last - first - within,
+        "opening": loop["wall_seconds"] - (last - first),
+        "closing": ended - last,
+        "process": wall - loop["wall_seconds"] - (ended - last),
     }
     return found | {"beside_per_trial": found["beside_in_trials"] / max(1, len(trials))}
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml as pyyaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from search.record import Record, best, difference, rank
 
@@ -34,7 +35,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
         table.add_row(
             str(place) if record.outcome == "complete" else "",
             "" if record.number is None else str(record.number),
-            f"[bold]{shown}[/]" if shown == "baseline" else shown,
+            Text(shown, "bold" if shown == "baseline" else ""),
             "-" if record.value is None else f"{record.value:.4f}",
             "-" if record.samples_per_second is None else f"{record.samples_per_second:.0f}",
             outcome,

@@ -147,7 +147,7 @@ def _options(kind: str, given: Any, controls: bool) -> list[str]:
     if given is None or given == "all":
         return [name for name in names if controls or not catalog.entry(kind, name).control]
     if isinstance(given, str) or not OmegaConf.is_list(given):
-        raise Refusal(f"search.kinds.{kind}={given}: must be a list such as [{','.join(names[:2])}]; null means all")
+        raise Refusal(f"search.kinds.{kind}={given}: must be all, or a list such as [{','.join(names[:2])}]")
     for name in given:
         if name not in names:
             raise Refusal(f"search.kinds.{kind}: unknown option {name}; {choose(str(name), names)}")
@@ -165,7 +165,7 @@ def _domains(kind: str, option: str, composed: Composed) -> dict[str, BaseDistri
 def _searched(path: str, composed: Composed, domains: dict[str, dict[str, dict[str, BaseDistribution]]]) -> bool:
     kind, _, parameter = path.partition(".")
     option = composed.choices[kind]
-    return parameter in domains[kind].get(str(option), {}) or parameter.startswith("space.")
+    return parameter in domains[kind].get(str(option), {})
 
 
 def _inside(where: str, value: Any, domain: BaseDistribution) -> Any:

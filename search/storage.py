@@ -24,7 +24,6 @@ ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left be
 def open_study(url: str, name: str, cfg: DictConfig) -> Study:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     try:
         storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
         if url.startswith("sqlite"):
@@ -50,7 +49,9 @@ def sampler(cfg: DictConfig) -> KeyedSampler:
 
     def make(seed: int) -> Any:
         takes_seed = cfg.sampler.get("_target_") != "optuna.samplers.BruteForceSampler"
-        return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
+        with warnings.catch_warnings():  # multivariate and group are marked experimental since Optuna 2
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
 
     make(0)
     return KeyedSampler(make, cfg.seed)

@@ -112,7 +112,7 @@ def run(search: Search, display: Display) -> list[Record]:
         parent.interrupt()
         raise
     records = record.rank(tracker.records(parent.run_id))
-    finish(search, tracker, parent, records, trained, time.monotonic() - began)
+    finish(search, tracker, parent, records, trained, began)
     return records
 
 
@@ -256,7 +256,7 @@ def _keep(search: Search, done: Trained) -> None:
 
 
 def finish(
-    search: Search, tracker: Tracker, parent: Run, records: list[Record], trained: list[Trained], wall: float
+    search: Search, tracker: Tracker, parent: Run, records: list[Record], trained: list[Trained], began: float
 ) -> None:
     """Write the leaderboard, the best config and the cost of searching to the parent run, and close it."""
     top = record.best(records)
@@ -269,12 +269,13 @@ def finish(
             Run(tracker, top.run_id).artifacts({"weights.safetensors": weights_file(search).read_bytes()}, "weights")
             tracker.champion(top.run_id)
             weights_file(search).unlink()
+    parent.artifacts(files)
     if trained:
         results = [one.result for one in trained if one.result is not None]
         training = sum(result.training_seconds + result.evaluating_seconds for result in results)
+        wall = time.monotonic() - began
         parent.metrics(
             len(records),
             {"search/wall_seconds": wall, "search/training_seconds": training, "search/overhead": 1 - training / wall},
         )
-    parent.artifacts(files)
     parent.end("complete")

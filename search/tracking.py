@@ -29,6 +29,7 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.ERROR)
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.uri = resolve_uri(uri, store)
         self.local = self.uri.startswith("sqlite:")
         if self.local:

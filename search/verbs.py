@@ -89,7 +89,7 @@ def ui(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--default-artifact-root", artifacts.as_uri(), "--workers", "1"]
     try:
-        return subprocess.call(command, env={**os.environ, "MLFLOW_ENABLE_TELEMETRY": "false"})
+        return subprocess.call(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
     except KeyboardInterrupt:
         return 0
 

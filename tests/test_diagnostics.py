@@ -55,7 +55,7 @@ def test_hooks_are_taken_off():
 
 def test_a_whole_backbone_with_huge_negative_biases_is_dead():
     m = module()
-    for name, layer in m.denoiser.backbone.named_modules():
+    for _name, layer in m.denoiser.backbone.named_modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.constant_(layer.bias, -1e6)
             nn.init.zeros_(layer.weight)

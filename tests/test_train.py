@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from denoise import catalog, config
+from denoise.callbacks import Diverged, Follow
 from denoise.refusal import Refusal
 from denoise.train import Result, draw, prepare, sample, sha256, train
 
@@ -51,8 +52,8 @@ class Witness:
 
 @cache
 def seen(model: str, overrides: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
-    """What a training of eight steps shows: how it ended, and its evaluations after each four steps."""
-    steps = ["trainer.max_steps=8", "trainer.val_every=4", "trainer.diverged_at=1e30", "zero_output=false"]
+    """What a training of twelve steps shows: how it ended, and its evaluations after each six steps."""
+    steps = ["trainer.max_steps=12", "trainer.val_every=6", "trainer.diverged_at=1e30", "zero_output=false"]
     witness = Witness()
     outcome = train(tiny(*steps, *overrides, model=model), witness).outcome
     return outcome, tuple(witness.objectives.values())
@@ -267,6 +268,15 @@ def first_bad_step(cfg) -> int:
             return step + 1
         optimizer.step()
     raise AssertionError("it did not diverge")
+
+
+@pytest.mark.parametrize("loss", [20.1, 1e9, math.inf, math.nan])
+def test_diverged_is_a_loss_above_so_many_times_the_first(loss):
+    follow, module = Follow(None, log_every=1, health_every=1, diverged_at=10.0, stop_at=None), prepare(tiny())
+    for step, fine in enumerate([2.0, 0.1, 19.9], start=1):
+        follow.check(step, fine, module)
+    with pytest.raises(Diverged, match="step 4"):
+        follow.check(4, loss, module)
 
 
 def test_a_training_that_does_not_diverge_is_left_alone():

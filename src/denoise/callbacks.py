@@ -98,6 +98,7 @@ class Follow(Callback):
         self.hooks = ExitStack()
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep metrics as the last values, and hand them on."""
         self.metrics |= metrics
         if self.observer is not None:
             self.observer.on_metrics(step, metrics)
@@ -217,6 +218,7 @@ class Save(Callback):
             self.saved_at = time.monotonic()
 
     def save(self, trainer: Trainer) -> None:
+        """Write, flush, rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(f".{os.getpid()}.part")
         trainer.save_checkpoint(partial)

@@ -131,7 +131,7 @@ def _check_value(override: Override, base: Composed) -> None:
         default = above[int(last)]
     else:
         raise Refusal(f"{text}: {_no_such_key(name, base)}")
-    if not override.is_delete():
+    if not override.is_delete() and not name.startswith(OPEN):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
         _check_type(text, override.value(), default, list(words))
 
@@ -151,7 +151,8 @@ def _no_such_key(name: str, base: Composed) -> str:
         option = base.choices.get(parent)
         who = f"{parent} {option}" if option else parent
         return f"{who} has no such parameter; {choose(name, legal)}"
-    near = difflib.get_close_matches(name, [key for key, _ in leaves(base.cfg)], n=1)
+    top = difflib.get_close_matches(name, [str(key) for key in base.cfg], n=1)
+    near = top or difflib.get_close_matches(name, [key for key, _ in leaves(base.cfg)], n=1)
     if near:
         return f"no such key; did you mean {near[0]!r}?"
     return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"

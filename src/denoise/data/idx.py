@@ -3,6 +3,7 @@
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def read_idx(path: Path) -> Tensor:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, ndim = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{ndim}I", raw[4 : 4 + 4 * ndim])
-    except (OSError, EOFError, struct.error) as error:
+    except (OSError, EOFError, zlib.error, struct.error) as error:
         raise Refusal(f"data.root: cannot read {path} as an idx file ({error}); fetch it again") from error
     body = raw[4 + 4 * ndim :]
     if zero != 0 or kind != 8 or len(body) != math.prod(shape):

@@ -31,10 +31,12 @@ class Images:
 
     @property
     def channels(self) -> int:
+        """1 for grey images, 3 for coloured ones."""
         return self.images["train"].shape[1]
 
     @property
     def size(self) -> int:
+        """Height and width in pixels."""
         return self.images["train"].shape[-1]
 
     def to(self, device: torch.device) -> "Images":

@@ -1,0 +1,303 @@
+"""What MLflow is told, in the local store and on a real server over HTTP."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from denoise import catalog
+from denoise.config import raw_compose
+from denoise.refusal import Refusal
+from search.__main__ import main
+from search.record import Record, best
+from search.tracking import MODEL, Run, Tracker, resolve_uri
+from search.trial import config_sha256
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TINY = [
+    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
+    *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+]
+PNG = b"\x89PNG\r\n\x1a\n"
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+# seed, trials and options with which all three outcomes come
+WILD = [
+    *("search.n_trials=6", "search.kinds.optimizer=[adamw,sgd]", "optimizer=sgd", "trainer.log_every=1"),
+    *("optimizer.space.lr.high=1e9", "search.kinds.activation=[silu,swish]"),
+]
+
+
+class Books:
+    """A finished search as its tracker has it."""
+
+    def __init__(self, uri: str | None, store: Path) -> None:
+        self.store = store
+        self.tracker = Tracker(uri, "denoise-search", store)
+        self.client: MlflowClient = self.tracker.client
+        (self.parent,) = self.tracker.searches()
+        self.records = sorted(self.tracker.records(self.parent.info.run_id), key=lambda record: record.number or 0)
+
+    @property
+    def best(self) -> Record:
+        found = best(self.records)
+        assert found is not None
+        return found
+
+    def files(self, run_id: str, into: Path) -> dict[str, bytes]:
+        folder = Path(self.client.download_artifacts(run_id, "", str(into)))
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    store = tmp_path_factory.mktemp("tracking") / "runs"
+    assert main(["search", f"store={store}", *TINY, *WILD]) == 0
+    return Books(None, store)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "a")]
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            env={**os.environ, "MLFLOW_ENABLE_TELEMETRY": "false"},
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def remote(server: str, tmp_path_factory: pytest.TempPathFactory) -> Books:
+    store = tmp_path_factory.mktemp("remote") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        assert main(["search", f"store={store}", *TINY, "search.n_trials=3"]) == 0
+    assert not (store / "mlflow.db").exists() and not (store / "artifacts").exists()
+    return Books(server, store)
+
+
+@pytest.fixture(params=["local", "remote"])
+def books(request: pytest.FixtureRequest) -> Books:
+    found: Books = request.getfixturevalue(request.param)
+    return found
+
+
+def test_a_search_is_a_parent_run_and_each_trial_a_child_of_it(books: Books) -> None:
+    assert books.parent.data.tags["role"] == "search"
+    assert "mlflow.parentRunId" not in books.parent.data.tags
+    runs = books.client.search_runs([books.tracker.experiment_id], max_results=1000)
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == books.parent.info.run_id]
+    assert len(runs) == len(children) + 1
+    assert sorted(int(run.data.tags["trial"]) for run in children) == list(range(len(books.records)))
+
+
+def test_every_run_is_closed_with_the_status_of_its_outcome(books: Books) -> None:
+    assert books.client.get_run(books.parent.info.run_id).info.status == "FINISHED"
+    for record in books.records:
+        info = books.client.get_run(record.run_id).info
+        assert info.status == STATUS[record.outcome] and info.end_time
+
+
+def test_all_three_outcomes_were_seen(local: Books) -> None:
+    assert {record.outcome for record in local.records} == {"complete", "pruned", "failed"}
+
+
+def test_params_are_the_searched_values_by_config_path(books: Books) -> None:
+    for record in books.records:
+        params = books.client.get_run(record.run_id).data.params
+        cfg = raw_compose(tuple(record.overrides)).cfg
+        chosen = dict(text.partition("=")[::2] for text in record.overrides)
+        for kind in catalog.KINDS:
+            assert params[kind] == chosen[kind]
+            for name in catalog.entry(kind, chosen[kind]).space:
+                assert params[f"{kind}.{chosen[kind]}.{name}"] == str(cfg[kind][name])
+        assert params["data"] == "digits" and params["model"] == "unet" and params["model.width"] == "8"
+        assert params["seed"] == "0" and params["trainer.max_steps"] == "8"
+        others = {key for key in params if key.count(".") == 2}
+        assert all(key.split(".")[1] == chosen[key.split(".")[0]] for key in others), "an option's that was not chosen"
+
+
+def test_tags_are_what_reproduces_a_trial(books: Books) -> None:
+    for record in books.records:
+        tags = books.client.get_run(record.run_id).data.tags
+        overrides = json.loads(tags["overrides"])
+        assert overrides == record.overrides
+        assert tags["config_sha256"] == config_sha256(raw_compose(tuple(overrides)))
+        assert len(tags["data_sha256"]) == 64 and json.loads(tags["machine"])["torch"]
+        assert tags["role"] == "trial" and tags["outcome"] == record.outcome
+        if record.outcome != "failed":
+            assert len(tags["weights_sha256"]) == 64
+        else:
+            assert tags["failure_kind"] == "diverged" and tags["failure_layer"] and int(tags["step"]) >= 1
+
+
+def test_metrics_are_kept_by_step(books: Books) -> None:
+    record = books.records[0]
+    history = books.client.get_metric_history(record.run_id, "val/loss")
+    assert [metric.step for metric in history] == [2, 4, 6, 8]
+    assert history[-1].value == record.value
+    bands = [record.metrics[f"val/loss_band_{k}"] for k in range(4)]
+    assert sum(bands) / 4 == pytest.approx(record.value)
+    for name in ("train/loss", "cost/parameters", "cost/flops_per_step", "cost/peak_memory_bytes"):
+        assert record.metrics[name] > 0
+    assert any(name.startswith("health/") for name in record.metrics)
+
+
+@pytest.mark.parametrize("value", [1 / 3, 0.1 + 0.2, 5e-324, 2.2250738585072014e-308, 1.7e308, -0.0])
+def test_a_metric_comes_back_to_the_last_bit(books: Books, value: float) -> None:
+    run = books.tracker.start("exact", {"role": "exact"}, {})
+    run.metrics(7, {"a/b": value})
+    run.end("complete")
+    found = books.client.get_run(run.run_id).data.metrics["a/b"]
+    books.client.delete_run(run.run_id)
+    assert found.hex() == value.hex()
+
+
+def test_many_metrics_params_and_a_long_param_are_all_there(books: Books) -> None:
+    run = books.tracker.start("many", {"role": "many"}, {f"p{i}": i for i in range(230)} | {"long": "x" * 5000})
+    for step in range(400):
+        run.metrics(step, {"a": step, "b": -step, "c": 0.5, "d": 1.0, "e": 2.0})
+    run.end("complete")
+    data = books.client.get_run(run.run_id).data
+    steps = [metric.step for metric in books.client.get_metric_history(run.run_id, "b")]
+    books.client.delete_run(run.run_id)
+    assert len(data.params) == 231 and len(data.params["long"]) == 5000
+    assert sorted(steps) == list(range(400)) and data.metrics["a"] == 399
+
+
+def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
+    for record in books.records:
+        files = books.files(record.run_id, tmp_path)
+        assert yaml.safe_load(files["config.yaml"])["model"]["width"] == 8
+        if record.outcome == "complete" and "duplicate_of" not in record.tags:
+            assert files["samples.png"].startswith(PNG)
+        else:
+            assert "samples.png" not in files
+        has_weights = any(name.startswith("weights/") for name in files)
+        assert has_weights == (record.run_id == books.best.run_id), "the best trial's weights are kept, and no others"
+
+
+def test_artifacts_of_a_search(books: Books, tmp_path: Path) -> None:
+    files = books.files(books.parent.info.run_id, tmp_path)
+    assert {"space.json", "config.yaml", "leaderboard.json", "leaderboard.txt", "leaderboard.svg", "best.yaml"} <= set(files)
+    board = json.loads(files["leaderboard.json"])
+    assert board[0]["run"] == books.best.run_id and board[0]["val/loss"] == books.best.value
+    assert {row["trial"] for row in board} == {record.number for record in books.records}
+    assert "activation" in json.loads(files["space.json"])["options"]
+    parent = books.client.get_run(books.parent.info.run_id)
+    assert parent.data.tags["best"] == books.best.run_id
+    assert parent.data.metrics["best/val/loss"] == books.best.value
+    assert parent.data.metrics["search/wall_seconds"] > 0
+
+
+def test_the_winner_is_the_champion(books: Books) -> None:
+    version = books.client.get_model_version_by_alias(MODEL, "champion")
+    assert version.run_id == books.best.run_id
+
+
+def test_best_reproduce_and_sample_work_from_a_server(
+    remote: Books, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"store={tmp_path / 'runs'}", f"tracking.uri={server}"]
+    assert main(["report", *arguments]) == 0
+    assert f"{remote.best.value:.4f}" in capsys.readouterr().out
+    assert main(["best", *arguments]) == 0, capsys.readouterr().err
+    assert remote.best.run_id in capsys.readouterr().out
+    assert main(["reproduce", *arguments]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+    assert main(["sample", *arguments]) == 0
+    (picture,) = (tmp_path / "runs").glob("*.png")
+    assert picture.read_bytes().startswith(PNG)
+
+
+def test_more_trials_go_on_from_a_server(remote: Books, server: str) -> None:
+    before = {record.number: (record.run_id, record.value) for record in remote.records}
+    arguments = [f"store={remote.store}", f"tracking.uri={server}", *TINY, "search.n_trials=4"]
+    assert main(["search", *arguments]) == 0
+    after = remote.tracker.records(remote.parent.info.run_id)
+    found = {record.number: (record.run_id, record.value) for record in after}
+    assert len(after) == 4 and {n: found[n] for n in before} == before
+
+
+def test_an_interrupted_run_says_so_and_can_be_gone_on_with(local: Books) -> None:
+    run = local.tracker.start("interrupted", {"role": "interrupted"}, {})
+    run.metrics(1, {"a": 1.0})
+    run.interrupt()
+    found = local.client.get_run(run.run_id)
+    assert found.info.status == "KILLED" and found.data.metrics["a"] == 1.0 and "outcome" not in found.data.tags
+    again: Run = local.tracker.run(run.run_id)
+    again.metrics(2, {"a": 2.0})
+    again.end("complete")
+    found = local.client.get_run(run.run_id)
+    local.client.delete_run(run.run_id)
+    assert found.info.status == "FINISHED" and found.data.metrics["a"] == 2.0
+
+
+@pytest.mark.parametrize("quote", ["a'b", "a`b", 'a"b', "a and b = 'c", "100%"])
+def test_find_takes_any_text_as_a_value(local: Books, quote: str) -> None:
+    run = local.tracker.start("odd", {"role": "odd", "study": quote}, {})
+    found = [one.info.run_id for one in local.tracker.find(role="odd", study=quote)]
+    local.client.delete_run(run.run_id)
+    assert found == [run.run_id]
+
+
+def test_where_the_tracker_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    assert resolve_uri("http://here", tmp_path) == "http://here"
+    assert resolve_uri(None, tmp_path) == "http://elsewhere"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_a_server_that_is_not_there_is_refused_within_seconds(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(Refusal, match="127.0.0.1:1"):
+        Tracker("http://127.0.0.1:1", "denoise-search", tmp_path / "runs")
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_server_that_goes_away_while_training_loses_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tracker refuses in the middle: one line and no traceback, whatever verb it was."""
+    from mlflow.exceptions import MlflowException
+
+    def gone(*args: object, **more: object) -> None:
+        raise MlflowException("API request failed: connection refused")
+
+    monkeypatch.setattr(Run, "flush", gone)
+    assert main(["train", f"store={tmp_path / 'runs'}", *TINY]) in (1, 2)
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "connection refused" in err
