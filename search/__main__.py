@@ -25,12 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__module__ != "mlflow.exceptions":
+            raise
+        print(f"the tracker failed: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        return 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,7 +66,11 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
             raise Refusal(f"--config-dir {options.config_dir}: no such folder")
         from denoise import catalog
 
-        catalog.add_folder(folder)
+        allow = [text for text in options.overrides if text.startswith("allow=")]
+        catalog.add_folder(folder, tuple(allow[-1][6:].strip("[]").split(",")) if allow else ())
+        for kind in catalog.KINDS:
+            for option in catalog.options(kind):
+                catalog.check_target(catalog.entry(kind, option))
     return options.verb, options
 
 

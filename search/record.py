@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from denoise import catalog
+from denoise.config import parse
+from denoise.refusal import Refusal
 
 OUTCOMES = ("complete", "pruned", "failed", "running")
 
@@ -31,6 +33,21 @@ class Record:
         return self.metrics.get("cost/samples_per_second")
 
 
+def check(record: Record) -> Record:
+    """Refuse a record whose overrides are not plain choices and values: what comes back from a tracker is data."""
+    where = f"RUN={record.run_id}"
+    if not isinstance(record.overrides, list) or not all(isinstance(text, str) for text in record.overrides):
+        raise Refusal(f"{where}: its overrides are not a list of overrides; the record has been changed")
+    for text in record.overrides:
+        if "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
+            raise Refusal(f"{where}: its override {text} would choose code to run; that is not taken from a record")
+        try:
+            parse(text)
+        except Refusal as error:
+            raise Refusal(f"{where}: {error}") from error
+    return record
+
+
 def rank(records: Sequence[Record]) -> list[Record]:
     """Order a leaderboard: complete trials by objective, then those pruned latest, then the failed ones."""
 
@@ -44,7 +61,8 @@ def rank(records: Sequence[Record]) -> list[Record]:
 
 def best(records: Sequence[Record]) -> Record | None:
     """The complete trial with the lowest objective, None where there is none."""
-    ranked = [record for record in rank(records) if record.outcome == "complete" and record.value is not None]
+    ranked = [record for record in rank(records) if record.outcome == "complete" and record.value == record.value]
+    ranked = [record for record in ranked if record.value is not None]
     return ranked[0] if ranked else None
 
 

@@ -17,9 +17,11 @@ from optuna.distributions import (
 from optuna.trial import BaseTrial
 
 from denoise import catalog
-from denoise.config import Composed, parse
+from denoise.config import Composed, leaves, parse
 from denoise.refusal import Refusal, choose
 
+SEARCHABLE = ("dropout", "placement", "zero_output", "data", "trainer", "denoiser")  # what a free domain is mostly for
+DOMAIN_KEYS = ("type", "low", "high", "step", "log", "choices", "name", "attributes")
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 
 
@@ -59,8 +61,8 @@ class Space:
             option = composed.choices[kind]
             if option not in names:
                 raise Refusal(
-                    f"search.kinds.{kind}: the baseline's {option} is not among {', '.join(names)}; add it, or take "
-                    f"another baseline with {kind}={names[0]}"
+                    f"search.kinds.{kind}: the baseline's {option} is not among {', '.join(names)}; add it (a "
+                    f"control with search.controls=true), or take another baseline with {kind}={names[0]}"
                 )
             params[kind] = option
             for parameter, domain in self.domains[kind][option].items():
@@ -102,7 +104,9 @@ def build(composed: Composed, overrides: Sequence[str]) -> Space:
     free = {path: distribution(f"search.domains.{path}", node) for path, node in _flat(search.domains)}
     for path in free:
         if OmegaConf.select(composed.cfg, path) is None:
-            raise Refusal(f"search.domains.{path}: the config has no such key, or no value there to start from")
+            raise Refusal(
+                f"search.domains.{path}: the config has no such value to start from; {choose(path, _paths(composed))}"
+            )
         if path.split(".")[0] in options or path.split(".")[0] in NOT_THE_TRIALS:
             raise Refusal(f"search.domains.{path}: is searched with its option; set {path.split('.')[0]}.space instead")
     fixed: list[str] = []
@@ -132,7 +136,10 @@ def draw(trial: BaseTrial, name: str, domain: BaseDistribution) -> Any:
 
 def distribution(where: str, node: Mapping[str, Any] | DictConfig) -> BaseDistribution:
     """Read a domain in Optuna's own JSON form: {type: float, low: 0.1, high: 1.0, log: true}."""
-    content = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    content: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    for key in content:
+        if key not in DOMAIN_KEYS:
+            raise Refusal(f"{where}: a domain has no {key}; {choose(str(key), DOMAIN_KEYS)}")
     try:
         return json_to_distribution(json.dumps(content))
     except (ValueError, KeyError, TypeError) as error:
@@ -166,6 +173,10 @@ def _searched(path: str, composed: Composed, domains: dict[str, dict[str, dict[s
     kind, _, parameter = path.partition(".")
     option = composed.choices[kind]
     return parameter in domains[kind].get(str(option), {})
+
+
+def _paths(composed: Composed) -> list[str]:
+    return [path for path, value in leaves(composed.cfg) if value is not None and path.split(".")[0] in SEARCHABLE]
 
 
 def _inside(where: str, value: Any, domain: BaseDistribution) -> Any:

@@ -1,5 +1,6 @@
 """Optuna's storage, and whose a running trial is."""
 
+import copy
 import os
 import time
 import warnings
@@ -17,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from denoise import catalog
 from denoise.refusal import Refusal
 from search.sampler import KeyedSampler
+from search.tracking import hide_password
 
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
 
@@ -37,10 +39,10 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
             pruner=catalog.call(cfg.pruner, where="pruner"),
         )
     except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = hide_password(" ".join(str(error).split()))[:160]
         raise Refusal(
-            f"search.storage={url}: cannot be used ({reason}); leave it out for SQLite in the store, or give "
-            "postgresql://user:password@host/database"
+            f"search.storage={hide_password(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
+            "or give postgresql://user:password@host/database"
         ) from error
 
 
@@ -68,6 +70,31 @@ def _write_ahead(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", pragmas)
     storage.engine.dispose()
+
+
+class _Without:
+    """A study as it was before one of its trials."""
+
+    def __init__(self, study: Study, trial_id: int) -> None:
+        self.study, self.trial_id = study, trial_id
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
+
+    def get_trials(self, *args: Any, **more: Any) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(*args, **more) if trial._trial_id != self.trial_id]
+
+
+def would_stop(study: Study, trial: Trial) -> bool:
+    """Decide again whether a trial stops at its last report, as if the pruner had not been asked there before.
+
+    Optuna's successive halving notes in the trial that a rung was passed, and would not look at it a second time.
+    """
+    frozen = copy.deepcopy(study._storage.get_trial(trial._trial_id))
+    last = frozen.intermediate_values[max(frozen.intermediate_values)]
+    frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if value != last}
+    without: Any = _Without(study, trial._trial_id)
+    return study.pruner.prune(without, frozen)
 
 
 def claim(trial: Trial) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 from safetensors.torch import save_file
 
-from denoise import train
+from denoise import catalog, train
 from denoise.config import Composed, compose, parse, raw_compose
 from denoise.refusal import Refusal
 from search import record, report, space, storage, tracking
@@ -56,8 +57,8 @@ def prepare(overrides: Sequence[str]) -> Search:
     cfg = composed.cfg
     if cfg.search.mode != "joint":
         raise Refusal(f"search.mode={cfg.search.mode}: unknown; legal: joint")
-    if cfg.search.n_trials < 1:
-        raise Refusal(f"search.n_trials={cfg.search.n_trials}: must be 1 or more")
+    if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
+        raise Refusal(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
     found = space.build(composed, overrides)
     points = [found.point(composed)]
     left_out: list[str] = []
@@ -69,6 +70,7 @@ def prepare(overrides: Sequence[str]) -> Search:
             points.append(point)
     train.prepare(cfg)
     storage.sampler(cfg)
+    catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
     what: dict[str, Any] = {"space": found.describe(), "config": plain_config(composed)}
@@ -91,10 +93,9 @@ def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str,
         return None
 
 
-def run(search: Search, display: Display) -> list[Record]:
-    """Run the trials that are still missing and return all of them, best first. Errors: Refusal for the stores."""
+def run(search: Search, study: Study, tracker: Tracker, display: Display) -> list[Record]:
+    """Run the trials that are still missing and return all of them, best first."""
     began = time.monotonic()
-    study, tracker = open_stores(search)
     parent = open_parent(tracker, search)
     for point in search.points[len(study.get_trials(deepcopy=False)) :]:
         study.enqueue_trial(point)
@@ -162,6 +163,7 @@ def one_trial(
     earlier = tracker.find(**{"mlflow.parentRunId": parent.run_id, "trial": str(trial.number)}) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
     if ended is not None:
+        tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, "", None)
     elif (twin := _twin(study, trial, overrides)) is not None:
         done = _repeat(search, trial, overrides, tracker, parent, twin)
@@ -203,14 +205,16 @@ def _train(
     max_steps = composed.cfg.trainer.max_steps
 
     def stop(step: int, value: float) -> bool:
-        if step not in reported:
-            trial.report(value, step)
+        if step in reported:  # a kill came after: what was decided then is decided again, at the last of them
+            return step == max(reported) and step < max_steps and storage.would_stop(study, trial)
+        trial.report(value, step)
         return step < max_steps and trial.should_prune()
 
-    done = perform(composed, run, display, stop, checkpoint)
-    if done.outcome == "complete" and done.result is not None and _is_best(study, done.value):
-        _keep(search, done)
-    return done
+    def keep(result: train.Result) -> None:
+        if _is_best(study, result.metrics.get("val/loss")):
+            _keep(search, run.run_id, result)
+
+    return perform(composed, run, display, stop, checkpoint, keep=keep)
 
 
 def _twin(study: Study, trial: Trial, overrides: list[str]) -> Any:
@@ -245,13 +249,12 @@ def _is_best(study: Study, value: float | None) -> bool:
     return value is not None and all(value < other for other in others)
 
 
-def _keep(search: Search, done: Trained) -> None:
-    assert done.result is not None
+def _keep(search: Search, run_id: str, result: train.Result) -> None:
     path = weights_file(search)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
-    save_file(weights, partial, metadata={"run_id": done.run_id})
+    weights = {name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}
+    save_file(weights, partial, metadata={"run_id": run_id})
     partial.replace(path)
 
 

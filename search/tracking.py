@@ -3,13 +3,14 @@
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from denoise.refusal import Refusal
-from search.record import Record
+from search.record import Record, check
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -32,12 +33,12 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.uri = resolve_uri(uri, store)
         self.local = self.uri.startswith("sqlite:")
-        if self.local:
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        else:
+        if not self.local:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         try:
+            if self.local:
+                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
@@ -45,11 +46,11 @@ class Tracker:
                 self.experiment_id = self.client.create_experiment(experiment, artifact_location=place)
             else:
                 self.experiment_id = found.experiment_id
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            reason = " ".join(str(error).split())[:160]
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            reason = hide_password(" ".join(str(error).split()))[:160]
             raise Refusal(
-                f"tracking.uri={self.uri}: cannot be used ({reason}); start that server, or leave out tracking.uri "
-                "and MLFLOW_TRACKING_URI for the local store"
+                f"tracking.uri={hide_password(self.uri)}: cannot be used ({reason}); start that server, or "
+                "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
             ) from error
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
@@ -72,7 +73,8 @@ class Tracker:
 
     def find(self, **tags: str) -> list[Any]:
         """The runs that carry all of these tags, the latest first."""
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
+        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items())
         found: list[Any] = []
         token = None
         while True:
@@ -102,7 +104,7 @@ class Tracker:
             raise Refusal(f"RUN={run_id}: no such run in {self.uri}; make ui shows the runs") from error
         if "overrides" not in run.data.tags:
             raise Refusal(f"RUN={run_id}: not a training (a search has many); make ui shows its trials")
-        return record(run)
+        return check(record(run))
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
         """Fetch an artifact. Errors: Refusal where the run has none of that name."""
@@ -130,7 +132,7 @@ class Tracker:
 
 def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     """Open the tracker and see that the store can be written; a refusal leaves nothing behind."""
-    if resolve_uri(uri, store).startswith("sqlite:"):
+    if resolve_uri(uri, store) == local_uri(store):
         check_store(store)
         return Tracker(uri, experiment, store)
     tracker = Tracker(uri, experiment, store)
@@ -201,9 +203,19 @@ class Run:
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])
 
 
+def hide_password(text: str) -> str:
+    """user:***@host in the place of user:password@host."""
+    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
+
+
 def resolve_uri(uri: str | None, store: Path) -> str:
     """The tracker's address: the config's, else MLFLOW_TRACKING_URI, else SQLite in the store."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or local_uri(store)
+
+
+def local_uri(store: Path) -> str:
+    """SQLite in the store, by its absolute path."""
+    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
 
 
 def record(run: Any) -> Record:
@@ -214,12 +226,19 @@ def record(run: Any) -> Record:
         run_id=run.info.run_id,
         outcome=tags.get("outcome", "running"),
         step=int(tags.get("step", "0")),
-        overrides=json.loads(tags.get("overrides", "[]")),
+        overrides=_overrides(tags.get("overrides", "[]")),
         value=metrics.get("val/loss"),
         failure=tags.get("failure", ""),
         metrics=metrics,
         tags=tags,
     )
+
+
+def _overrides(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], space_of: Any) -> dict[str, Any]:
@@ -232,7 +251,7 @@ def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], sp
             found[f"{kind}.{option}.{name}"] = cfg[kind].get(name)
     for group in ("data", "model"):
         found[group] = choices[group]
-    found |= {f"model.{name}": value for name, value in cfg.model.items() if name != "_target_"}
+    found |= {f"model.{name}": value for name, value in cfg.model.items() if name not in ("_target_", "limits")}
     for path in ("seed", "placement", "dropout", "zero_output"):
         found[path] = cfg[path]
     found |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_steps", "accelerator", "precision")}

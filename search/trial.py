@@ -98,8 +98,11 @@ def perform(
     stop: Callable[[int, float], bool] | None = None,
     checkpoint: Path | None = None,
     stop_at: int | None = None,
+    keep: Callable[[train.Result], None] | None = None,
 ) -> Trained:
     """Train a config into an open run and close it: metrics, samples, config, outcome.
+
+    `keep` is given a complete result before the run is closed: a run that is closed has been kept.
 
     A training that diverges, runs out of memory or raises is a failed run, never an error of the caller.
     """
@@ -120,6 +123,8 @@ def perform(
     outcome = "pruned" if result.outcome == "stopped" else "complete"
     if outcome == "complete":
         files["samples.png"] = result.samples
+        if keep is not None:
+            keep(result)
     run.artifacts(files)
     run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256})
     return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result)

@@ -14,11 +14,19 @@ from rich.console import Console
 from denoise.config import Composed, compose
 from denoise.refusal import Refusal
 from search import report as board
-from search.record import Record
+from search.record import Record, check
 from search.record import best as best_of
-from search.tracking import Tracker, open_tracker, resolve_uri
+from search.tracking import Tracker, check_store, open_tracker, resolve_uri
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+class Out(Console):
+    """A console whose reader may leave early."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = Out(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def search(options: argparse.Namespace) -> int:
@@ -28,8 +36,9 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
+    stores = study.open_stores(prepared)
     with Display(prepared.name, prepared.total, console=console) as display:
-        records = study.run(prepared, display)
+        records = study.run(prepared, *stores, display)
     console.print(board.leaderboard(records, prepared.baseline, prepared.name))
     console.print(board.summary(records, prepared.baseline))
     console.print("\nnext:  make ui          compare the trials in MLflow")
@@ -81,7 +90,7 @@ def ui(options: argparse.Namespace) -> int:
     if uri.startswith("http"):
         console.print(f"the trials are tracked at {uri}: open it in a browser")
         return 0
-    Tracker(uri, cfg.tracking.experiment, store)
+    open_tracker(uri, cfg.tracking.experiment, store)
     port = _free_port(port)
     console.print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)")
     sys.stdout.flush()
@@ -100,6 +109,7 @@ def best(options: argparse.Namespace) -> int:
     tracker = _tracker(composed, must_exist=True)
     chosen, parent = _chosen(tracker, options.run)
     store = Path(composed.cfg.store).expanduser()
+    check_store(store)
     path = store / "best.yaml"
     path.write_bytes(board.best_yaml(chosen, parent))
     where = f"trial {chosen.number} of {parent}" if chosen.number is not None else parent
@@ -163,6 +173,7 @@ def sample(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
         png = training.sample(cfg, weights, cfg.seed)
+    check_store(store)
     path = store / f"samples-{chosen.run_id[:8]}.png"
     path.write_bytes(png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
@@ -218,7 +229,7 @@ def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
     found = best_of(tracker.records(parent.info.run_id))
     if found is None:
         raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
-    return found, parent.info.run_name
+    return check(found), parent.info.run_name
 
 
 def _port(text: str) -> int:

@@ -16,8 +16,9 @@ from typing import Any
 
 import optuna
 import pytest
+from safetensors.torch import load_file
 
-from denoise import catalog
+from denoise import catalog, train
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
@@ -57,9 +58,7 @@ def books(store: Path, name: str | None = None) -> Searched:
     (parent,) = searches
     study = optuna.load_study(study_name=parent.info.run_name, storage=f"sqlite:///{store / 'optuna.db'}")
     listed = store / "artifacts" / parent.info.run_id / "artifacts" / "leaderboard.json"
-    return Searched(
-        store, study, parent, tracker.records(parent.info.run_id), json.loads(listed.read_text()) if listed.exists() else []
-    )
+    return Searched(store, study, parent, tracker.records(parent.info.run_id), json.loads(listed.read_text()))
 
 
 def searched(store: Path, *overrides: str, flags: tuple[str, ...] = ()) -> Searched:
@@ -160,7 +159,7 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
     command = [sys.executable, "-m", "search", "search", f"store={store}", *TINY]
     command += [f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    for goal in (0, 3, 9):  # killed while it starts, and after so many evaluations and some moments
+    for goal in (0, 6):  # killed while it starts, and after so many evaluations and some moments
         with (tmp_path / "output").open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         deadline, moments = time.monotonic() + 90, luck.randrange(20)
@@ -187,6 +186,95 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
         other = metrics[again.by_number()[number].run_id]
         same = {key: value for key, value in record.metrics.items() if not key.startswith("cost/")}
         assert {key: other.get(key) for key in same} == same, f"trial {number} measured something else"
+
+
+# where a kill leaves most behind, each as code that ends the process there without a word
+MOMENTS = {
+    "a trial is about to be stopped": """
+decide = optuna.trial.Trial.should_prune
+
+
+def die(self):
+    if decide(self):
+        os._exit(9)
+    return False
+
+
+optuna.trial.Trial.should_prune = die
+""",
+    "a trial's outcome is written and its run is not closed": """
+def die(self, run_id, status=None, end_time=None):
+    if status == "KILLED":
+        os._exit(9)
+    close(self, run_id, status, end_time)
+
+
+close, MlflowClient.set_terminated = MlflowClient.set_terminated, die
+""",
+    "a trial's run is closed and the study does not know": """
+def die(self, trial, values=None, state=None, **more):
+    if state is not None:
+        os._exit(9)
+    return tell(self, trial, values, state, **more)
+
+
+tell, optuna.Study.tell = optuna.Study.tell, die
+""",
+    "the best weights so far are not kept yet": """
+def die(search, done):
+    calls.append(done)
+    if len(calls) == 2:
+        os._exit(9)
+    keep(search, done)
+
+
+calls, keep, study._keep = [], study._keep, die
+""",
+}
+PROGRAM = """
+import os, sys
+import optuna
+from mlflow.tracking import MlflowClient
+from search import study
+from search.__main__ import main
+{moment}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def killed_at(moment: str, arguments: list[str]) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    command = [sys.executable, "-c", PROGRAM.format(moment=MOMENTS[moment]), *arguments]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert killed.returncode == 9, f"not killed where it was meant: {killed.stderr}"
+
+
+@pytest.mark.parametrize("moment", list(MOMENTS)[:3])
+def test_a_search_killed_at_the_worst_moment_ends_with_the_same_trials(
+    moment: str, first: Searched, tmp_path: Path
+) -> None:
+    store = tmp_path / "runs"
+    overrides = [f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
+    killed_at(moment, ["search", f"store={store}", *TINY, *overrides])
+    found = searched(store, *overrides)
+    assert found.content() == first.content()
+    tracker = Tracker(None, "denoise-search", store)
+    runs = tracker.client.search_runs([tracker.experiment_id])
+    assert [run.info.run_name for run in runs if run.info.status == "RUNNING"] == []
+    assert len(runs) == TRIALS + 1
+
+
+def test_the_champion_has_its_own_weights_after_a_kill(tmp_path: Path) -> None:
+    """The second trial is better than the first, and the process ends before its weights are kept."""
+    store = tmp_path / "runs"
+    overrides = ["search.n_trials=2", "pruner=none"]
+    killed_at("the best weights so far are not kept yet", ["search", f"store={store}", *TINY, *overrides])
+    found = searched(store, *overrides)
+    top = found.leaderboard[0]
+    assert top["trial"] == 1
+    tracker = Tracker(None, "denoise-search", store)
+    path = tracker.artifact(top["run"], "weights/weights.safetensors", tmp_path)
+    assert train.sha256(load_file(path)) == found.by_number()[1].tags["weights_sha256"], "another trial's weights"
 
 
 def test_more_trials_go_on_with_the_same_search(tmp_path: Path) -> None:
@@ -229,9 +317,10 @@ def test_an_option_that_raises_fails_and_the_search_goes_on(tmp_path: Path) -> N
     """PairwiseDistance takes two tensors: it can be built and not be used."""
     folder = broken_option(tmp_path / "conf", "torch.nn.PairwiseDistance")
     kinds = only("activation", "silu,broken")
-    found = searched(tmp_path / "runs", *kinds, "search.n_trials=6", flags=("--config-dir", str(folder)))
+    start = "search.enqueue=[['activation=broken']]"
+    found = searched(tmp_path / "runs", *kinds, start, "search.n_trials=3", flags=("--config-dir", str(folder)))
     failed = [record for record in found.records if record.outcome == "failed"]
-    assert failed and found.by_number()[0].outcome == "complete" and len(found.records) == 6
+    assert failed and found.by_number()[0].outcome == "complete" and len(found.records) == 3
     for record in failed:
         assert "activation=broken" in record.overrides
         assert record.tags["failure_kind"] == "error" and "TypeError" in record.failure
@@ -253,15 +342,6 @@ def test_an_option_of_a_package_of_ones_own_is_trusted_by_allow(
     assert main([*arguments, "allow=[own_parts_for_a_test.]"]) == 0, capsys.readouterr().err
 
 
-def test_controls_are_searched_only_when_asked_for(tmp_path: Path) -> None:
-    kinds = [text for text in only("initializer", "") if text != "search.kinds.initializer=[]"]
-    without = searched(tmp_path / "a", *kinds, "search.n_trials=1")
-    options = without.study.trials[0].distributions["initializer"].choices  # type: ignore[attr-defined]
-    assert "torch_default" in options and "zeros" not in options
-    with_them = searched(tmp_path / "b", *kinds, "search.n_trials=1", "search.controls=true")
-    assert "zeros" in with_them.study.trials[0].distributions["initializer"].choices  # type: ignore[attr-defined]
-
-
 def test_a_repeated_trial_is_not_trained_again(tmp_path: Path) -> None:
     """Two activations and nothing else leave two configs: the other trials are repeats, with the same value."""
     found = searched(tmp_path / "runs", *only("activation", "silu,relu"), *FIXED, "pruner=none", "search.n_trials=5")
@@ -275,7 +355,10 @@ def test_a_repeated_trial_is_not_trained_again(tmp_path: Path) -> None:
 
 
 # domains of one value each, so that an option alone makes the config
-FIXED = ["~optimizer.space.lr", "~optimizer.space.weight_decay", "~normalization.space.num_groups"]
+FIXED = [
+    *("optimizer.space.lr.low=0.002", "optimizer.space.lr.high=0.002", "normalization.space.num_groups.choices=[8]"),
+    *("optimizer.space.weight_decay.low=0.01", "optimizer.space.weight_decay.high=0.01"),
+]
 
 
 def test_the_printed_command_can_be_typed(first: Searched) -> None:

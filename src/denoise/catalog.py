@@ -2,10 +2,12 @@
 
 An option file opens with its formula and its source as comments and declares `_target_` and the defaults of its
 parameters. Four keys are the catalogue's own and never reach the target: `space` (the domain of each searched
-parameter), `words` (words that are legal beside a number) and `control: true` (an option that is there to be
-compared with, which a search leaves out unless it is named).
+parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
+`words` (words that are legal beside a number) and `control: true` (an option that is there to be compared with,
+which a search leaves out unless it is named).
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,7 +16,7 @@ from typing import Any
 
 import yaml
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from denoise.refusal import Refusal, choose
 
@@ -29,7 +31,7 @@ KINDS = (
     "lr_schedule",
 )
 PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
-RESERVED = ("space", "words", "control")
+RESERVED = ("space", "words", "limits", "control")
 
 _folders: list[Path] = [CONF]
 _allowed: list[str] = list(PREFIXES)
@@ -68,10 +70,10 @@ def folders() -> tuple[Path, ...]:
 
 def add_folder(folder: Path, allow: tuple[str, ...] = ()) -> None:
     """Read options from `folder`/<kind>/ too, and trust targets under the prefixes in `allow`."""
+    _allowed.extend(prefix for prefix in allow if prefix not in _allowed)
     if folder not in _folders:
         _folders.insert(0, folder)
         read.cache_clear()
-    _allowed.extend(prefix for prefix in allow if prefix not in _allowed)
 
 
 def options(kind: str) -> list[str]:
@@ -93,10 +95,14 @@ def entry(kind: str, option: str) -> Entry:
 def read(kind: str, option: str) -> Entry:
     """Parse the file of an option that exists."""
     path = next(p for folder in _folders if (p := folder / kind / f"{option}.yaml").exists())
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise Refusal(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
+    check_form(path, content)
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
     comments = [line for line in comments if not line.startswith("@package")]
-    content = yaml.load(text, Loader=_Loader) or {}
     return Entry(
         kind=kind,
         option=option,
@@ -108,6 +114,44 @@ def read(kind: str, option: str) -> Entry:
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
     )
+
+
+def check_form(path: Path, content: Any) -> None:
+    """Refuse an option file that is not one: no mapping, no trusted `_target_`, a `space` that is no domains."""
+    if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
+        raise Refusal(f"{path}: an option file declares a _target_, such as _target_: torch.nn.SiLU")
+    check_targets(content, str(path))
+    for key in ("space", "words", "limits"):
+        declared = content.get(key) or {}
+        if not isinstance(declared, dict):
+            raise Refusal(f"{path}: {key} must map parameters, such as {key}: {{beta: ...}}")
+        for name, value in declared.items():
+            if str(name).split(".")[0] not in content:
+                raise Refusal(
+                    f"{path}: {key} names {name}, which the file gives no default; {choose(str(name), content)}"
+                )
+            if key == "space" and not (isinstance(value, dict) and _is_domain(value)):
+                raise Refusal(
+                    f"{path}: space.{name}: {value} is no domain; write "
+                    "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
+                )
+
+
+def _is_domain(node: Mapping[str, Any]) -> bool:
+    if node.get("type") == "categorical":
+        return isinstance(node.get("choices"), list) and bool(node["choices"])
+    low, high = node.get("low"), node.get("high")
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return False
+    return node.get("type") in ("float", "int") and low <= high
+
+
+def check_target(found: Entry) -> None:
+    """Refuse an option whose target cannot be imported, or does not take its parameters."""
+    try:
+        inspect.signature(get_object(found.target)).bind_partial(**found.parameters)
+    except (ImportError, TypeError) as error:
+        raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
 
 
 def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
@@ -134,7 +178,7 @@ def call(node: DictConfig | Mapping[str, Any], *args: Any, where: str, **more: A
         return target(*args, **parameters, **more)
     except Refusal:
         raise
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
         raise Refusal(f"{where}: {' '.join(str(error).split())}") from error
 
 
@@ -188,3 +232,25 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
             f"{where}={value}: outside its domain [{low}, {high}]; "
             f"to go there on purpose add {group}.space.{name}.{bound}={value}"
         )
+
+
+def check_limits(where: str, value: Any, limits: Any) -> None:
+    """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
+    if limits == "text":
+        if not isinstance(value, str) or not value:
+            raise Refusal(f"{where}={_typed(value)}: must be a word")
+        return
+    low, high = limits[0], limits[1]
+    between = f"{low:g} or more" if high >= 1e6 else f"{low:g} to {high:g}"
+    values = list(value) if isinstance(value, list | tuple | ListConfig) else [value]
+    if len(limits) == 3 and len(values) != limits[2]:
+        raise Refusal(f"{where}={_typed(value)}: must be a list of {limits[2]}, each {between}")
+    number = int if isinstance(low, int) and isinstance(high, int) else int | float
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
+            said = "a whole number" if number is int else "a number"
+            raise Refusal(f"{where}={_typed(value)}: must be {said}, {between}")
+
+
+def _typed(value: Any) -> str:
+    return str(list(value)).replace(" ", "").replace("'", "") if isinstance(value, ListConfig | list) else str(value)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -59,16 +60,17 @@ def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
 @lru_cache(maxsize=64)
 def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
     GlobalHydra.instance().clear()
-    searchpath = ",".join(f"'file://{folder}'" for folder in folders[:-1])
+    primary = next((folder for folder in folders if (folder / f"{root}.yaml").exists()), folders[-1])
+    searchpath = ",".join(f"'file://{folder}'" for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folders[-1])):
+        with initialize_config_dir(version_base="1.3", config_dir=str(primary)):
             cfg = hydra_compose(root, overrides=[*overrides, *extra], return_hydra_config=True)
             choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
             with open_dict(cfg):
                 del cfg["hydra"]
             OmegaConf.resolve(cfg)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
 
@@ -101,7 +103,7 @@ def _check_option(override: Override, root: str) -> None:
     group, package = override.key_or_group, override.package
     at = group if package is None else f"{group}@{package}"
     places = raw_compose((), root).choices
-    if at not in places and not override.is_add():
+    if at not in places:
         raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
     value, names = override.value(), _names(group)
     if value is None and places.get(at, "required") is None:
@@ -118,7 +120,8 @@ def _check_value(override: Override, base: Composed) -> None:
     name, text = override.key_or_group, str(override.input_line)
     parent, _, last = name.rpartition(".")
     above = _select(base.cfg, parent) if parent else base.cfg
-    if override.is_add() or override.is_force_add():
+    exists = isinstance(above, DictConfig) and last in above
+    if (override.is_add() or override.is_force_add()) and not exists:
         target_takes_it = isinstance(above, DictConfig) and "_target_" in above
         if not target_takes_it and not name.startswith(OPEN):
             raise Refusal(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
@@ -151,8 +154,8 @@ def _no_such_key(name: str, base: Composed) -> str:
         option = base.choices.get(parent)
         who = f"{parent} {option}" if option else parent
         return f"{who} has no such parameter; {choose(name, legal)}"
-    top = difflib.get_close_matches(name, [str(key) for key in base.cfg], n=1)
-    near = top or difflib.get_close_matches(name, [key for key, _ in leaves(base.cfg)], n=1)
+    every = [key for key, _ in leaves(base.cfg)] if "." in name else [str(key) for key in base.cfg]
+    near = difflib.get_close_matches(name, every, n=1)
     if near:
         return f"no such key; did you mean {near[0]!r}?"
     return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"
@@ -173,7 +176,8 @@ def _check_type(text: str, value: Any, default: Any, words: list[str]) -> None:
     ]
     if OmegaConf.is_dict(default):
         if not isinstance(value, dict):
-            raise Refusal(f"{text}: stands for several keys; legal: {', '.join(f'{k}=...' for k in default)}")
+            legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
+            raise Refusal(f"{text}: stands for several keys; legal: {legal}")
         return
     if OmegaConf.is_list(default):
         if not isinstance(value, list):
@@ -183,7 +187,7 @@ def _check_type(text: str, value: Any, default: Any, words: list[str]) -> None:
     fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))  # type: ignore[arg-type]
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         fits = True
-    if value is None and wanted is not bool:
+    if value is None or value == "":
         fits = False
     if not fits:
         raise Refusal(f"{text}: must be {said}, such as {default}")
@@ -199,13 +203,14 @@ def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, node
 
 
-def _check_domains(cfg: DictConfig) -> None:
-    places = [kind for kind in catalog.KINDS if kind in cfg]
-    places += [f"parts.{part}.{kind}" for part in cfg.get("parts", {}) for kind in cfg.parts[part]]
-    for place in places:
-        node = OmegaConf.select(cfg, place)
-        if isinstance(node, DictConfig):
-            for name, domain in (node.get("space") or {}).items():
-                value = OmegaConf.select(node, str(name))
-                if value is not None:
-                    catalog.check_domain(f"{place}.{name}", value, domain)
+def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
+    """Check every node against the domains and the limits that its file declares."""
+    words = cfg.get("words") or {}
+    for key, check in (("space", catalog.check_domain), ("limits", catalog.check_limits)):
+        for name, declared in (cfg.get(key) or {}).items():
+            value = _select(cfg, str(name))
+            if value is not None and value not in list(words.get(name, [])):
+                check(f"{prefix}{name!s}", value, declared)
+    for name, node in cfg.items():
+        if isinstance(node, DictConfig) and name not in (*catalog.RESERVED, "kinds", "domains"):
+            _check_domains(node, f"{prefix}{name!s}.")

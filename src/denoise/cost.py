@@ -21,10 +21,10 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
 
     Matrix products, convolutions and attention, two operations a multiply-add; elementwise maths and the
     optimizer are left out. Counted on two images of a copy without storage, then scaled to the batch; once for all
-    models whose layers have the same shapes.
+    models of the same layers.
     """
-    shapes = tuple((type(m).__name__, tuple(m.weight.shape)) for m in denoiser.modules() if isinstance(m, WEIGHTED))
-    probed = (type(denoiser.backbone).__name__, shapes, channels, size, num_classes)
+    shapes = tuple(tuple(m.weight.shape) for m in denoiser.modules() if isinstance(m, WEIGHTED))
+    probed = (repr(denoiser.backbone), shapes, channels, size, num_classes)
     if probed not in _counted:
         _counted[probed] = _count(denoiser, channels, size, num_classes)
     return _counted[probed] * batch_size

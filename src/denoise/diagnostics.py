@@ -59,7 +59,7 @@ class DeadUnits:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """|g| per layer with a weight, of the whole, and the ratio first layer to last, in forward (definition) order.
+    """|g| per layer with a weight, of all their weights together, and the ratio first layer to last.
 
     One copy from device to host for all of them. Under weight normalization the gradient is that of v.
     """

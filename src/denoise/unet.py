@@ -36,6 +36,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         levels = len(channel_mult)
+        if not levels:
+            raise Refusal("model.channel_mult=[]: a U-Net needs one level or more, such as [1,2]")
         check_size(image_size, levels)
         for level in attention_levels:
             if level not in range(levels):
