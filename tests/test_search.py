@@ -221,7 +221,7 @@ def die(self, trial, values=None, state=None, **more):
 tell, optuna.Study.tell = optuna.Study.tell, die
 """,
     "the best weights so far are not kept yet": """
-def die(search, done):
+def die(search, run_id, result):
     calls.append(done)
     if len(calls) == 2:
         os._exit(9)
