@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.record import Record, best, difference, rank
+
+FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
 def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
@@ -67,7 +70,7 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
     ]
     return {
         "leaderboard.json": json.dumps(plain, indent=1).encode(),
-        "leaderboard.svg": console.export_svg(title="denoise-search", clear=False).encode(),
+        "leaderboard.svg": FONTS.sub("", console.export_svg(title="denoise-search", clear=False)).encode(),
         "leaderboard.txt": console.export_text().encode(),
     }
 
