@@ -93,9 +93,11 @@ def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str,
         return None
 
 
-def run(search: Search, study: Study, tracker: Tracker, display: Display) -> list[Record]:
-    """Run the trials that are still missing and return all of them, best first."""
-    began = time.monotonic()
+def run(search: Search, study: Study, tracker: Tracker, display: Display, began: float) -> list[Record]:
+    """Run the trials that are still missing and return all of them, best first.
+
+    `began` is when the opening of the stores did, on the monotonic clock: the cost of searching counts from there.
+    """
     parent = open_parent(tracker, search)
     for point in search.points[len(study.get_trials(deepcopy=False)) :]:
         study.enqueue_trial(point)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -36,9 +37,10 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
+    began = time.monotonic()
     stores = study.open_stores(prepared)
     with Display(prepared.name, prepared.total, console=console) as display:
-        records = study.run(prepared, *stores, display)
+        records = study.run(prepared, *stores, display, began)
     console.print(board.leaderboard(records, prepared.baseline, prepared.name))
     console.print(board.summary(records, prepared.baseline))
     console.print("\nnext:  make ui          compare the trials in MLflow")
