@@ -120,7 +120,7 @@ def breakdown(
 
     steps: optimizer steps; evaluations: of the objective; beside_in_trials: building, tracking, samples, counting;
     between_trials; opening: of the stores; closing: leaderboard, best weights, champion; process: imports, checks,
-    exit. The loop's own clock stops before the closing. `spans`: when each trial began and ended, in order; `ended`:
+    exit. The loop's own clock stops after the closing. `spans`: when each trial began and ended, in order; `ended`:
     when the search's run was closed.
     """
     steps = sum(trial["training_seconds"] or 0.0 for trial in trials)
