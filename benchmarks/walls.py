@@ -131,9 +131,9 @@ def breakdown(
         "evaluations": loop["training_seconds"] - steps,
         "beside_in_trials": within - loop["training_seconds"],
         "between_trials": last - first - within,
-        "opening": loop["wall_seconds"] - (last - first),
+        "opening": loop["wall_seconds"] - (ended - first),
         "closing": ended - last,
-        "process": wall - loop["wall_seconds"] - (ended - last),
+        "process": wall - loop["wall_seconds"],
     }
     return found | {"beside_per_trial": found["beside_in_trials"] / max(1, len(trials))}
 
