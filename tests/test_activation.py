@@ -42,7 +42,7 @@ def slope(f, x: Tensor, step: float = 1e-4) -> Tensor:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_value_and_gradient_follow_the_formula(option):
-    formula = formulas.find(formulas.ACTIVATION, "activation", option)
+    formula = formulas.find("activation", option)
     parameters = dict(catalog.entry("activation", option).parameters)
     x = GRID.clone().requires_grad_()
     y = build(option)(x)
@@ -79,7 +79,7 @@ def test_each_searched_parameter_acts_as_in_the_formula(option, name, share):
     parameters = {**entry.parameters, name: within(entry.space[name], share)}
     y = build(option, **parameters)(GRID).detach()
     # a learned parameter starts in single precision
-    torch.testing.assert_close(y, formulas.ACTIVATION[option](GRID, **parameters), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y, formulas.find("activation", option)(GRID, **parameters), rtol=1e-6, atol=1e-6)
     others = [build(option, **{name: within(entry.space[name], s)})(GRID) for s in (0.0, 0.4, 1.0) if s != share]
     assert all((y - other).abs().max() > 1e-3 for other in others)
 

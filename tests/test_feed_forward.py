@@ -17,13 +17,15 @@ def build(option: str, dim: int = 12, hidden_dim: int = 24, activation: str = "t
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_follows_the_formula(option, activation):
-    formula = formulas.find(formulas.FEED_FORWARD, "feed_forward", option)
+    formula = formulas.find("feed_forward", option)
     module = build(option, activation=activation).double()
     x = torch.randn(2, 5, 12, dtype=torch.float64)
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
     y = module(x)
     assert y.shape == x.shape
-    torch.testing.assert_close(y.detach(), formula(x, weights, formulas.ACTIVATION[activation]), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(
+        y.detach(), formula(x, weights, formulas.find("activation", activation)), rtol=1e-9, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -5,6 +5,7 @@ import math
 import formulas
 import pytest
 import torch
+from formulas.initializer import gain_of
 
 from denoise import catalog
 from denoise.initializer import auto_gain
@@ -26,11 +27,11 @@ CASES = [(option, None) for option in OPTIONS] + GAINS
 @pytest.mark.parametrize(("option", "gain"), CASES)
 def test_weights_follow_the_law(option, gain, shape):
     """Tolerances are six standard errors of n draws; tanh is the activation that follows."""
-    formula = formulas.find(formulas.INITIALIZER, "initializer", option)
+    formula = formulas.find("initializer", option)
     given = {} if gain is None else {"gain": gain}
     parameters = {**catalog.entry("initializer", option).parameters, **given}
     if "gain" in parameters:
-        parameters["gain"] = formulas.gain_of(parameters["gain"], "tanh")
+        parameters["gain"] = gain_of(parameters["gain"], "tanh")
     law = formula(shape, **parameters)
     torch.manual_seed(0)
     weight = torch.full(shape, math.nan)
@@ -75,12 +76,12 @@ def test_gain_of_relu_and_of_nothing():
 def test_auto_gain_is_the_integral(activation):
     if catalog.entry("activation", activation).parameters:
         parameters = catalog.entry("activation", activation).parameters
-        f = formulas.find(formulas.ACTIVATION, "activation", activation)
+        f = formulas.find("activation", activation)
         z = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
         weight = (-(z**2) / 2).exp() / math.sqrt(2 * math.pi) * (z[1] - z[0])
         wanted = (f(z, **parameters) ** 2 * weight).sum().item() ** -0.5
     else:
-        wanted = formulas.gain_of("auto", activation)
+        wanted = gain_of("auto", activation)
     assert auto_gain(catalog.build("activation", activation)) == pytest.approx(wanted, rel=1e-5)
 
 

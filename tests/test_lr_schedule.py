@@ -33,7 +33,7 @@ def domains(option: str) -> dict[str, st.SearchStrategy]:
 @given(data=st.data(), max_steps=st.integers(1, 150))
 @settings(max_examples=40, deadline=None)
 def test_follows_the_formula_at_every_step(option, data, max_steps):
-    formula = formulas.find(formulas.LR_SCHEDULE, "lr_schedule", option)
+    formula = formulas.find("lr_schedule", option)
     drawn = data.draw(st.fixed_dictionaries(domains(option)))
     parameters = {**catalog.entry("lr_schedule", option).parameters, **drawn}
     wanted = [0.5 * formula(t, max_steps, **parameters) for t in range(1, max_steps + 1)]

@@ -3,6 +3,7 @@
 import formulas
 import pytest
 import torch
+from formulas.normalization import group_norm
 
 from denoise import catalog
 
@@ -38,7 +39,7 @@ def sample(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_follows_the_formula(option, training, shape):
-    formula = formulas.find(formulas.NORMALIZATION, "normalization", option)
+    formula = formulas.find("normalization", option)
     module = build(option, 12)
     module.train()(sample(shape, seed=5))  # moves running averages, where there are any
     module.train(training)
@@ -65,7 +66,7 @@ def test_learned_parameters_and_input_get_gradients(option, shape):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_any_number_of_channels(option, channels):
     """Also where num_groups does not divide them."""
-    formula = formulas.find(formulas.NORMALIZATION, "normalization", option)
+    formula = formulas.find("normalization", option)
     module, x = build(option, channels), sample((3, channels, 2, 4))
     wanted = formula(
         positions_last(x.detach()), weights(module), True, **catalog.entry("normalization", option).parameters
@@ -96,7 +97,7 @@ def test_channels_last_gives_the_same(option):
 @pytest.mark.parametrize("num_groups", [1, 3, 4])
 def test_group_norm_takes_its_groups(num_groups):
     module, x = build("group_norm", 12, num_groups=num_groups), sample((2, 12, 3, 3)).detach()
-    wanted = formulas.group_norm(positions_last(x), weights(module), True, num_groups=num_groups, eps=1e-5)
+    wanted = group_norm(positions_last(x), weights(module), True, num_groups=num_groups, eps=1e-5)
     torch.testing.assert_close(positions_last(module(x).detach()), wanted)
 
 

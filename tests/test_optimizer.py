@@ -35,7 +35,7 @@ def run(optimizer: torch.optim.Optimizer, w: torch.Tensor, curvature: torch.Tens
 @pytest.mark.parametrize("shape", [(6, 10), (7,), (4, 3, 3, 3)], ids=["matrix", "vector", "conv"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_first_updates_follow_the_formula(option, shape, decay):
-    rule = formulas.find(formulas.OPTIMIZER, "optimizer", option)
+    rule = formulas.find("optimizer", option)
     parameters = dict(catalog.entry("optimizer", option).parameters)
     given = {"weight_decay": 0.3} if decay and "weight_decay" in parameters else {}
     w, curvature = start(shape)
@@ -106,7 +106,7 @@ def test_groups_hold_every_parameter_once():
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_channels_last_changes_nothing(option):
-    rule = formulas.find(formulas.OPTIMIZER, "optimizer", option)
+    rule = formulas.find("optimizer", option)
     torch.manual_seed(0)
     w, gradients = torch.randn(6, 4, 3, 3), torch.randn(3, 6, 4, 3, 3)
     ends = []

@@ -24,7 +24,7 @@ def build(option: str, layer: str) -> nn.Module:
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_effective_weight_follows_the_formula(option, layer):
-    formula = formulas.find(formulas.WEIGHT_NORMALIZATION, "weight_normalization", option)
+    formula = formulas.find("weight_normalization", option)
     module = build(option, layer)
     x = torch.randn(INPUTS[layer], dtype=torch.float64)
     for _ in range(50):  # what is estimated by iteration settles
