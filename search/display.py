@@ -26,7 +26,7 @@ class Display:
     """Show trials done of how many, what runs now and at which step, the best so far and the time left."""
 
     def __init__(self, title: str, total: int, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or Console(markup=False)
         self.title, self.total, self.done, self.done_before = title, total, 0, 0
         self.began = time.monotonic()
         self.best: tuple[float, int | None, str] | None = None

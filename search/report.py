@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from search.record import Record, best, difference, rank
 
+PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # what reaches Hydra through make as it is typed
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
@@ -52,7 +54,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
 def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
     """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
     table = leaderboard(records, baseline, title)
-    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, markup=False, width=118, file=io.StringIO(), force_terminal=True)
     console.print(table)
     plain = [
         {
@@ -76,8 +78,14 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command that trains these overrides, as it can be typed."""
-    return f'make train ARGS="{" ".join(overrides)}"'
+    """The command that trains these overrides, as it can be typed.
+
+    An override with a space or a sign of the shell's is quoted for the shell that make starts; what stands in ARGS
+    is then quoted for make and for the shell that it is typed into.
+    """
+    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in overrides]
+    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words).replace("$", "$$"))
+    return f'make train ARGS="{typed}"'
 
 
 def best_yaml(record: Record, search: str) -> bytes:

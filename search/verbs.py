@@ -11,6 +11,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from denoise.config import Composed, compose
 from denoise.refusal import Refusal
@@ -27,7 +29,7 @@ class Out(Console):
         raise BrokenPipeError
 
 
-console = Out(highlight=False, width=None if sys.stdout.isatty() else 140)
+console = Out(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
 
 
 def search(options: argparse.Namespace) -> int:
@@ -37,6 +39,8 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
+    import mlflow.tracking  # noqa: F401  # seconds, as torch's own: not what a search costs
+
     began = time.monotonic()
     stores = study.open_stores(prepared)
     with Display(prepared.name, prepared.total, console=console) as display:
@@ -133,11 +137,9 @@ def reproduce(options: argparse.Namespace) -> int:
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
         display.trial_starts(chosen.number, "")
         found = again(tracker, chosen, display)
-    from rich.table import Table
-
     table = Table("", "recorded", "new", "", title=f"run {chosen.run_id}", title_justify="left", pad_edge=False)
     for name, old, new in found.rows:
-        table.add_row(name, old, new, "same" if old == new else "[bold red]differs[/]")
+        table.add_row(name, old, new, "same" if old == new else Text("differs", "bold red"))
     console.print(table)
     if found.same:
         console.print("Reproduced, bit for bit.")

@@ -54,6 +54,25 @@ def test_flops_grow_with_the_width():
     assert cost.flops_per_step(tiny("model.width=16"), 2, 1, 8, 0) > 2 * cost.flops_per_step(tiny(), 2, 1, 8, 0)
 
 
+CONFIGS = [
+    (),
+    ("activation=prelu", "normalization=rms_norm"),
+    ("feed_forward=geglu",),
+    ("weight_normalization=weight_norm",),
+    ("placement=sandwich",),
+    ("model.num_heads=4",),
+    ("model.class_conditional=true",),
+]
+
+
+def test_what_was_counted_for_one_model_holds_for_another():
+    """A count is kept by layers; whatever was counted before, the answer is that of counting anew."""
+    for overrides in [*CONFIGS, *reversed(CONFIGS)]:
+        model, classes = tiny(*overrides), 10 if "model.class_conditional=true" in overrides else 0
+        kept = cost.flops_per_step(model, 2, 1, 8, classes)
+        assert kept == 2 * cost._count(model, 1, 8, classes), overrides
+
+
 def test_parameters_are_those_that_train():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
     assert cost.parameters(model) == 3 * 4 + 4 + 4 + 4 + 4 * 2

@@ -2,7 +2,9 @@
 
 import json
 import math
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -139,14 +141,24 @@ def test_best_yaml_is_a_config_on_top_of_train() -> None:
     assert "Trial 3 of name-1" in content.splitlines()[0]
 
 
-def test_command_quotes_what_a_shell_would_read() -> None:
-    """The printed command, read by a shell, is make with the overrides in ARGS, word for word."""
-    import shlex
+def test_command_says_plain_overrides_plainly() -> None:
+    assert report.command(["activation=silu", "a.b=[0.9,0.99]"]) == 'make train ARGS="activation=silu a.b=[0.9,0.99]"'
 
-    overrides = ["activation=silu", "optimizer.betas=[0.9,0.99]"]
-    words = shlex.split(report.command(overrides))
-    assert words[:2] == ["make", "train"]
-    assert words[2].removeprefix("ARGS=").split() == overrides
+
+def test_command_reaches_the_program_word_for_word(tmp_path: Path) -> None:
+    """Typed into a shell, with a make whose recipe hands ARGS on as the project's does."""
+    overrides = [
+        "a=1",
+        "data.root=/my pictures/$HOME",
+        """n='it''s "x"'""",
+        "o.betas=[0.9,0.99]",
+        "p=`id`;#\\n",
+        "q={a:1}",
+    ]
+    recipe = "SHELL := /bin/bash\n.SHELLFLAGS := -euf +B -o pipefail -c\ntrain:\n\t@printf '%s\\n' $(ARGS)\n"
+    (tmp_path / "Makefile").write_text(recipe)
+    said = subprocess.run(report.command(overrides), shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert said.stdout.splitlines() == overrides, said.stderr
 
 
 def test_summary_compares_the_best_with_the_baseline() -> None:

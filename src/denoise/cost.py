@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -23,15 +24,27 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
     optimizer are left out. Counted on two images of a copy without storage, then scaled to the batch; once for all
     models of the same layers.
     """
-    shapes = tuple(tuple(m.weight.shape) for m in denoiser.modules() if isinstance(m, WEIGHTED))
-    probed = (repr(denoiser.backbone), shapes, channels, size, num_classes)
+    probed = (tuple(_layers(denoiser)), channels, size, num_classes)
     if probed not in _counted:
         _counted[probed] = _count(denoiser, channels, size, num_classes)
     return _counted[probed] * batch_size
 
 
-WEIGHTED = (nn.Linear, nn.Conv2d)
+ELEMENTWISE = ("activation", "normalization")  # kinds whose members, torch's and ours, multiply no matrices
 _counted: dict[tuple[object, ...], int] = {}
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[object, ...]]:
+    """What the count depends on: each layer's name, class, settings and shapes, but for elementwise ones."""
+    skipped: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        known = type(module).__module__.startswith(("torch.nn.", "denoise."))
+        if known and getattr(module, "kind", None) in ELEMENTWISE:
+            skipped += (f"{name}.",)
+        elif not name.startswith(skipped):
+            shapes = tuple(tuple(p.shape) for p in module.parameters(recurse=False))
+            plain = {k: v for k, v in vars(module).items() if isinstance(v, int | tuple | str) and k != "training"}
+            yield name, type(module).__name__, shapes, tuple(sorted(plain.items(), key=str))
 
 
 def _count(denoiser: Denoiser, channels: int, size: int, num_classes: int) -> int:
