@@ -130,6 +130,7 @@ def median_seconds(work: Callable[[], object], count: int, device: torch.device)
 
 def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
     """Compare the operations a second of training steps with those of a large matrix product, in turns."""
+    cost.keep_freed_memory()  # as a training does
     cfg = config(size.inner * size.rounds + size.rounds)
     bare = Bare(cfg)
     data, denoiser = bare.module.data, bare.module.denoiser

@@ -2,7 +2,10 @@
 
 import contextlib
 import copy
+import ctypes
+import platform
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -57,6 +60,30 @@ def _count(denoiser: Denoiser, channels: int, size: int, num_classes: int) -> in
     return counter.get_total_flops() // probe
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next step, in the place of giving it back to the system.
+
+    Each step frees and asks for the same large blocks; by default each comes back as fresh pages that the kernel
+    clears first (some 2,000 a step of the default U-Net, a tenth or more of its time). A no-op without glibc.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL("libc.so.6")
+    return None
+
+
 class PeakMemory:
     """The most memory held since `start`, in bytes: allocated on a GPU, resident on a CPU."""
 
@@ -65,6 +92,9 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            libc = _glibc()
+            if libc is not None:
+                libc.malloc_trim(0)  # what an earlier training freed is not this one's
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the earlier peak
 

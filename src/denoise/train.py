@@ -109,6 +109,8 @@ def fit(
             callbacks=callbacks,
         )
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it did not write
+        if trainer.strategy.root_device.type == "cpu":
+            cost.keep_freed_memory()
         memory = cost.PeakMemory(trainer.strategy.root_device)
         resume = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
         try:
