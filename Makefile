@@ -15,7 +15,7 @@ ARGS ?=
 RUN ?=
 VERB = $(PY) -m search $@ $(if $(RUN),--run $(RUN)) $(ARGS)
 
-.PHONY: help install search train ui best reproduce report sample catalog bench test lint lock
+.PHONY: help install search train ui best reproduce report sample catalog inspect bench test lint lock
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -57,6 +57,9 @@ sample: $(STAMP) ## draw images from the best trial's weights (or RUN's)
 	@$(VERB)
 
 catalog: $(STAMP) ## print the components, write the README's table
+	@$(VERB)
+
+inspect: $(STAMP) ## signal and gradient through depth at initialization, in seconds
 	@$(VERB)
 
 bench: $(STAMP) ## measure speed, as ratios within one run

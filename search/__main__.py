@@ -9,7 +9,7 @@ from pathlib import Path
 
 from denoise.refusal import Refusal, choose
 
-VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog")
+VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
 RUN_VERBS = ("best", "reproduce", "report", "sample")
 
 

@@ -118,6 +118,8 @@ def perform(
         return _failed(run, files, "refused", str(error))
     except Exception as error:
         return _failed(run, files, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
+    if result.health:
+        files["health.svg"] = result.health
     if result.failure is not None:
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"

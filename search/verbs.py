@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config import Composed, compose
+from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal
 from search import report as board
 from search.record import Record, check
@@ -181,6 +181,31 @@ def sample(options: argparse.Namespace) -> int:
     path = store / f"samples-{chosen.run_id[:8]}.png"
     path.write_bytes(png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Show signal and gradient through depth at initialization, without training."""
+    from denoise import inspection
+    from search import health
+
+    overrides = list(options.overrides)
+    given = any(parse(text).key_or_group == "zero_output" for text in overrides)
+    composed = _compose(argparse.Namespace(**{**vars(options), "overrides": overrides + ["zero_output=false"][given:]}))
+    found = inspection.inspect(composed.cfg)
+    store = Path(composed.cfg.store).expanduser()
+    check_store(store)
+    kinds = ("activation", "normalization", "initializer")
+    path = store / f"inspect-{'-'.join(str(composed.choices[kind]) for kind in kinds)}.svg"
+    title = ", ".join(f"{kind} {composed.choices[kind]}" for kind in kinds)
+    path.write_bytes(found.picture(f"At initialization: {composed.choices['model']}, {title}"))
+    console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
+    console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
+    for line in health.verdict(found):
+        console.print(line)
+    if not given:
+        console.print("Looked at with zero_output=false; a training starts with zero_output=true, its branches closed.")
+    console.print(f"picture: {path}")
     return 0
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from denoise import catalog, config
-from denoise.diagnostics import DeadUnits, first_bad_layer, gradient_norms, is_activation, watching
+from denoise.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
 from denoise.train import prepare
 
 
@@ -14,11 +14,11 @@ def activation(option: str = "relu") -> nn.Module:
     return catalog.factory("activation", cfg.activation)()
 
 
-def dead(model: nn.Module, x: torch.Tensor) -> dict[str, float]:
-    units = DeadUnits()
-    with watching(model, is_activation, units.watch):
+def flow(model: nn.Module, x: torch.Tensor) -> dict[str, float]:
+    met = Flow()
+    with watching(model, is_activation, met.watch):
         model(x)
-    return units.metrics()
+    return met.metrics()
 
 
 def module():
@@ -30,8 +30,52 @@ def module():
 def test_a_relu_with_a_huge_bias_is_dead_or_alive(bias, fraction):
     model = nn.Sequential(nn.Linear(4, 6), activation())
     nn.init.constant_(model[0].bias, bias)
-    met = dead(model, torch.randn(20, 4))
-    assert met == {"health/dead_fraction": fraction, "health/dead_fraction/1": fraction}
+    met = flow(model, torch.randn(20, 4))
+    assert met["health/dead_fraction"] == met["health/dead_fraction/1"] == fraction
+    assert met["health/saturated_fraction"] == met["health/saturated_fraction/1"] == fraction
+
+
+@pytest.mark.parametrize(
+    ("option", "flat"),
+    [("relu", lambda x: x <= 0), ("tanh", lambda x: 1 - x.tanh() ** 2 < 0.01), ("silu", None), ("identity", None)],
+)
+def test_signal_and_flat_entries_are_those_of_the_batch(option, flat):
+    if option not in catalog.options("activation"):
+        pytest.skip("not in the catalogue yet")
+    torch.manual_seed(0)
+    x = 2 * torch.randn(16, 40)
+    model = nn.Sequential(activation(option))
+    met, y = flow(model, x), model(x).double()
+    assert met["health/mean/0"] == pytest.approx(y.mean().item(), abs=1e-6)
+    assert met["health/variance/0"] == pytest.approx(y.var(correction=0).item(), rel=1e-5)
+    wanted = flat(x.double()).double().mean().item() if flat else 0.0
+    assert met["health/saturated_fraction/0"] == pytest.approx(wanted, abs=2e-3 if flat else 0.02)
+
+
+def test_layers_are_met_in_the_order_in_which_they_run():
+    m = module()
+    met = Flow()
+    with watching(m.denoiser.backbone, is_activation, met.watch):
+        m.denoiser.loss(*m.draw(0))
+    names = list(met.layers())
+    assert names[0] == "embedding.hidden_activation" and names[-1] == "activation_out"
+    assert names.index("down.0.0.activation_in") < names.index("middle.0.activation_in")
+    assert names.index("middle.0.activation_in") < names.index("up.0.0.activation_in")
+
+
+def test_looking_changes_no_gradient():
+    plain, watched = module(), module()
+    plain.denoiser.loss(*plain.draw(0)).mean().backward()
+    with watching(watched.denoiser, is_activation, Flow().watch):
+        watched.denoiser.loss(*watched.draw(0)).mean().backward()
+    for (name, p), q in zip(plain.denoiser.named_parameters(), watched.denoiser.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), name
+
+
+def test_learned_parameters_are_told_by_layer():
+    model = nn.Sequential(nn.Linear(4, 4), activation("prelu"), activation("swish"))
+    assert learned(model) == {"health/learned/1.weight": 0.25, "health/learned/2.beta": 1.0}
+    assert learned(nn.Sequential(activation("relu"))) == {}
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3, 3), (5, 9, 4), (5, 4)], ids=["map", "tokens", "embedding"])
@@ -42,13 +86,13 @@ def test_dead_channels_are_counted_in_each_layout(shape):
     x.select(channel, 0).fill_(-1)
     x.select(channel, 1)[0] = -1
     model = nn.Sequential(activation())
-    assert dead(model, x)["health/dead_fraction"] == 0.25
-    assert dead(nn.Sequential(activation("elu")), x)["health/dead_fraction"] == 0
+    assert flow(model, x)["health/dead_fraction"] == 0.25
+    assert flow(nn.Sequential(activation("elu")), x)["health/dead_fraction"] == 0
 
 
 def test_hooks_are_taken_off():
     model = nn.Sequential(activation())
-    with pytest.raises(RuntimeError), watching(model, is_activation, DeadUnits().watch):
+    with pytest.raises(RuntimeError), watching(model, is_activation, Flow().watch):
         raise RuntimeError
     assert not model[0]._forward_hooks
 
@@ -60,10 +104,10 @@ def test_a_whole_backbone_with_huge_negative_biases_is_dead():
             nn.init.constant_(layer.bias, -1e6)
             nn.init.zeros_(layer.weight)
     m.denoiser.backbone.norm_out = nn.Identity()
-    units = DeadUnits()
-    with watching(m.denoiser, is_activation, units.watch):
+    met = Flow()
+    with watching(m.denoiser, is_activation, met.watch):
         m.denoiser.loss(*m.draw(0))
-    assert units.metrics()["health/dead_fraction/backbone.activation_out"] == 1
+    assert met.metrics()["health/dead_fraction/backbone.activation_out"] == 1
 
 
 def test_gradient_norms_are_torchs():

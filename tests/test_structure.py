@@ -27,10 +27,10 @@ FLOORS = (
     "diagnostics cost",
     "module",
     "callbacks build",
-    "train",
+    "train inspection",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-DOORS = {"catalog", "config", "train", "refusal"}  # the rooms of denoise that search may enter
+DOORS = {"catalog", "config", "train", "inspection", "refusal"}  # the rooms of denoise that search may enter
 EXCEPTIONS = {("search.sampler", "randomness")}  # the sampler's draws are keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 
@@ -47,7 +47,7 @@ BUILDING_BLOCKS = {
     "initializer": {"auto_gain", "resolve_gain"},
     "lr_schedule": {"warmup_cosine_factor"},
 }
-VERBS = "install search train ui best reproduce report sample catalog bench test lint help lock"
+VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"
 
 
 def modules(folder: Path) -> list[Path]:

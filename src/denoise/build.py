@@ -31,6 +31,7 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
         batch_size=cfg.data.batch_size,
         max_steps=cfg.trainer.max_steps,
         val_samples=cfg.trainer.val_samples,
+        gap_samples=cfg.trainer.gap_samples,
         class_conditional=cfg.model.class_conditional,
         compiled=cfg.trainer.compile,
         memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,

@@ -94,7 +94,8 @@ class Follow(Callback):
         self.evaluating_seconds = 0.0
         self.mark: float | None = None  # since when the current stretch of steps runs
         self.warm = (0, 0.0)  # steps and seconds of training that are left out of the rate
-        self.dead: diagnostics.DeadUnits | None = None
+        self.flow: diagnostics.Flow | None = None
+        self.history: list[tuple[int, dict[str, float]]] = []  # each look at the layers
         self.hooks = ExitStack()
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
@@ -114,18 +115,19 @@ class Follow(Callback):
             self.mark = time.perf_counter()
         pl_module.watched = trainer.global_step % self.health_every == 0
         if pl_module.watched:
-            self.dead = diagnostics.DeadUnits()
+            self.flow = diagnostics.Flow()
             self.hooks.enter_context(
-                diagnostics.watching(pl_module.denoiser, diagnostics.is_activation, self.dead.watch)
+                diagnostics.watching(pl_module.denoiser.backbone, diagnostics.is_activation, self.flow.watch)
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         assert isinstance(pl_module, DenoiseModule)
-        if pl_module.watched and self.dead is not None:
+        if pl_module.watched and self.flow is not None:
             self.hooks.close()
-            self.report(
-                trainer.global_step, self.dead.metrics() | diagnostics.gradient_norms(pl_module.denoiser.backbone)
-            )
+            step, backbone = trainer.global_step, pl_module.denoiser.backbone
+            found = self.flow.metrics() | diagnostics.gradient_norms(backbone) | diagnostics.learned(backbone)
+            self.history.append((step, found))
+            self.report(step, found)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -188,10 +190,11 @@ class Follow(Callback):
             self.mark = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first_loss": self.first_loss, "metrics": self.metrics}
+        return {"first_loss": self.first_loss, "metrics": self.metrics, "history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first_loss, self.metrics = state_dict["first_loss"], state_dict["metrics"]
+        self.history = state_dict["history"]
 
 
 class Save(Callback):

@@ -1,4 +1,4 @@
-"""What flows through the layers: gradient norms, dead units, the first layer that went wrong."""
+"""What flows through the layers: signal, dead and saturated units, gradients, the first layer that went wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,19 +6,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-Watch = Callable[[str, nn.Module, Tensor], None]
+Watch = Callable[[str, nn.Module, Tensor, Tensor], None]
+FLAT = 0.01  # a slope below this hands on less than a hundredth of a gradient
+FIGURES = ("mean", "variance", "dead_fraction", "saturated_fraction")
 
 
 @contextmanager
 def watching(model: nn.Module, wanted: Callable[[nn.Module], bool], watch: Watch) -> Iterator[None]:
-    """Call watch(name, module, output) at each forward pass of the wanted modules; the hooks go at the end."""
+    """Call watch(name, module, input, output) at each forward pass of the wanted modules; the hooks go at the end."""
     handles = []
     for name, module in model.named_modules():
         if wanted(module):
 
-            def hook(m: nn.Module, args: object, output: object, name: str = name) -> None:
+            def hook(m: nn.Module, args: tuple[object, ...], output: object, name: str = name) -> None:
                 if isinstance(output, Tensor):
-                    watch(name, m, output.detach())
+                    watch(name, m, args[0] if args and isinstance(args[0], Tensor) else output, output)
 
             handles.append(module.register_forward_hook(hook))
     try:
@@ -38,38 +40,73 @@ def is_leaf(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-class DeadUnits:
-    """Per activation layer, the fraction of channels that are zero on a whole batch."""
+class Flow:
+    """What flows through each activation layer on one batch, in the order in which the layers run.
+
+    mean and variance of the output; dead_fraction: channels that are zero on the whole batch; saturated_fraction:
+    entries at which the activation is flat, |f'(x)| < 0.01, so that no gradient passes.
+    """
 
     def __init__(self) -> None:
-        self.dead: dict[str, Tensor] = {}
+        self.met: dict[str, Tensor] = {}
 
-    def watch(self, name: str, module: nn.Module, output: Tensor) -> None:
-        """Take one layer's output, (B, C, H, W), (B, T, C) or (B, C)."""
+    @torch.no_grad()
+    def watch(self, name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        """Take one layer's input and output, (B, C, H, W), (B, T, C) or (B, C)."""
         dims = (0, 2, 3) if output.ndim == 4 else tuple(range(output.ndim - 1))
-        self.dead[name] = output.abs().amax(dim=dims).eq(0).float().mean()
+        variance, mean = torch.var_mean(output.float(), correction=0)
+        dead = output.abs().amax(dim=dims).eq(0).float().mean()
+        self.met[name] = torch.stack([mean, variance, dead, flat_fraction(module, x)])
+
+    def layers(self) -> dict[str, dict[str, float]]:
+        """Each layer's figures by name; one copy from device to host."""
+        if not self.met:
+            return {}
+        rows = torch.stack(list(self.met.values())).tolist()
+        return {name: dict(zip(FIGURES, row, strict=True)) for name, row in zip(self.met, rows, strict=True)}
 
     def metrics(self) -> dict[str, float]:
-        """health/dead_fraction, their mean, and one per layer."""
-        if not self.dead:
-            return {}
-        values = torch.stack(list(self.dead.values())).tolist()
-        each = {f"health/dead_fraction/{name}": v for name, v in zip(self.dead, values, strict=True)}
-        return {"health/dead_fraction": sum(values) / len(values), **each}
+        """health/<figure>/<layer>, and the mean over the layers of the two fractions."""
+        layers = self.layers()
+        found = {
+            f"health/{figure}": sum(row[figure] for row in layers.values()) / len(layers)
+            for figure in ("dead_fraction", "saturated_fraction")
+            if layers
+        }
+        return found | {f"health/{figure}/{name}": v for name, row in layers.items() for figure, v in row.items()}
+
+
+def flat_fraction(activation: nn.Module, x: Tensor, images: int = 16) -> Tensor:
+    """The share of entries with |f'(x)| < 0.01, over the first `images` of a batch."""
+    x = x[:images].detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(activation.forward(x).sum(), x)
+    return slope.abs().lt(FLAT).float().mean()
+
+
+def learned(model: nn.Module) -> dict[str, float]:
+    """health/learned/<layer>.<name>: what an activation has learned, a mean where it is one a channel."""
+    values = {
+        f"health/learned/{name}.{parameter}": tensor.detach().float().mean()
+        for name, module in model.named_modules()
+        if is_activation(module)
+        for parameter, tensor in module.named_parameters()
+    }
+    return dict(zip(values, torch.stack(list(values.values())).tolist(), strict=True)) if values else {}
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """|g| per layer with a weight, of all their weights together, and the ratio first layer to last.
+    """|g| per linear layer and convolution, of all their weights together, and the ratio first layer to last.
 
-    One copy from device to host for all of them. Under weight normalization the gradient is that of v.
+    One copy from device to host for all of them. Under a weight normalization the gradient is that of the tensor
+    behind the weight: the direction v, not the length.
     """
     layers: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None or parameter.ndim < 2:
-            continue
-        layer = name.removesuffix(".weight").removesuffix(".parametrizations.weight.original1")
-        if not name.endswith("original0"):
-            layers[layer] = parameter.grad
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters():
+                if parameter.grad is not None and parameter.ndim >= 2 and parameter.numel() > parameter.shape[0]:
+                    layers[name] = parameter.grad
     if not layers:
         return {}
     values = torch.stack(torch._foreach_norm(list(layers.values()))).float().cpu()
@@ -89,7 +126,7 @@ def first_bad_layer(model: nn.Module, forward: Callable[[], object]) -> str:
     """
     met: list[tuple[str, float, bool]] = []
 
-    def watch(name: str, module: nn.Module, output: Tensor) -> None:
+    def watch(name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
         finite = bool(output.isfinite().all()) and all(bool(p.isfinite().all()) for p in module.parameters())
         met.append((name, output.float().abs().max().item() if output.numel() else 0.0, finite))
 

@@ -31,19 +31,19 @@ class Steps:
 
 
 class Triples:
-    """The fixed validation set: (image, sigma, noise) triples, spread evenly over the noise distribution.
+    """A fixed set of (image, sigma, noise) triples of one split, spread evenly over the noise distribution.
 
     The i-th of n triples has the noise level at quantile (i + 1/2) / n, so the k-th quarter of them is the k-th
     noise band. Which image and which noise it has is the same for every trial, whatever its seed.
     """
 
-    def __init__(self, data: Images, denoiser: Denoiser, count: int) -> None:
-        images = data.images["validation"]
-        order = torch.randperm(count, generator=stream(0, "validation/order")) % len(images)
+    def __init__(self, data: Images, denoiser: Denoiser, count: int, split: str = "validation") -> None:
+        images = data.images[split]
+        order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
         order = order.to(images.device)
-        self.images, self.labels = images[order], data.labels["validation"][order]
+        self.images, self.labels = images[order], data.labels[split][order]
         self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
-        noise = torch.randn(self.images.shape, generator=stream(0, "validation/noise"))
+        noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
         self.noise = noise.to(images.device)
 
     def __deepcopy__(self, memo: object) -> "Triples":
@@ -67,6 +67,7 @@ class DenoiseModule(LightningModule):
         batch_size: int,
         max_steps: int,
         val_samples: int,
+        gap_samples: int = 0,
         class_conditional: bool = False,
         compiled: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
@@ -75,13 +76,15 @@ class DenoiseModule(LightningModule):
         self.denoiser = denoiser.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.data = data
         self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
-        self.seed, self.batch_size, self.max_steps, self.val_samples = seed, batch_size, max_steps, val_samples
+        self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
+        self.val_samples, self.gap_samples = val_samples, gap_samples
         self.class_conditional = class_conditional
         self.format = memory_format
         self.clock = Clock(seed)
         attach(self.denoiser, self.clock)
         self.batches = Batches(data, batch_size, seed)
         self.triples: Triples | None = None
+        self.seen: Triples | None = None  # of training images, for the generalization gap
         self.losses: list[Tensor] = []
         self.objective: dict[str, float] = {}
         self.watched = False
@@ -91,6 +94,7 @@ class DenoiseModule(LightningModule):
         self.data = self.data.to(self.device)
         self.batches = Batches(self.data, self.batch_size, self.seed)
         self.triples = Triples(self.data, self.denoiser, self.val_samples)
+        self.seen = Triples(self.data, self.denoiser, self.gap_samples, "train") if self.gap_samples else None
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
@@ -111,23 +115,36 @@ class DenoiseModule(LightningModule):
         self.losses = []
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        assert self.triples is not None
-        t, part = self.triples, slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        first = self._batches(self.val_samples)
+        t, i = (self.triples, batch) if batch < first else (self.seen, batch - first)
+        assert t is not None
+        part = slice(i * self.batch_size, (i + 1) * self.batch_size)
         images = t.images[part].contiguous(memory_format=self.format)
         labels = t.labels[part] if self.class_conditional else None
         self.losses.append(self.denoiser.loss(images, t.sigma[part], t.noise[part], labels))
 
     def on_validation_epoch_end(self) -> None:
         losses = torch.cat(self.losses).double()
-        values = torch.stack([losses.mean(), *(band.mean() for band in losses.tensor_split(BANDS))]).tolist()
+        unseen, seen = losses[: self.val_samples], losses[self.val_samples :]
+        means = [
+            unseen.mean(),
+            *(band.mean() for band in unseen.tensor_split(BANDS)),
+            *([seen.mean()] * bool(len(seen))),
+        ]
+        values = torch.stack(means).tolist()
         self.objective = {"val/loss": values[0]}
-        self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1:])}
+        self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
+        if len(seen):
+            self.objective["health/generalization_gap"] = values[0] - values[-1]
+
+    def _batches(self, count: int) -> int:
+        return -(-count // self.batch_size)
 
     def train_dataloader(self) -> Steps:
         return Steps(self.max_steps)
 
     def val_dataloader(self) -> Steps:
-        return Steps(-(-self.val_samples // self.batch_size))
+        return Steps(self._batches(self.val_samples) + self._batches(self.gap_samples))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(parameter_groups(self.denoiser))

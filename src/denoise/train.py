@@ -14,7 +14,7 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from denoise import catalog, cost
+from denoise import catalog, cost, diagnostics
 from denoise.build import build_denoiser as build_denoiser
 from denoise.build import build_parts as build_parts
 from denoise.build import prepare as prepare
@@ -23,7 +23,8 @@ from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
 from denoise.module import DenoiseModule
-from denoise.picture import grid_png
+from denoise.picture.grid import grid_png
+from denoise.picture.health import layers_by_steps
 from denoise.randomness import stream
 from denoise.refusal import Refusal
 from denoise.solver import sigma_steps
@@ -46,7 +47,8 @@ class Result:
     """What a training gave.
 
     outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
-    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
+    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG; health: the
+    layers by steps, an SVG;
     training_seconds and evaluating_seconds: the time in steps and in evaluations of the objective.
     """
 
@@ -56,6 +58,7 @@ class Result:
     weights: dict[str, torch.Tensor] = field(repr=False)
     weights_sha256: str = ""
     samples: bytes = field(default=b"", repr=False)
+    health: bytes = field(default=b"", repr=False)
     failure: Failure | None = None
     training_seconds: float = 0.0
     evaluating_seconds: float = 0.0
@@ -124,9 +127,10 @@ def fit(
         except torch.OutOfMemoryError as error:
             failure = Failure("out_of_memory", trainer.global_step, " ".join(str(error).split())[:500])
     step = trainer.global_step
-    follow.report(step, _cost(cfg, module, follow, memory))
+    follow.report(step, _cost(cfg, module, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, follow.metrics, weights, failure=failure)
+    result.health = layers_by_steps(follow.history)
     result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
     if failure is not None:
         result.outcome = "failed"

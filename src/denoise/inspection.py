@@ -1,0 +1,109 @@
+"""A network at its initialization: signal and gradient through depth, without training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from denoise import diagnostics
+from denoise.block import Part
+from denoise.build import build_parts, prepare
+from denoise.picture.health import Curve, through_depth
+from denoise.randomness import seeded, stream
+
+DEPTH, WIDTH, TOKENS, BATCH = 50, 128, 4, 64  # of the plain stack
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An activation layer: what comes out of it, and the gradient that comes back to it.
+
+    signal: standard deviation of the output; gradient: root mean square of dL/d output; the two fractions as in a
+    training's health.
+    """
+
+    name: str
+    signal: float
+    gradient: float
+    dead: float
+    saturated: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The activation layers of the network and of a plain stack, in the order in which they run."""
+
+    network: list[Layer]
+    stack: list[Layer]
+
+    def picture(self, title: str) -> bytes:
+        """Signal and gradient through depth, the network's and the stack's, as SVG."""
+        both = (("the network", self.network, "#c05621"), (f"{DEPTH} plain layers", self.stack, "#2b6cb0"))
+        return through_depth(
+            title,
+            {
+                "signal, standard deviation": [Curve(n, [r.signal for r in rows], c) for n, rows, c in both],
+                "gradient, root mean square": [Curve(n, [r.gradient for r in rows], c) for n, rows, c in both],
+            },
+        )
+
+
+def inspect(cfg: DictConfig) -> Inspection:
+    """Pass one batch forward and backward through a config's network, and through a plain stack of its components.
+
+    The stack is DEPTH times linear, normalization, activation, without skip connections: what the components do by
+    themselves. Its gradient starts at unit variance. Errors: Refusal for a config that cannot be trained.
+    """
+    module = prepare(cfg)
+    module.setup("fit")
+    inputs = module.draw(0)
+    network = look(module.denoiser.backbone, lambda: module.denoiser.loss(*inputs).mean())
+    part = build_parts(cfg).transformer
+    with seeded(cfg.seed, "inspect/stack"):
+        stack = Stack(part)
+    x = torch.randn(BATCH, TOKENS, WIDTH, generator=stream(cfg.seed, "inspect/input"))
+    back = torch.randn(x.shape, generator=stream(cfg.seed, "inspect/gradient"))
+    return Inspection(network, look(stack, lambda: (stack(x) * back).sum()))
+
+
+class Stack(nn.Module):
+    """DEPTH times act(norm(W h)): (B, T, WIDTH) -> (B, T, WIDTH)."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(DEPTH):
+            linear = nn.Linear(WIDTH, WIDTH)
+            nn.init.zeros_(linear.bias)
+            activation = part.activation()
+            part.initializer(linear.weight, activation)
+            layers += [part.weight_normalization(linear), part.normalization(WIDTH), activation]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def look(model: nn.Module, loss: Callable[[], Tensor]) -> list[Layer]:
+    """Run `loss` forward and backward; each activation layer of `model` in the order in which they run."""
+    flow = diagnostics.Flow()
+    gradients: dict[str, Tensor] = {}
+
+    def watch(name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        flow.watch(name, module, x, output)
+        output.register_hook(lambda g: gradients.__setitem__(name, g.float().square().mean().sqrt()))
+
+    with diagnostics.watching(model, diagnostics.is_activation, watch):
+        loss().backward()
+    return [
+        Layer(
+            name,
+            signal=max(row["variance"], 0.0) ** 0.5,
+            gradient=float(gradients.get(name, 0.0)),
+            dead=row["dead_fraction"],
+            saturated=row["saturated_fraction"],
+        )
+        for name, row in flow.layers().items()
+    ]

@@ -1,0 +1,1 @@
+"""Pictures: a grid of images as PNG; a network's health as SVG."""
