@@ -38,7 +38,7 @@ def layers(found: Sequence[Layer], title: str, every: int = 1) -> Table:
 
 
 def bar(value: float, among: Sequence[float], colour: str) -> Text:
-    """A bar on a logarithmic scale of at least two decades, full at the largest of the values `among` which it stands."""
+    """A bar on a logarithmic scale of at least two decades, full at the largest of the values `among`."""
     finite = [v for v in among if v > 0 and math.isfinite(v)]
     if not finite or not value > 0:
         return Text("")

@@ -87,7 +87,11 @@ class Stack(nn.Module):
 
 
 def look(model: nn.Module, loss: Callable[[], Tensor]) -> list[Layer]:
-    """Run `loss` forward and backward; each activation layer of `model` in the order in which they run."""
+    """Run `loss` forward and backward; each activation layer of `model` in the order in which they run.
+
+    The noise embedding is left out: it stands beside the depth, and modulations start at zero, so that nothing comes
+    back to it before the first update.
+    """
     flow = diagnostics.Flow()
     gradients: dict[str, Tensor] = {}
 
@@ -95,7 +99,9 @@ def look(model: nn.Module, loss: Callable[[], Tensor]) -> list[Layer]:
         flow.watch(name, module, x, output)
         output.register_hook(lambda g: gradients.__setitem__(name, g.float().square().mean().sqrt()))
 
-    with diagnostics.watching(model, diagnostics.is_activation, watch):
+    embeddings = [module for module in model.modules() if getattr(module, "part_name", "") == "embedding"]
+    beside = {module for embedding in embeddings for module in embedding.modules()}
+    with diagnostics.watching(model, lambda m: diagnostics.is_activation(m) and m not in beside, watch):
         loss().backward()
     return [
         Layer(
