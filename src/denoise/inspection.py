@@ -1,7 +1,7 @@
 """A network at its initialization: signal and gradient through depth, without training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from omegaconf import DictConfig
@@ -65,7 +65,8 @@ def inspect(cfg: DictConfig) -> Inspection:
         stack = Stack(part)
     x = torch.randn(BATCH, TOKENS, WIDTH, generator=stream(cfg.seed, "inspect/input"))
     back = torch.randn(x.shape, generator=stream(cfg.seed, "inspect/gradient"))
-    return Inspection(network, look(stack, lambda: (stack(x) * back).sum()))
+    plain = look(stack, lambda: (stack(x) * back).sum())
+    return Inspection(network, [replace(row, name=f"layer {i}") for i, row in enumerate(plain, start=1)])
 
 
 class Stack(nn.Module):

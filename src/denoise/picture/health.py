@@ -43,7 +43,7 @@ def layers_by_steps(history: Sequence[tuple[int, Mapping[str, float]]]) -> bytes
         return b""
     std = {name: [math.sqrt(v) if v >= 0 else v for v in row] for name, row in table(looks, "variance").items()}
     norms = table(looks, "gradient_norm")
-    middle = [sorted(column)[len(column) // 2] for column in zip(*norms.values(), strict=True)]
+    middle = [sorted(c)[len(c) // 2] or max(c) for c in zip(*norms.values(), strict=True)]
     relative = {name: [v / m if m else 0.0 for v, m in zip(row, middle, strict=True)] for name, row in norms.items()}
     share = "grey 0, red 1"
     blocks = [
