@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from denoise.config import Composed, compose
+from denoise.config import Composed, compose, notes
 from denoise.refusal import Refusal
 from search import report as board
 from search.record import Record, check
@@ -37,6 +38,7 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
+    _say(notes(prepared.composed, prepared.space.options))
     began = time.monotonic()
     stores = study.open_stores(prepared)
     with Display(prepared.name, prepared.total, console=console) as display:
@@ -57,6 +59,7 @@ def train(options: argparse.Namespace) -> int:
 
     composed = _compose(options)
     training.prepare(composed.cfg)
+    _say(notes(composed))
     cfg = composed.cfg
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
@@ -195,6 +198,11 @@ def _compose(options: argparse.Namespace) -> Composed:
     root = options.config_name or "train"
     _show_config(options, root)
     return compose(options.overrides, root)
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:

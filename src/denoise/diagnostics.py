@@ -61,13 +61,15 @@ class DeadUnits:
 def gradient_norms(model: nn.Module) -> dict[str, float]:
     """|g| per layer with a weight, of all their weights together, and the ratio first layer to last.
 
-    One copy from device to host for all of them. Under weight normalization the gradient is that of v.
+    One copy from device to host for all of them. Under weight normalization the gradient is that of what the
+    optimizer holds in the weight's place; a length held apart is left out.
     """
     layers: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is None or parameter.ndim < 2:
             continue
-        layer = name.removesuffix(".weight").removesuffix(".parametrizations.weight.original1")
+        layer = name.removesuffix(".original1").removesuffix(".original")
+        layer = layer.removesuffix(".weight").removesuffix(".parametrizations")
         if not name.endswith("original0"):
             layers[layer] = parameter.grad
     if not layers:
