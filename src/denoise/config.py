@@ -52,7 +52,7 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
 
 
 def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """What a person should know of a config that is legal: each a line; `searched` options, by kind, count as chosen."""
+    """What a person should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
     chosen = [(at.partition("@")[0], option) for at, option in composed.choices.items() if option]
     chosen += [(kind, option) for kind, options in (searched or {}).items() for option in options]
     found = []

@@ -23,14 +23,13 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
     optimizer are left out. Counted on two images of a copy without storage, then scaled to the batch; once for all
     models of the same layers.
     """
-    shapes = tuple(tuple(m.weight.shape) for m in denoiser.modules() if isinstance(m, WEIGHTED))
+    shapes = tuple(tuple(p.shape) for p in denoiser.parameters())
     probed = (repr(denoiser.backbone), shapes, channels, size, num_classes)
     if probed not in _counted:
         _counted[probed] = _count(denoiser, channels, size, num_classes)
     return _counted[probed] * batch_size
 
 
-WEIGHTED = (nn.Linear, nn.Conv2d)
 _counted: dict[tuple[object, ...], int] = {}
 
 
