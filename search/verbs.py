@@ -38,9 +38,9 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
-    _say(notes(prepared.composed, prepared.space.options))
     began = time.monotonic()
     stores = study.open_stores(prepared)
+    _say(notes(prepared.composed, prepared.space.options))
     with Display(prepared.name, prepared.total, console=console) as display:
         records = study.run(prepared, *stores, display, began)
     console.print(board.leaderboard(records, prepared.baseline, prepared.name))
@@ -59,10 +59,10 @@ def train(options: argparse.Namespace) -> int:
 
     composed = _compose(options)
     training.prepare(composed.cfg)
-    _say(notes(composed))
     cfg = composed.cfg
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
+    _say(notes(composed))
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)

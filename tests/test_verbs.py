@@ -106,6 +106,19 @@ def test_train_is_tracked_as_a_run_without_a_parent(tmp_path: Path, capsys: pyte
     assert tracker.searches() == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [("train", ["normalization=batch_norm"]), ("search", ["search.n_trials=1"])],
+    ids=["train", "search"],
+)
+def test_a_note_on_a_small_batch_is_one_line_on_stderr(
+    verb: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, f"store={tmp_path / 'runs'}", *TINY, *more, "data.batch_size=8"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: normalization=batch_norm wants data.batch_size=16 or more: ")
+
+
 def test_a_training_that_diverges_ends_with_1_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "runs"
     wild = ["optimizer=sgd", "optimizer.space.lr.high=1e9", "optimizer.lr=1e8", "trainer.log_every=1"]

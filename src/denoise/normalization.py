@@ -211,5 +211,5 @@ class LocalResponseNorm(ChannelsAtEnd):
         self.norm = nn.LocalResponseNorm(size, alpha, beta, k)
 
     def _normalize(self, x: Tensor) -> Tensor:
-        line = x.flatten(1, -2).transpose(1, 2)  # (B, C, positions): on maps torch's pooling has no exact gradient
+        line = x.flatten(1, -2).transpose(1, 2)  # (B, C, positions): of maps a GPU pools without a fixed order
         return self.norm(line).transpose(1, 2).view(x.shape)
