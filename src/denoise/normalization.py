@@ -191,11 +191,14 @@ class EvoNormS0(_Affine):
         self.v = nn.Parameter(torch.ones(num_channels))
 
     def _normalize(self, x: Tensor) -> Tensor:
-        groups = x.unflatten(-1, (self.num_groups, -1))  # (B, *, G, C / G)
-        dims = (*range(1, x.ndim - 1), -1)
-        scale = torch.rsqrt(groups.var(dim=dims, correction=0, keepdim=True) + self.eps)
-        swished = x * torch.sigmoid(self.v * x)
-        return self._affine((swished.unflatten(-1, (self.num_groups, -1)) * scale).flatten(-2))
+        scale = torch.rsqrt(self._mean((x - self._mean(x)).square()) + self.eps)
+        return self._affine(x * torch.sigmoid(self.v * x) * scale)
+
+    def _mean(self, x: Tensor) -> Tensor:
+        """Over positions first, which is the quick order, then over a group: (B, *, C) -> (B, 1, ..., C)."""
+        channels = x.mean(dim=tuple(range(1, x.ndim - 1)), keepdim=True)
+        groups = channels.unflatten(-1, (self.num_groups, -1))
+        return groups.mean(dim=-1, keepdim=True).expand_as(groups).flatten(-2)
 
 
 class LocalResponseNorm(ChannelsAtEnd):
