@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config import Composed, compose, parse
+from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
 from search import report as board
 from search.record import Record, check
@@ -43,6 +44,7 @@ def search(options: argparse.Namespace) -> int:
 
     began = time.monotonic()
     stores = study.open_stores(prepared)
+    _say(notes(prepared.composed, prepared.space.options))
     with Display(prepared.name, prepared.total, console=console) as display:
         records = study.run(prepared, *stores, display, began)
     console.print(board.leaderboard(records, prepared.baseline, prepared.name))
@@ -64,6 +66,7 @@ def train(options: argparse.Namespace) -> int:
     cfg = composed.cfg
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
+    _say(notes(composed))
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -222,6 +225,11 @@ def _compose(options: argparse.Namespace) -> Composed:
     root = options.config_name or "train"
     _show_config(options, root)
     return compose(options.overrides, root)
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:

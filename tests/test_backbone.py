@@ -1,6 +1,7 @@
 """Backbones and their blocks: shapes, conditioning, placements, dropout, and how weights start."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise import config
+from denoise import catalog, config
 from denoise.block import PLACEMENTS, Parts
 from denoise.dit import DiT
 from denoise.initialize import initialize
@@ -271,3 +272,50 @@ def test_weight_normalization_leaves_the_start_as_it_is(build):
     assert any("parametrizations" in name for name in model.state_dict())
     zeroed = build(replace(normed, zero_output=True))
     assert zeroed(*x).abs().max() == 0 and all(p.isfinite().all() for p in zeroed.parameters())
+
+
+# ---------------------------------------------------------------- every option in every place
+
+NORMALIZATIONS = catalog.options("normalization")
+
+
+def chosen(**options: str) -> dict:
+    """Factories of options by kind, with their defaults."""
+    return {kind: partial(catalog.build, kind, option) for kind, option in options.items()}
+
+
+@pytest.mark.parametrize("weight_normalization", catalog.options("weight_normalization"))
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@both
+def test_normalization_and_weight_normalization_combine_freely(build, normalization, weight_normalization):
+    options = chosen(normalization=normalization, weight_normalization=weight_normalization)
+    model = build(with_parts(zero_output=False, **options))
+    y = model(*inputs())
+    assert y.isfinite().all() and y.abs().max() > 1e-6
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@both
+def test_every_placement_acts_with_every_normalization(build, normalization):
+    """But for a norm that does nothing, which is everywhere the same."""
+    parts = [with_parts(zero_output=False, placement=p, **chosen(normalization=normalization)) for p in PLACEMENTS]
+    outputs = [build(part)(*inputs()) for part in parts]
+    empty = isinstance(parts[0].residual.normalization(4), nn.Identity)
+    for i, one in enumerate(outputs):
+        assert all(torch.equal(one, other) if empty else (one - other).abs().max() > 1e-4 for other in outputs[:i])
+
+
+@pytest.mark.parametrize("feed_forward", catalog.options("feed_forward"))
+@both
+def test_every_feed_forward_takes_a_step(build, feed_forward):
+    model = stirred(build(with_parts(**chosen(feed_forward=feed_forward))))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        losses.append(model(*inputs()).square().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]

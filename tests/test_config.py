@@ -149,3 +149,29 @@ def test_composing_twice_gives_configs_that_share_nothing():
     one, other = config.compose().cfg, config.compose().cfg
     one.optimizer.lr = 0.5
     assert other.optimizer.lr != 0.5 and config.compose().cfg.optimizer.lr != 0.5
+
+
+EXPECTING = [
+    (kind, option, path)
+    for kind in catalog.KINDS
+    for option in catalog.options(kind)
+    for path in catalog.entry(kind, option).expects
+]
+
+
+@pytest.mark.parametrize(("kind", "option", "path"), EXPECTING)
+def test_what_an_option_expects_is_said_below_it_and_not_above(kind, option, path):
+    low = catalog.entry(kind, option).expects[path]["low"]
+    above, below = (config.compose([f"{kind}={option}", f"{path}={value}"]) for value in (low, low - 1))
+    assert config.notes(above) == []
+    (note,) = config.notes(below)
+    assert f"{kind}={option}" in note and f"{path}={low}" in note and "\n" not in note
+    default = config.compose([f"{path}={low - 1}"])
+    assert config.notes(default) == []
+    assert config.notes(default, {kind: catalog.options(kind)}) == [note], "a search may choose it"
+
+
+def test_a_parts_own_choice_is_noted_too_and_once():
+    own = ["normalization@parts.transformer.normalization=batch_norm", "data.batch_size=4"]
+    assert len(config.notes(config.compose(own))) == 1
+    assert config.notes(config.compose([*own, "normalization=batch_norm"])) == config.notes(config.compose(own))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import config, cost
+from denoise import catalog, config, cost
 from denoise.denoiser import Denoiser
 from denoise.train import prepare
 
@@ -39,7 +39,10 @@ def tiny(*overrides: str):
     return prepare(config.compose([*base, *overrides]).cfg).denoiser
 
 
-@pytest.mark.parametrize("overrides", [[], ["model.class_conditional=true"], ["weight_normalization=weight_norm"]])
+WEIGHT_NORMALIZATIONS = [[f"weight_normalization={option}"] for option in catalog.options("weight_normalization")]
+
+
+@pytest.mark.parametrize("overrides", [["model.class_conditional=true"], *WEIGHT_NORMALIZATIONS], ids=" ".join)
 def test_flops_scale_with_the_batch_and_leave_the_model_as_it_was(overrides):
     model = tiny(*overrides)
     classes = 10 if "model.class_conditional=true" in overrides else 0

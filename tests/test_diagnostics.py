@@ -127,8 +127,9 @@ def test_gradient_norms_are_torchs():
     assert len(met) == len(matrices) + 2
 
 
-def test_gradient_norms_name_a_layer_under_weight_norm_once():
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 1))
+@pytest.mark.parametrize("option", catalog.options("weight_normalization"))
+def test_gradient_norms_name_a_layer_under_weight_normalization_once(option):
+    model = nn.Sequential(catalog.build("weight_normalization", option, nn.Linear(3, 4)), nn.Linear(4, 1))
     model(torch.randn(5, 3)).sum().backward()
     layers = {name for name in gradient_norms(model) if "gradient_norm/" in name}
     assert layers == {"health/gradient_norm/0", "health/gradient_norm/1"}

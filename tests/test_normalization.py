@@ -3,9 +3,9 @@
 import formulas
 import pytest
 import torch
-from formulas.normalization import group_norm
 
 from denoise import catalog
+from denoise.refusal import Refusal
 
 OPTIONS = catalog.options("normalization")
 SHAPES = {"map": (4, 12, 3, 5), "tokens": (4, 15, 12)}
@@ -94,11 +94,60 @@ def test_channels_last_gives_the_same(option):
     torch.testing.assert_close(module(x.to(memory_format=torch.channels_last)), module(x))
 
 
-@pytest.mark.parametrize("num_groups", [1, 3, 4])
-def test_group_norm_takes_its_groups(num_groups):
-    module, x = build("group_norm", 12, num_groups=num_groups), sample((2, 12, 3, 3)).detach()
-    wanted = group_norm(positions_last(x), weights(module), True, num_groups=num_groups, eps=1e-5)
-    torch.testing.assert_close(positions_last(module(x).detach()), wanted)
+def ends(domain: dict) -> tuple:
+    return (domain["choices"][0], domain["choices"][-1]) if "choices" in domain else (domain["low"], domain["high"])
+
+
+SPACES = [
+    (option, name, i) for option in OPTIONS for name in catalog.entry("normalization", option).space for i in (0, 1)
+]
+
+
+@pytest.mark.parametrize(("option", "name", "end"), SPACES)
+def test_follows_the_formula_at_the_ends_of_each_domain(option, name, end):
+    entry = catalog.entry("normalization", option)
+    value = ends(entry.space[name])[end]
+    module, x = build(option, 12, **{name: value}), sample((2, 12, 3, 3)).detach()
+    wanted = formulas.find("normalization", option)(
+        positions_last(x), weights(module), True, **{**entry.parameters, name: value}
+    )
+    torch.testing.assert_close(positions_last(module(x).detach()), wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("shape", [(3, 8, 1, 1), (3, 1, 8), (1, 8, 1, 1), (1, 1, 8), (1, 1, 1, 1)], ids=str)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_one_position_is_taken_or_refused_in_one_line(option, shape, training):
+    """A small patch or a deep U-Net may end there. Only one value a channel in the whole batch may be refused."""
+    module, x = build(option, shape[-1] if len(shape) == 3 else shape[1]).train(training), sample(shape)
+    try:
+        y = module(x)
+    except Refusal as refusal:
+        assert shape[0] == 1 and training and option in str(refusal) and "\n" not in str(refusal)
+        return
+    (y * torch.randn_like(y)).sum().backward()
+    assert y.shape == x.shape and y.isfinite().all() and x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_half_precision_is_close_to_float(option, shape):
+    """Statistics are not taken of numbers with eight bits."""
+    module, x = build(option, 12).float(), 30 + sample(shape).detach().float()
+    x = x.bfloat16().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x.bfloat16())
+    torch.testing.assert_close(y.float(), module(x), rtol=0.02, atol=0.02)
+
+
+def test_batch_norm_that_does_not_track_takes_the_batch_in_evaluation_too():
+    tracks, does_not = (build("batch_norm", 4, track=track).eval() for track in (True, False))
+    x = sample((8, 4, 3, 3)).detach()
+    assert not list(does_not.buffers())
+    assert torch.equal(does_not(x), does_not.train()(x))
+    assert (tracks(x)[:2] - tracks(x[:2])).abs().max() < 1e-12, "an image alone is an image among others"
+    assert (does_not(x)[:2] - does_not(x[:2])).abs().max() > 1e-3, "and here it is not"
 
 
 def test_one_momentum_of_batch_norm_is_one_share_of_the_batch():

@@ -23,7 +23,9 @@ TINY = (
     "model.width=8 model.embedding_dim=16 model.num_heads=2 data.batch_size=16 trainer.val_samples=32 "
     "trainer.accelerator=cpu trainer.num_threads=1 solver.images=1 solver.steps=2 trainer.log_every=1"
 ).split()
-STOCHASTIC = "dropout=0.1 normalization=batch_norm optimizer=muon trainer.save_seconds=0".split()
+STOCHASTIC = (
+    "dropout=0.1 normalization=batch_norm weight_normalization=spectral_norm optimizer=muon trainer.save_seconds=0"
+).split()
 STEPS = "trainer.max_steps=9 trainer.val_every=3 trainer.health_every=2".split()
 
 

@@ -42,7 +42,7 @@ HOOKS = re.compile(
 )
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
-    "normalization": {"OverChannels", "OverPositions"},
+    "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm"},
     "optimizer": {"parameter_groups", "is_matrix"},
     "initializer": {"auto_gain", "resolve_gain"},
     "lr_schedule": {"warmup_cosine_factor"},

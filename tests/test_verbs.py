@@ -28,7 +28,7 @@ from search.trial import config_sha256
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
 TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
+    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=16", "trainer.max_steps=8"),
     *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -104,6 +104,19 @@ def test_train_is_tracked_as_a_run_without_a_parent(tmp_path: Path, capsys: pyte
     names = {item.path for item in tracker.client.list_artifacts(run.info.run_id)}
     assert {"config.yaml", "samples.png", "weights"} <= names
     assert tracker.searches() == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [("train", ["normalization=batch_norm"]), ("search", ["search.n_trials=1"])],
+    ids=["train", "search"],
+)
+def test_a_note_on_a_small_batch_is_one_line_on_stderr(
+    verb: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, f"store={tmp_path / 'runs'}", *TINY, *more, "data.batch_size=8"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: normalization=batch_norm wants data.batch_size=16 or more: ")
 
 
 def test_a_training_that_diverges_ends_with_1_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,11 @@
 """The catalogue of components: the one reader of conf/<kind>/, where a file is an option.
 
 An option file opens with its formula and its source as comments and declares `_target_` and the defaults of its
-parameters. Four keys are the catalogue's own and never reach the target: `space` (the domain of each searched
+parameters. Five keys are the catalogue's own and never reach the target: `space` (the domain of each searched
 parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
-`words` (words that are legal beside a number) and `control: true` (an option that is there to be compared with,
-which a search leaves out unless it is named).
+`words` (words that are legal beside a number), `control: true` (an option that is there to be compared with,
+which a search leaves out unless it is named) and `expects` (what the rest of the config had better be: config path
+-> {low: number, why: text}; below it a person is told, not refused).
 """
 
 import inspect
@@ -31,7 +32,7 @@ KINDS = (
     "lr_schedule",
 )
 PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
-RESERVED = ("space", "words", "limits", "control")
+RESERVED = ("space", "words", "limits", "control", "expects")
 
 _folders: list[Path] = [CONF]
 _allowed: list[str] = list(PREFIXES)
@@ -61,6 +62,7 @@ class Entry:
     parameters: Mapping[str, Any]
     space: Mapping[str, Mapping[str, Any]]
     control: bool
+    expects: Mapping[str, Mapping[str, Any]]
 
 
 def folders() -> tuple[Path, ...]:
@@ -113,6 +115,7 @@ def read(kind: str, option: str) -> Entry:
         parameters={k: v for k, v in content.items() if k != "_target_" and k not in RESERVED},
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
+        expects=content.get("expects") or {},
     )
 
 
@@ -135,6 +138,9 @@ def check_form(path: Path, content: Any) -> None:
                     f"{path}: space.{name}: {value} is no domain; write "
                     "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
                 )
+    for name, value in (content.get("expects") or {}).items():
+        if not (isinstance(value, dict) and isinstance(value.get("low"), int | float) and "why" in value):
+            raise Refusal(f"{path}: expects.{name}: write {name}: {{low: 16, why: what goes wrong below}}")
 
 
 def _is_domain(node: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,19 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     composed = raw_compose(tuple(str(p.input_line) for p in parsed), root)
     _check_domains(composed.cfg)
     return composed
+
+
+def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """What a person should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
+    chosen = [(at.partition("@")[0], option) for at, option in composed.choices.items() if option]
+    chosen += [(kind, option) for kind, options in (searched or {}).items() for option in options]
+    found = []
+    for kind, option in dict.fromkeys(pair for pair in chosen if pair[0] in catalog.KINDS):
+        for path, expected in catalog.entry(kind, option).expects.items():
+            value = _select(composed.cfg, path)
+            if value is not None and value < expected["low"]:
+                found.append(f"note: {kind}={option} wants {path}={expected['low']} or more: {expected['why']}")
+    return found
 
 
 def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:

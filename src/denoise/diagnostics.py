@@ -104,8 +104,8 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     layers: dict[str, Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            for parameter in module.parameters():
-                if parameter.grad is not None and parameter.ndim >= 2 and parameter.numel() > parameter.shape[0]:
+            for own, parameter in module.named_parameters():
+                if parameter.grad is not None and parameter.ndim >= 2 and not own.endswith("original0"):
                     layers[name] = parameter.grad
     if not layers:
         return {}

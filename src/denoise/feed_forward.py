@@ -27,9 +27,9 @@ class MLP(nn.Module):
 class GLU(nn.Module):
     """W2 (gate(W x + b) * (V x + c)): a gated linear unit, the gate any activation.
 
-    Dauphin et al. 2017, arXiv:1612.08083; Shazeer 2020, arXiv:2002.05202. The hidden width is two thirds of
-    `hidden_dim`, so that it has an MLP's number of parameters. The chosen `activation` is not used: the gate is
-    what makes geglu geglu.
+    Dauphin et al. 2017, arXiv:1612.08083; Shazeer 2020, arXiv:2002.05202: glu, bilinear, reglu, geglu and swiglu are
+    this with sigmoid, identity, relu, gelu and silu. The hidden width is two thirds of `hidden_dim`, so that it has
+    an MLP's number of parameters. The chosen `activation` is not used: the gate is what makes geglu geglu.
     """
 
     def __init__(self, dim: int, hidden_dim: int, activation: Activation, gate: nn.Module) -> None:

@@ -14,8 +14,9 @@ def initialize(backbone: nn.Module, parts: Parts, seed: int) -> None:
     """Set every weight by its part's initializer, from the stream (seed, "init/" + its name); biases to zero.
 
     Exceptions: modulations start at zero (the identity), and with `zero_output` so do the last layers of the
-    residual branches and of the network. Weight normalization comes after and leaves out the layers that start at
-    zero, since a vector of length zero has no direction.
+    residual branches and of the network. Weight normalization comes after, with the stream
+    (seed, "weight_normalization/" + name) for what it draws. It leaves out a layer with an output channel that starts
+    at zero, since a vector of length zero has no direction.
     """
     zeroed: set[nn.Module] = {module.out for module in backbone.modules() if isinstance(module, Modulation)}
     if parts.zero_output:
@@ -30,9 +31,10 @@ def initialize(backbone: nn.Module, parts: Parts, seed: int) -> None:
             continue
         with seeded(seed, f"init/{name}"):
             part.initializer(layer.weight, part.activation())
-    for layer, part in owned.values():
-        if layer not in zeroed:
-            part.weight_normalization(layer)
+    for name, (layer, part) in owned.items():
+        if layer.weight.flatten(1).any(dim=1).all():
+            with seeded(seed, f"weight_normalization/{name}"):
+                part.weight_normalization(layer)
 
 
 def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Linear | nn.Conv2d, Part]]:

@@ -1,8 +1,112 @@
-"""Weight normalizations. Call shape: (module) -> module, in place, for a module with a `weight`."""
+"""Weight normalizations. Call shape: (module) -> module, in place, for a module with a `weight`.
 
-from torch import nn
+Each is one of torch's parametrizations: the optimizer holds `parametrizations.weight.original`, the layer computes
+its weight from it. An output channel is a row of weight.flatten(1), (out, fan_in). None of the three below learns a
+gain: the length of a row, or the largest singular value, stays what the formula says.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.nn.utils.parametrize import register_parametrization
 
 
 def none(module: nn.Module) -> nn.Module:
     """w: leave the weight as it is."""
     return module
+
+
+def spectral_norm(module: nn.Module, n_power_iterations: int = 1, eps: float = 1e-12) -> nn.Module:
+    """w / s, s the largest singular value of w as a matrix (out, fan_in). Miyato et al. 2018, arXiv:1802.05957.
+
+    s is followed by `n_power_iterations` in each training forward, from a vector that starts at random (keyed by
+    the caller, out of torch's global generator). Unlike torch's own, it needs only that vector's direction, and
+    evaluation iterates too without keeping the result: so the averages of weight and vector go together, where
+    torch's would divide by less than s.
+    """
+    weight = module.get_parameter("weight").flatten(1)
+    register_parametrization(module, "weight", _Spectral(weight, n_power_iterations, eps))
+    return module
+
+
+class _Spectral(nn.Module):
+    """w / s, s = |W v| with v <- W^T W v / |W^T W v|."""
+
+    v: Tensor
+
+    def __init__(self, weight: Tensor, iterations: int, eps: float) -> None:
+        super().__init__()
+        self.iterations, self.eps = iterations, eps
+        self.register_buffer("v", normalize(torch.randn(weight.shape[1]).to(weight), dim=0))
+        self.v.copy_(self.iterate(weight.detach(), 30))
+
+    @torch.no_grad()
+    def iterate(self, weight: Tensor, iterations: int) -> Tensor:
+        v = self.v
+        for _ in range(iterations):  # sums, not products of matrices, which autocast would take in half precision
+            u = (weight * v).sum(dim=1, keepdim=True)
+            v = normalize((weight * u).sum(dim=0), dim=0, eps=self.eps)
+        return v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        v = self.iterate(matrix.detach(), self.iterations)
+        if self.training:
+            with torch.no_grad():
+                self.v.copy_(v)
+        return weight / torch.linalg.vector_norm((matrix * v).sum(dim=1)).clamp_min(self.eps)
+
+
+def weight_standardization(module: nn.Module, eps: float = 1e-10, scaled: bool = True) -> nn.Module:
+    """(w - mean) / sqrt(var + eps) over each output channel. Qiao et al. 2019, arXiv:1903.10520.
+
+    The paper has a norm behind each such layer, which takes off the factor sqrt(fan_in) that an output gains. Here
+    not every layer has one, so `scaled` divides by it, as in Brock, De & Smith 2021, arXiv:2101.08692 (without
+    their learned gain); false is the first paper's own form.
+    """
+    register_parametrization(module, "weight", _Standardized(eps, scaled))
+    return module
+
+
+class _Standardized(nn.Module):
+    """(w - mean) / sqrt(var + eps), over sqrt(fan_in) where it is scaled."""
+
+    def __init__(self, eps: float, scaled: bool) -> None:
+        super().__init__()
+        self.eps, self.scaled = eps, scaled
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rows = weight.flatten(1)
+        var, mean = torch.var_mean(rows, dim=1, correction=0, keepdim=True)
+        rows = (rows - mean) * torch.rsqrt(var + self.eps)
+        return rows.view(weight.shape) / (rows.shape[1] ** 0.5 if self.scaled else 1.0)
+
+
+def magnitude_preserving(module: nn.Module, eps: float = 1e-4, forced: bool = True) -> nn.Module:
+    """w / (|w| + eps) over each output channel: inputs of variance 1 give outputs of variance 1.
+
+    Karras et al. 2024 (EDM2), arXiv:2312.02696, equation 47. With `forced` each training forward also writes the
+    result back as the weight that the optimizer holds (equation 66), so that growing weights do not slow learning.
+    EDM2 writes back a length of sqrt(fan_in), here it is 1, near that of any initialization, so that learning rates
+    keep their meaning. Sums, activations and embeddings are not made magnitude-preserving, and biases stay.
+    """
+    register_parametrization(module, "weight", _UnitLength(eps, forced))
+    return module
+
+
+class _UnitLength(nn.Module):
+    """w / (|w| + eps), kept where it is forced."""
+
+    def __init__(self, eps: float, forced: bool) -> None:
+        super().__init__()
+        self.eps, self.forced = eps, forced
+
+    def unit(self, weight: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
+        return weight / (length + self.eps)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self.forced and self.training:
+            with torch.no_grad():
+                weight.copy_(self.unit(weight))
+        return self.unit(weight)
