@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from benchmarks.activations import PLAIN
 from denoise import catalog, config
 from denoise.activation import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
@@ -255,6 +256,14 @@ def test_compiles_as_one_graph():
     inputs = [x, *model.parameters()]
     for one, other in zip(torch.autograd.grad(y.sum(), inputs), torch.autograd.grad(wanted.sum(), inputs), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("option", sorted(set(PLAIN) - set(STOCHASTIC)))
+def test_the_benchmark_compares_with_the_same_function(option):
+    torch.manual_seed(0)
+    x = torch.randn(2, CHANNELS, 3, 3).double()
+    module = build(option, CHANNELS)
+    torch.testing.assert_close(module(x), PLAIN[option](x, module))
 
 
 # ---------------------------------------------------------------- what draws

