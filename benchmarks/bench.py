@@ -1,6 +1,6 @@
 """Measure speed as ratios within one run.
 
-    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d] [repeat=1] [seed=0]
+    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e] [repeat=1] [seed=0]
     python -m benchmarks.bench report [size=full|quick]
 
 `repeat` is how often parts c and d are measured; `seed` draws their trials. `report` prints the results as markdown.
@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import arguments, results, steps, walls
+from benchmarks import activations, arguments, results, steps, walls
 from denoise.refusal import Refusal
 
 PARTS = {
@@ -23,6 +23,7 @@ PARTS = {
     "b": "the rate of training steps against a large matrix product",
     "c": "a whole search against the script by hand",
     "d": "the search's own overhead",
+    "e": "our activations against their plain formulas",
 }
 DEFAULTS = {"size": "full", "part": tuple(PARTS), "repeat": 1, "seed": 0}
 READERS = {
@@ -75,6 +76,7 @@ def run(options: dict[str, Any], command: str) -> int:
         (("a",), lambda: steps.part_a(steps.SIZES[size], say)),
         (("b",), lambda: steps.part_b(steps.SIZES[size], say)),
         (("c", "d"), lambda: walls.measure(walls.SIZES[size], parts, options["repeat"], options["seed"], say)),
+        (("e",), lambda: activations.measure(size, say)),
     ):
         chosen = [name for name in names if name in parts]
         if not chosen:

@@ -11,7 +11,7 @@ OPTIONS = catalog.options("feed_forward")
 
 def build(option: str, dim: int = 12, hidden_dim: int = 24, activation: str = "tanh") -> torch.nn.Module:
     torch.manual_seed(0)
-    return catalog.build("feed_forward", option, dim, hidden_dim, lambda: catalog.build("activation", activation))
+    return catalog.build("feed_forward", option, dim, hidden_dim, lambda *_: catalog.build("activation", activation))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

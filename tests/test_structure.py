@@ -43,6 +43,7 @@ HOOKS = re.compile(
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
     "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm"},
+    "activation": {"Elementwise", "positive", "softplus"},
     "optimizer": {"parameter_groups", "is_matrix"},
     "initializer": {"auto_gain", "resolve_gain"},
     "lr_schedule": {"warmup_cosine_factor"},
@@ -178,9 +179,11 @@ def test_an_option_file_is_complete(kind: str, option: str) -> None:
 
 @pytest.mark.parametrize("kind", catalog.KINDS)
 def test_maths_of_a_kind_is_reached_by_an_option_file(kind: str) -> None:
+    files = modules(SRC / kind) or [SRC / f"{kind}.py"]
     defined = {
         node.name
-        for node in tree(SRC / f"{kind}.py").body
+        for file in files
+        for node in tree(file).body
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
     }
     blocks = BUILDING_BLOCKS.get(kind, set())

@@ -17,11 +17,11 @@ PLACEMENTS = ("pre", "post", "sandwich")
 class Part:
     """The components of one part of a backbone, as factories."""
 
-    activation: Callable[[], nn.Module]
+    activation: Callable[..., nn.Module]  # ([num_channels])
     normalization: Callable[[int], nn.Module]
     weight_normalization: Callable[[nn.Module], nn.Module]
     initializer: Callable[[Tensor, nn.Module], None]
-    feed_forward: Callable[[int, int, Callable[[], nn.Module]], nn.Module]
+    feed_forward: Callable[[int, int, Callable[..., nn.Module]], nn.Module]
     placement: str = "pre"
     dropout: float = 0.0
 
@@ -91,9 +91,9 @@ class NoiseEmbedding(nn.Module):
         super().__init__()
         self.fourier = Fourier(dim)
         self.hidden = nn.Linear(dim, dim)
-        self.hidden_activation = part.activation()
+        self.hidden_activation = part.activation(dim)
         self.out = nn.Linear(dim, dim)
-        self.out_activation = part.activation()
+        self.out_activation = part.activation(dim)
         self.label = nn.Linear(num_classes, dim, bias=False) if num_classes else None
 
     def forward(self, c_noise: Tensor, labels: Tensor | None) -> Tensor:
@@ -116,11 +116,11 @@ class ResidualBlock(nn.Module):
     def __init__(self, part: Part, dim_in: int, dim_out: int, embedding_dim: int) -> None:
         super().__init__()
         self.norms = Norms(part, dim_in, dim_out)
-        self.activation_in = part.activation()
+        self.activation_in = part.activation(dim_in)
         self.conv_in = nn.Conv2d(dim_in, dim_out, 3, padding=1)
         self.norm = part.normalization(dim_out)
         self.modulation = Modulation(dim_out, embedding_dim)
-        self.activation_out = part.activation()
+        self.activation_out = part.activation(dim_out)
         self.dropout = Dropout(part.dropout)
         self.conv_out = nn.Conv2d(dim_out, dim_out, 3, padding=1)
         self.skip = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()

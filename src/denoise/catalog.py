@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -163,29 +164,52 @@ def check_target(found: Entry) -> None:
 def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
     """Call an option's target: build("activation", "swish", beta=2.0), build("optimizer", "adamw", params, lr=1e-3).
 
-    The positional arguments are the kind's call shape; the parameters replace the file's defaults.
+    The positional arguments are the kind's call shape, an activation's [num_channels]; the parameters replace the
+    file's defaults.
     Errors: Refusal for an unknown option or parameter, and for a value that the target refuses.
     """
     found = entry(kind, option)
     for name in parameters:
         if name not in found.parameters:
             raise Refusal(f"{kind}.{name}: {option} has no such parameter; {choose(name, found.parameters)}")
-    return call({"_target_": found.target, **found.parameters, **parameters}, *args, where=f"{kind}={option}")
+    content = {"_target_": found.target, **found.parameters, **parameters}
+    args, optional = _call_shape(kind, args)
+    return call(content, *args, where=f"{kind}={option}", optional=optional)
 
 
-def call(node: DictConfig | Mapping[str, Any], *args: Any, where: str, **more: Any) -> Any:
-    """Instantiate a config node with the catalogue's own keys taken off. Errors: Refusal, naming `where`."""
+def _call_shape(kind: str, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An activation's arguments, [num_channels], go by name and only to targets that take it."""
+    return ((), {"num_channels": args[0]}) if kind == "activation" and args else (args, {})
+
+
+def call(
+    node: DictConfig | Mapping[str, Any],
+    *args: Any,
+    where: str,
+    optional: Any = MappingProxyType({}),
+    **more: Any,
+) -> Any:
+    """Instantiate a config node with the catalogue's own keys taken off. Errors: Refusal, naming `where`.
+
+    Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
+    """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}
     check_targets(content, where)
     try:
         target = get_object(str(content.pop("_target_")))
         parameters = instantiate(content, _convert_="all") if nested(content) else content
-        return target(*args, **parameters, **more)
+        taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in content}
+        return target(*args, **taken, **parameters, **more)
     except Refusal:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
         raise Refusal(f"{where}: {' '.join(str(error).split())}") from error
+
+
+@cache
+def _accepted(target: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(target).parameters)
 
 
 def nested(content: Mapping[str, Any]) -> bool:
@@ -216,7 +240,8 @@ def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
 
 
 def _make(kind: str, plain: dict[str, Any], *args: Any) -> Any:
-    product = call(plain, *args, where=f"{kind} {plain.get('_target_')}")
+    args, optional = _call_shape(kind, args)
+    product = call(plain, *args, where=f"{kind} {plain.get('_target_')}", optional=optional)
     if kind in ("activation", "normalization", "feed_forward"):
         product.kind = kind
     return product

@@ -1,14 +1,14 @@
 """Feed-forward layers of a transformer block. Call shape: (dim, hidden_dim, activation) -> Module.
 
-`activation` is a factory, () -> Module. (B, T, dim) in, (B, T, dim) out. The last layer is `out`, which an
-initialization may start at zero.
+`activation` is a factory, ([num_channels]) -> Module. (B, T, dim) in, (B, T, dim) out. The last layer is `out`, which
+an initialization may start at zero.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor, nn
 
-Activation = Callable[[], nn.Module]
+Activation = Callable[..., nn.Module]
 
 
 class MLP(nn.Module):
@@ -17,7 +17,7 @@ class MLP(nn.Module):
     def __init__(self, dim: int, hidden_dim: int, activation: Activation) -> None:
         super().__init__()
         self.hidden = nn.Linear(dim, hidden_dim)
-        self.activation = activation()
+        self.activation = activation(hidden_dim)
         self.out = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ TORCH_GAINS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "Tanh": "tanh", "Sigmo
 def auto_gain(activation: nn.Module) -> float:
     """1 / sqrt(E[f(z)^2]), z ~ N(0, 1): the factor that keeps the second moment through `activation`.
 
-    Trapezoidal rule in float64 on [-12, 12]. Errors: ValueError where the activation maps all to zero.
+    Trapezoidal rule in float64 on [-12, 12], as one sample. Errors: ValueError where the activation maps all to zero.
     """
     z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
     weight = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     f = copy.deepcopy(activation).double().cpu().eval()
-    second_moment = (f(z[:, None])[:, 0].square() * weight).sum().item()
+    second_moment = (f(z[None])[0].square() * weight).sum().item()
     if not second_moment > 0:
         raise ValueError(f"{type(activation).__name__} maps everything to zero: it has no gain")
     return second_moment**-0.5

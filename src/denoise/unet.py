@@ -73,7 +73,7 @@ class UNet(nn.Module):
             dim = dims[level - 1] if level else dim
         self.blocks_per_level = blocks_per_level
         self.norm_out = parts.residual.normalization(dim)
-        self.activation_out = parts.residual.activation()
+        self.activation_out = parts.residual.activation(dim)
         self.conv_out = nn.Conv2d(dim, channels, 3, padding=1)
 
     def zero_layers(self) -> list[nn.Module]:
