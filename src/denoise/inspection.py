@@ -78,7 +78,7 @@ class Stack(nn.Module):
         for _ in range(DEPTH):
             linear = nn.Linear(WIDTH, WIDTH)
             nn.init.zeros_(linear.bias)
-            activation = part.activation()
+            activation = part.activation(WIDTH)
             part.initializer(linear.weight, activation)
             layers += [part.weight_normalization(linear), part.normalization(WIDTH), activation]
         self.layers = nn.Sequential(*layers)
