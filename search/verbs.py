@@ -99,9 +99,11 @@ def ui(options: argparse.Namespace) -> int:
     if uri.startswith("http"):
         console.print(f"the trials are tracked at {uri}: open it in a browser")
         return 0
-    open_tracker(uri, cfg.tracking.experiment, store)
+    experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
     port = _free_port(port)
-    console.print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)")
+    console.print(
+        f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
+    )
     sys.stdout.flush()
     artifacts = (store / "artifacts").resolve()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
