@@ -19,6 +19,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from denoise.refusal import Refusal, choose
+from denoise.trust import add_home, check_targets
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 KINDS = (
@@ -30,11 +31,9 @@ KINDS = (
     "optimizer",
     "lr_schedule",
 )
-PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
 RESERVED = ("space", "words", "limits", "control")
 
 _folders: list[Path] = [CONF]
-_allowed: list[str] = list(PREFIXES)
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,6 +60,8 @@ class Entry:
     parameters: Mapping[str, Any]
     space: Mapping[str, Mapping[str, Any]]
     control: bool
+    limits: Mapping[str, Any]
+    words: Mapping[str, Any]
 
 
 def folders() -> tuple[Path, ...]:
@@ -68,12 +69,43 @@ def folders() -> tuple[Path, ...]:
     return tuple(_folders)
 
 
-def add_folder(folder: Path, allow: tuple[str, ...] = ()) -> None:
-    """Read options from `folder`/<kind>/ too, and trust targets under the prefixes in `allow`."""
-    _allowed.extend(prefix for prefix in allow if prefix not in _allowed)
-    if folder not in _folders:
-        _folders.insert(0, folder)
-        read.cache_clear()
+def add_folder(folder: Path) -> None:
+    """Read options from `folder`/conf/<kind>/ too, or `folder`/<kind>/ where it has no conf; trust its Python files.
+
+    Errors: Refusal where it holds nothing that is read, and where an option has the name of one that exists.
+    """
+    home = folder.expanduser().resolve()
+    if not home.is_dir():
+        raise Refusal(f"--config-dir {folder}: no such folder")
+    root = home / "conf" if (home / "conf").is_dir() else home
+    if root in _folders:
+        return
+    _check_names(root)
+    _folders.insert(0, root)
+    add_home(home)
+    read.cache_clear()
+
+
+def check_own() -> None:
+    """Refuse an option of a folder that was added, where its file is wrong or its target cannot be imported."""
+    for kind in KINDS:
+        for found in (entry(kind, option) for option in options(kind)):
+            if not found.path.is_relative_to(CONF):
+                check_target(found)
+
+
+def _check_names(root: Path) -> None:
+    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    files = [path for group in groups for path in sorted((root / group).glob("*.yaml"))]
+    for path in files:
+        for other in _folders:
+            if (there := other / path.parent.name / path.name).exists():
+                raise Refusal(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
+    if not files and not any(root.glob("*.yaml")):
+        found = sorted(path.parent.name for path in root.glob("*/*.yaml"))
+        what = f"{found[0]}/ is no kind of option" if found else "holds no option"
+        near = choose(found[0] if found else "", groups)
+        raise Refusal(f"--config-dir {root}: {what}; write FOLDER/conf/KIND/mine.yaml; {near}")
 
 
 def options(kind: str) -> list[str]:
@@ -113,6 +145,8 @@ def read(kind: str, option: str) -> Entry:
         parameters={k: v for k, v in content.items() if k != "_target_" and k not in RESERVED},
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
+        limits=content.get("limits") or {},
+        words=content.get("words") or {},
     )
 
 
@@ -149,8 +183,12 @@ def _is_domain(node: Mapping[str, Any]) -> bool:
 def check_target(found: Entry) -> None:
     """Refuse an option whose target cannot be imported, or does not take its parameters."""
     try:
-        inspect.signature(get_object(found.target)).bind_partial(**found.parameters)
-    except (ImportError, TypeError) as error:
+        target = get_object(found.target)
+    except (ImportError, ValueError) as error:
+        raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
+    try:
+        inspect.signature(target).bind_partial(**found.parameters)
+    except TypeError as error:
         raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -185,22 +223,6 @@ def call(node: DictConfig | Mapping[str, Any], *args: Any, where: str, **more: A
 def nested(content: Mapping[str, Any]) -> bool:
     """Tell whether a parameter is itself something to build, such as a gated unit's gate."""
     return any(isinstance(value, Mapping) and "_target_" in value for value in content.values())
-
-
-def check_targets(node: Any, where: str) -> None:
-    """Refuse a `_target_` outside the trusted prefixes, however deep it stands."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(tuple(_allowed)):
-            raise Refusal(
-                f"{where}: _target_ {target} is not trusted; legal prefixes: {', '.join(_allowed)}; "
-                f"add yours with allow=[{str(target).split('.')[0]}.]"
-            )
-        for value in node.values():
-            check_targets(value, where)
-    elif isinstance(node, list):
-        for value in node:
-            check_targets(value, where)
 
 
 def factory(kind: str, node: DictConfig) -> Callable[..., Any]:

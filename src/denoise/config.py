@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise import catalog
+from denoise import catalog, trust
 from denoise.refusal import Refusal, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
@@ -48,6 +48,7 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
             _check_value(override, base)
     composed = raw_compose(tuple(str(p.input_line) for p in parsed), root)
     _check_domains(composed.cfg)
+    trust.allow(composed.cfg.get("allow") or [])
     return composed
 
 
