@@ -16,23 +16,20 @@ MEASURED = catalog.CONF.parent / "benchmarks" / "results" / "activations.json"
 CHANNELS = 64
 
 
-def measured(path: Path = MEASURED) -> dict[str, Mapping[str, Any]]:
-    """The measured cost of each activation, by option; empty where nothing was measured."""
+def measured(path: Path = MEASURED) -> dict[str, tuple[float, float]]:
+    """(nanoseconds, bytes) per element by activation, as the benchmark wrote them; empty where it wrote nothing."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return {str(row["option"]): row for row in rows}
+        found = json.loads(path.read_text(encoding="utf-8"))["activations"]
+        return {one["activation"]: (float(one["ns"]["ours"]), float(one["bytes"]["ours"])) for one in found}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def activation_numbers(option: str) -> dict[str, str]:
     """The figures of an activation by the names that its page explains."""
-    found = figures(catalog.build("activation", option))
-    row = measured().get(option, {})
-    cost = [row.get(name) for name in ("ns_per_element", "bytes_per_element")]
-    ns, kept = (digits(value) if isinstance(value, int | float) else "not measured" for value in cost)
     module = catalog.build("activation", option)
-    module(torch.zeros(1, CHANNELS))
+    found, cost = figures(module), measured().get(option)
+    ns, kept = map(digits, cost) if cost else ("not measured", "not measured")
     return {
         "bent": digits(found.bent),
         "E[f'^2]": digits(found.slope),
@@ -49,7 +46,11 @@ def activation_numbers(option: str) -> dict[str, str]:
 def _activation_cost(entry: Entry) -> str:
     said = "; ".join(f"{name} {number}" for name, number in activation_numbers(entry.option).items())
     pointwise = figures(catalog.build("activation", entry.option)).pointwise
-    note = "" if pointwise else " It is no function of one element: drawn and measured on an input of mean zero."
+    note = (
+        ""
+        if pointwise
+        else " It is no function of one element: drawn and measured on an input of mean zero, f' that of the sum."
+    )
     return f"{said}.{note}"
 
 
@@ -82,10 +83,19 @@ def _optimizer_cost(entry: Entry) -> str:
     weight = nn.Parameter(torch.full((CHANNELS, CHANNELS), 0.5))
     optimizer = catalog.build("optimizer", entry.option, [weight])
     weight.grad = torch.eye(CHANNELS)
+    if hasattr(optimizer, "curvature"):  # set by the training, where an optimizer asks for it
+        optimizer.curvature = lambda parameters: [torch.ones_like(p) for p in parameters]
     optimizer.step()
-    kept = [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
-    each = sum(tensor.numel() for tensor in kept if tensor.numel() > 1) / weight.numel()
+    each = sum(map(_elements, optimizer.state.values())) / weight.numel()
     return f"Numbers kept per weight, in a matrix of {CHANNELS} by {CHANNELS}: {digits(each)}."
+
+
+def _elements(state: Any) -> int:
+    """How many elements the tensors in a state have; a single number, such as a count of steps, is none."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() if state.numel() > 1 else 0
+    inside = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return sum(map(_elements, inside))
 
 
 COST: dict[str, Callable[[Entry], str]] = {

@@ -38,7 +38,7 @@ of what passes, and that it is cheap. As numbers, with z ~ N(0, 1), each option 
 - *E[f]*, *E[f^2]*: mean and second moment of what comes out; *gain*: 1 / sqrt(E[f^2]), what `gain: auto` puts into the
   weights so that it comes out as 1
 - *ns*, *bytes*: time per element of forward and backward together, memory kept per element for the backward pass, as
-  measured by `make bench` on one machine; *learned*: numbers that train, in a layer of 64 channels
+  measured by `make bench` on one machine; *learned*: numbers that train, for one channel
 
 The drawings show f (solid) and f' (dashed) in one window, [-4, 4] by [-2, 4], the same for all."""
 
@@ -153,7 +153,7 @@ def linked(source: str) -> str:
 
 def activation_table(entries: list[Entry]) -> list[str]:
     """All activations in one table of their figures."""
-    rows = []
+    rows: list[str] = []
     for entry in entries:
         numbers = activation_numbers(entry.option)
         rows = rows or [f"| option | {' | '.join(numbers)} |", "|---" * (1 + len(numbers)) + "|"]

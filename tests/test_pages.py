@@ -161,12 +161,17 @@ def test_digits_are_the_same_on_every_machine() -> None:
 
 def test_measured_costs_join_the_figures_and_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "activations.json"
-    for content in (None, "{", "[]", '{"rows": [{}]}', '{"rows": 3}'):
+    for content in (None, "{", "[]", '{"activations": [{}]}', '{"activations": 3}'):
         if content is not None:
             file.write_text(content)
         assert costs.measured(file) == {}
-    row = {"option": "silu", "ns_per_element": 1.23456, "bytes_per_element": 4, "device": "a processor"}
-    file.write_text(json.dumps({"rows": [row], "machine": {}}))
+    one = {
+        "activation": "silu",
+        "ns": {"ours": 1.23456, "plain": 2},
+        "bytes": {"ours": 4.0, "plain": 8.0},
+        "own": False,
+    }
+    file.write_text(json.dumps({"activations": [one], "machine": {}}))
     found = costs.measured(file)
     monkeypatch.setattr(costs, "measured", lambda: found)
     assert costs.activation_numbers("silu")["ns"] == "1.23" and costs.activation_numbers("silu")["bytes"] == "4"

@@ -58,10 +58,10 @@ class Entry:
     source: str
     target: str
     parameters: Mapping[str, Any]
-    space: Mapping[str, Mapping[str, Any]]
-    control: bool
     limits: Mapping[str, Any]
     words: Mapping[str, Any]
+    space: Mapping[str, Mapping[str, Any]]
+    control: bool
 
 
 def folders() -> tuple[Path, ...]:
@@ -143,10 +143,10 @@ def read(kind: str, option: str) -> Entry:
         source=comments[1] if len(comments) > 1 else "",
         target=str(content.get("_target_", "")),
         parameters={k: v for k, v in content.items() if k != "_target_" and k not in RESERVED},
-        space=content.get("space") or {},
-        control=bool(content.get("control", False)),
         limits=content.get("limits") or {},
         words=content.get("words") or {},
+        space=content.get("space") or {},
+        control=bool(content.get("control", False)),
     )
 
 
