@@ -56,7 +56,7 @@ report: $(STAMP) ## the leaderboard again
 sample: $(STAMP) ## draw images from the best trial's weights (or RUN's)
 	@$(VERB)
 
-catalog: $(STAMP) ## print the components, write the README's table
+catalog: $(STAMP) ## print the components, write the README's table and docs/kinds
 	@$(VERB)
 
 inspect: $(STAMP) ## signal and gradient through depth at initialization, in seconds

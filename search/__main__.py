@@ -51,26 +51,28 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("verb", help=", ".join(VERBS))
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as activation=swish optimizer.lr=0.01")
     parser.add_argument("--run", default=None, help="an MLflow run id")
-    parser.add_argument("--config-dir", default=None, help="a folder of options and configs of one's own")
+    parser.add_argument(
+        "--config-dir", action="append", default=[], help="a folder of options and configs of one's own"
+    )
     parser.add_argument("--config-name", default=None, help="the root config in place of train")
-    parser.add_argument("--check", action="store_true", help="catalog: only tell whether the README is fresh")
+    parser.add_argument("--check", action="store_true", help="catalog: only tell whether README and pages are fresh")
     parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")
     options = parser.parse_intermixed_args(list(arguments))
     if options.verb not in VERBS:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
     if options.run is not None and options.verb not in RUN_VERBS:
         raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(RUN_VERBS)} do")
-    if options.config_dir is not None:
-        folder = Path(options.config_dir).expanduser().resolve()
-        if not folder.is_dir():
-            raise Refusal(f"--config-dir {options.config_dir}: no such folder")
-        from denoise import catalog
+    from denoise import catalog
+    from denoise.config import compose
 
-        allow = [text for text in options.overrides if text.startswith("allow=")]
-        catalog.add_folder(folder, tuple(allow[-1][6:].strip("[]").split(",")) if allow else ())
-        for kind in catalog.KINDS:
-            for option in catalog.options(kind):
-                catalog.check_target(catalog.entry(kind, option))
+    for folder in options.config_dir:
+        catalog.add_folder(Path(folder))
+    # what is allowed counts before an option's file is read, and is no part of a trial: who repeats one allows anew
+    consent = [text for text in options.overrides if text.lstrip("+").startswith("allow=")]
+    options.overrides = [text for text in options.overrides if text not in consent]
+    if consent or options.config_name:
+        compose(consent, options.config_name or "train")
+    catalog.check_own()
     return options.verb, options
 
 

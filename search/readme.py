@@ -1,4 +1,4 @@
-"""The README's table of components, made from the option files."""
+"""The README's table of components and a page per kind, made from the option files."""
 
 import sys
 from pathlib import Path
@@ -7,47 +7,59 @@ from rich.console import Console
 from rich.table import Table
 
 from denoise import catalog
+from search import pages
 
-README = catalog.CONF.parent / "README.md"
+ROOT = catalog.CONF.parent
 BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"
 
 
 def markdown() -> str:
     """The catalogue as Markdown: a line of counts, then per kind a table of option, formula, searched parameters."""
-    counts = ", ".join(f"{len(catalog.options(kind))} {kind}" for kind in catalog.KINDS)
-    total = sum(len(catalog.options(kind)) for kind in catalog.KINDS)
-    lines = [f"{total} options: {counts}.", ""]
-    for kind in catalog.KINDS:
-        lines += [f"**{kind}**", "", "| option | formula | searched | source |", "|---|---|---|---|"]
-        for option in catalog.options(kind):
-            entry = catalog.entry(kind, option)
+    entries = {kind: pages.own_options(kind) for kind in catalog.KINDS}
+    counts = ", ".join(f"{len(found)} {kind}" for kind, found in entries.items())
+    lines = [f"{sum(map(len, entries.values()))} options: {counts}.", ""]
+    for kind, found in entries.items():
+        where = (pages.FOLDER / f"{kind}.md").as_posix()
+        lines += [f"**[{kind}]({where})**", "", "| option | formula | searched |", "|---|---|---|"]
+        for entry in found:
             searched = ", ".join(entry.space) or ("control" if entry.control else "")
-            cells = (f"`{option}`", entry.formula, searched, entry.source)
+            cells = (f"[`{entry.option}`]({where}#{entry.option})", entry.formula, searched)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
-def refresh(check: bool = False, readme: Path = README) -> int:
-    """Print the catalogue and write its table into the README; with `check` only say whether it is fresh (0 or 1)."""
-    text = readme.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
+def written(root: Path = ROOT) -> dict[Path, str]:
+    """Everything that is made from the option files, by path: the README with its table, pages, drawings."""
+    readme = root / "README.md"
+    head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
-    fresh = f"{head}{BEGIN}\n{markdown()}\n{END}{tail}"
+    found = {readme: f"{head}{BEGIN}\n{markdown()}\n{END}{tail}"}
+    return found | {root / path: text for path, text in pages.files().items()}
+
+
+def refresh(check: bool = False, root: Path = ROOT) -> int:
+    """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1)."""
+    wanted = written(root)
+    old = sorted(path for path in (root / pages.FOLDER).rglob("*.*") if path not in wanted)
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if check:
-        if fresh != text:
-            print(f"{readme.name}: its catalogue is not that of conf/; make catalog writes it anew", file=sys.stderr)
-            return 1
-        return 0
+        for path in [*stale, *old]:
+            print(f"{path.relative_to(root)}: is not that of conf/; make catalog writes it anew", file=sys.stderr)
+        return 1 if stale or old else 0
     show()
-    if fresh != text and catalog.folders() == (catalog.CONF,):
-        readme.write_text(fresh, encoding="utf-8")
-        print(f"{readme.name}: table written")
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path], encoding="utf-8")
+        print(f"{path.relative_to(root)}: written")
+    for path in old:
+        path.unlink()
+        print(f"{path.relative_to(root)}: removed, it has no option")
     return 0
 
 
 def show() -> None:
-    """Print the catalogue as one table."""
+    """Print the catalogue as one table, with the options of folders that were added."""
     table = Table("kind", "option", "formula", "searched", title="catalogue", title_justify="left", pad_edge=False)
     for kind in catalog.KINDS:
         for i, option in enumerate(catalog.options(kind)):

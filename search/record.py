@@ -48,6 +48,18 @@ def check(record: Record) -> Record:
     return record
 
 
+def check_known(record: Record) -> Record:
+    """Refuse a record with a component that is not here: one of one's own, whose folder was not given."""
+    for text in record.overrides:
+        kind, _, option = text.partition("=")
+        if kind.partition("@")[0] in catalog.KINDS and option not in (*catalog.options(kind.partition("@")[0]), "null"):
+            raise Refusal(
+                f"RUN={record.run_id}: {text} is no option here; a component of one's own needs its folder: add "
+                "--config-dir FOLDER"
+            )
+    return record
+
+
 def rank(records: Sequence[Record]) -> list[Record]:
     """Order a leaderboard: complete trials by objective, then those pruned latest, then the failed ones."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from denoise.config import compose
 from denoise.refusal import Refusal
 from search import machine
-from search.record import Record
+from search.record import Record, check_known
 from search.tracking import Tracker
 from search.trial import Screen, config_sha256, open_run, perform
 
@@ -30,7 +30,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     """
     if recorded.outcome not in ("complete", "pruned"):
         raise Refusal(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
-    composed = compose(recorded.overrides)
+    composed = compose(check_known(recorded).overrides)
     if config_sha256(composed) != recorded.tags.get("config_sha256"):
         raise Refusal(
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "

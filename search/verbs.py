@@ -18,7 +18,7 @@ from rich.text import Text
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
 from search import report as board
-from search.record import Record, check
+from search.record import Record, check, check_known
 from search.record import best as best_of
 from search.tracking import Tracker, check_store, open_tracker, resolve_uri
 
@@ -126,8 +126,11 @@ def best(options: argparse.Namespace) -> int:
     where = f"trial {chosen.number} of {parent}" if chosen.number is not None else parent
     value = "-" if chosen.value is None else f"{chosen.value:.6f}"
     print(f"# {where}: val/loss {value}, run {chosen.run_id}")
-    print(board.command(chosen.overrides))
-    print(f'# the same as a config: {path}; make train ARGS="--config-dir {store} --config-name best"')
+    own = [word for folder in options.config_dir for word in ("--config-dir", folder)]
+    print(board.command([*own, *chosen.overrides]))
+    print(
+        f"# the same as a config: {path}; {board.command([*own, '--config-dir', str(store), '--config-name', 'best'])}"
+    )
     return 0
 
 
@@ -177,7 +180,7 @@ def sample(options: argparse.Namespace) -> int:
     tracker = _tracker(composed, must_exist=True)
     chosen, _ = _chosen(tracker, options.run)
     solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
-    cfg = compose([*chosen.overrides, *solver]).cfg
+    cfg = compose([*check_known(chosen).overrides, *solver]).cfg
     store = Path(composed.cfg.store).expanduser()
     with tempfile.TemporaryDirectory() as temporary:
         weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
@@ -215,7 +218,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def catalog(options: argparse.Namespace) -> int:
-    """Print the catalogue and write its table into the README; with --check only tell whether it is fresh."""
+    """Print the catalogue, write the README's table and the pages; with --check only tell whether they are fresh."""
     from search import readme
 
     for text in options.overrides:

@@ -1,10 +1,43 @@
-"""Every test stands alone: one thread, no tracker from outside."""
+"""Every test stands alone: one thread, no tracker from outside, the catalogue as it was before."""
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 
+from denoise import catalog, trust
+from denoise.refusal import Refusal
+
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--config-dir", action="append", default=[], help="test the components of this folder too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Add the folders of one's own before the tests are collected: they are parametrized by the catalogue."""
+    try:
+        for folder in config.getoption("--config-dir"):
+            catalog.add_folder(Path(folder))
+        catalog.check_own()
+    except Refusal as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(autouse=True)
+def catalogue() -> Iterator[None]:
+    """The folders and the trust that a test adds are taken away after it."""
+    lists = (catalog._folders, trust.homes, trust.allowed, sys.path)
+    before = [list(each) for each in lists]
+    yield
+    if list(catalog._folders) != before[0]:
+        catalog.read.cache_clear()
+    for each, content in zip(lists, before, strict=True):
+        each[:] = content

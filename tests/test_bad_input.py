@@ -12,7 +12,6 @@ import torch
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from denoise import catalog
 from denoise.config import compose
 from denoise.refusal import Refusal
 from search.__main__ import main
@@ -265,16 +264,13 @@ CASES: list[tuple[str, list[str], list[str]]] = [
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working folder, and the catalogue as it was before."""
+    """An empty working folder."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    before, allowed = list(catalog._folders), list(catalog._allowed)
     threads = torch.get_num_threads()
     yield folder
     torch.set_num_threads(threads)
-    catalog._folders[:], catalog._allowed[:] = before, allowed
-    catalog.read.cache_clear()
 
 
 def refused(capfd: pytest.CaptureFixture[str], arguments: list[str], words: list[str]) -> str:

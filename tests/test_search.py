@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import optuna
 import pytest
 from safetensors.torch import load_file
 
-from denoise import catalog, train
+from denoise import train
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
@@ -81,14 +80,6 @@ def only(kind: str, options: str) -> list[str]:
 def first(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     store = tmp_path_factory.mktemp("first") / "runs"
     return searched(store, f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0")
-
-
-@pytest.fixture(autouse=True)
-def catalogue() -> Iterator[None]:
-    before, allowed = list(catalog._folders), list(catalog._allowed)
-    yield
-    catalog._folders[:], catalog._allowed[:] = before, allowed
-    catalog.read.cache_clear()
 
 
 def test_trial_0_is_the_baseline(first: Searched) -> None:

@@ -1,7 +1,5 @@
 """The space of a search: what is drawn lies in its domain, composes, and is conditional on the option."""
 
-from collections.abc import Iterator
-
 import optuna
 import pytest
 from hypothesis import Phase, given, settings
@@ -217,15 +215,7 @@ def test_a_space_that_cannot_be_is_refused(overrides: tuple[str, ...], words: tu
         assert word in str(refused.value)
 
 
-@pytest.fixture
-def folder() -> Iterator[None]:
-    before, allowed = list(catalog._folders), list(catalog._allowed)
-    yield
-    catalog._folders[:], catalog._allowed[:] = before, allowed
-    catalog.read.cache_clear()
-
-
-def test_an_option_of_ones_own_joins_the_space(tmp_path_factory: pytest.TempPathFactory, folder: None) -> None:
+def test_an_option_of_ones_own_joins_the_space(tmp_path_factory: pytest.TempPathFactory) -> None:
     mine = tmp_path_factory.mktemp("conf")
     (mine / "activation").mkdir()
     (mine / "activation" / "mine.yaml").write_text(

@@ -10,7 +10,7 @@ import pytest
 from hydra.utils import get_object
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
-from denoise import catalog
+from denoise import catalog, trust
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "denoise"
@@ -18,6 +18,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal randomness",
+    "trust domain",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
     "config data",  # a data set is configured through the catalogue
@@ -166,7 +167,7 @@ def test_an_option_file_is_complete(kind: str, option: str) -> None:
     lines = [line for line in lines if not line.startswith("# @package")]
     assert all(re.match(r"# \S", line) for line in lines[:2]), "the first two lines are the formula and the source"
     assert "space:" in "\n".join(lines), "space is declared, if only as {}"
-    catalog.check_targets({"_target_": found.target}, f"{kind}={option}")
+    trust.check_targets({"_target_": found.target}, f"{kind}={option}")
     assert callable(get_object(found.target))
     for name, domain in found.space.items():
         assert name in found.parameters, f"space has {name}, which is no parameter of the file"

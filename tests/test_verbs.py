@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +64,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     tracker = Tracker(None, "denoise-search", store)
     (parent,) = tracker.searches()
     return Done(store, finished.stdout, parent.info.run_id, tracker.records(parent.info.run_id))
-
-
-@pytest.fixture(autouse=True)
-def catalogue() -> Iterator[None]:
-    before, allowed = list(catalog._folders), list(catalog._allowed)
-    yield
-    catalog._folders[:], catalog._allowed[:] = before, allowed
-    catalog.read.cache_clear()
 
 
 def test_search_prints_plain_lines_into_a_pipe(done: Done) -> None:

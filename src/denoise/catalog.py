@@ -18,9 +18,11 @@ from typing import Any
 
 import yaml
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from denoise.domain import is_domain
 from denoise.refusal import Refusal, choose
+from denoise.trust import add_home, check_targets
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 KINDS = (
@@ -32,11 +34,9 @@ KINDS = (
     "optimizer",
     "lr_schedule",
 )
-PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
 RESERVED = ("space", "words", "limits", "control", "expects")
 
 _folders: list[Path] = [CONF]
-_allowed: list[str] = list(PREFIXES)
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,6 +61,8 @@ class Entry:
     source: str
     target: str
     parameters: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    words: Mapping[str, Any]
     space: Mapping[str, Mapping[str, Any]]
     control: bool
     expects: Mapping[str, Mapping[str, Any]]
@@ -71,12 +73,43 @@ def folders() -> tuple[Path, ...]:
     return tuple(_folders)
 
 
-def add_folder(folder: Path, allow: tuple[str, ...] = ()) -> None:
-    """Read options from `folder`/<kind>/ too, and trust targets under the prefixes in `allow`."""
-    _allowed.extend(prefix for prefix in allow if prefix not in _allowed)
-    if folder not in _folders:
-        _folders.insert(0, folder)
-        read.cache_clear()
+def add_folder(folder: Path) -> None:
+    """Read options from `folder`/conf/<kind>/ too, or `folder`/<kind>/ where it has no conf; trust its Python files.
+
+    Errors: Refusal where it holds nothing that is read, and where an option has the name of one that exists.
+    """
+    home = folder.expanduser().resolve()
+    if not home.is_dir():
+        raise Refusal(f"--config-dir {folder}: no such folder")
+    root = home / "conf" if (home / "conf").is_dir() else home
+    if root in _folders:
+        return
+    _check_names(root)
+    _folders.insert(0, root)
+    add_home(home)
+    read.cache_clear()
+
+
+def check_own() -> None:
+    """Refuse an option of a folder that was added, where its file is wrong or its target cannot be imported."""
+    for kind in KINDS:
+        for found in (entry(kind, option) for option in options(kind)):
+            if not found.path.is_relative_to(CONF):
+                check_target(found)
+
+
+def _check_names(root: Path) -> None:
+    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    files = [path for group in groups for path in sorted((root / group).glob("*.yaml"))]
+    for path in files:
+        for other in _folders:
+            if (there := other / path.parent.name / path.name).exists():
+                raise Refusal(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
+    if not files and not any(root.glob("*.yaml")):
+        found = sorted(path.parent.name for path in root.glob("*/*.yaml"))
+        what = f"{found[0]}/ is no kind of option" if found else "holds no option"
+        near = choose(found[0] if found else "", groups)
+        raise Refusal(f"--config-dir {root}: {what}; write FOLDER/conf/KIND/mine.yaml; {near}")
 
 
 def options(kind: str) -> list[str]:
@@ -114,6 +147,8 @@ def read(kind: str, option: str) -> Entry:
         source=comments[1] if len(comments) > 1 else "",
         target=str(content.get("_target_", "")),
         parameters={k: v for k, v in content.items() if k != "_target_" and k not in RESERVED},
+        limits=content.get("limits") or {},
+        words=content.get("words") or {},
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
         expects=content.get("expects") or {},
@@ -134,7 +169,7 @@ def check_form(path: Path, content: Any) -> None:
                 raise Refusal(
                     f"{path}: {key} names {name}, which the file gives no default; {choose(str(name), content)}"
                 )
-            if key == "space" and not (isinstance(value, dict) and _is_domain(value)):
+            if key == "space" and not (isinstance(value, dict) and is_domain(value)):
                 raise Refusal(
                     f"{path}: space.{name}: {value} is no domain; write "
                     "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
@@ -144,20 +179,15 @@ def check_form(path: Path, content: Any) -> None:
             raise Refusal(f"{path}: expects.{name}: write {name}: {{low: 16, why: what goes wrong below}}")
 
 
-def _is_domain(node: Mapping[str, Any]) -> bool:
-    if node.get("type") == "categorical":
-        return isinstance(node.get("choices"), list) and bool(node["choices"])
-    low, high = node.get("low"), node.get("high")
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return False
-    return node.get("type") in ("float", "int") and low <= high
-
-
 def check_target(found: Entry) -> None:
     """Refuse an option whose target cannot be imported, or does not take its parameters."""
     try:
-        inspect.signature(get_object(found.target)).bind_partial(**found.parameters)
-    except (ImportError, TypeError) as error:
+        target = get_object(found.target)
+    except (ImportError, ValueError) as error:
+        raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
+    try:
+        inspect.signature(target).bind_partial(**found.parameters)
+    except TypeError as error:
         raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -217,22 +247,6 @@ def nested(content: Mapping[str, Any]) -> bool:
     return any(isinstance(value, Mapping) and "_target_" in value for value in content.values())
 
 
-def check_targets(node: Any, where: str) -> None:
-    """Refuse a `_target_` outside the trusted prefixes, however deep it stands."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(tuple(_allowed)):
-            raise Refusal(
-                f"{where}: _target_ {target} is not trusted; legal prefixes: {', '.join(_allowed)}; "
-                f"add yours with allow=[{str(target).split('.')[0]}.]"
-            )
-        for value in node.values():
-            check_targets(value, where)
-    elif isinstance(node, list):
-        for value in node:
-            check_targets(value, where)
-
-
 def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
     """Bind a composed option: called with the kind's call shape it builds the component, marked with its kind."""
     plain: Any = OmegaConf.to_container(node, resolve=True)
@@ -245,43 +259,3 @@ def _make(kind: str, plain: dict[str, Any], *args: Any) -> Any:
     if kind in ("activation", "normalization", "feed_forward"):
         product.kind = kind
     return product
-
-
-def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
-    """Refuse a value outside its declared domain. `where` is the parameter's config path, such as optimizer.lr."""
-    group, _, name = where.partition(".")
-    if domain["type"] == "categorical":
-        if value not in list(domain["choices"]):
-            raise Refusal(f"{where}={value}: outside its domain; legal: {', '.join(map(str, domain['choices']))}")
-        return
-    if isinstance(value, str):  # a word such as gain=auto, which the type check let through
-        return
-    low, high = domain["low"], domain["high"]
-    if not low <= value <= high:
-        bound = "high" if value > high else "low"
-        raise Refusal(
-            f"{where}={value}: outside its domain [{low}, {high}]; "
-            f"to go there on purpose add {group}.space.{name}.{bound}={value}"
-        )
-
-
-def check_limits(where: str, value: Any, limits: Any) -> None:
-    """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
-    if limits == "text":
-        if not isinstance(value, str) or not value:
-            raise Refusal(f"{where}={_typed(value)}: must be a word")
-        return
-    low, high = limits[0], limits[1]
-    between = f"{low:g} or more" if high >= 1e6 else f"{low:g} to {high:g}"
-    values = list(value) if isinstance(value, list | tuple | ListConfig) else [value]
-    if len(limits) == 3 and len(values) != limits[2]:
-        raise Refusal(f"{where}={_typed(value)}: must be a list of {limits[2]}, each {between}")
-    number = int if isinstance(low, int) and isinstance(high, int) else int | float
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
-            said = "a whole number" if number is int else "a number"
-            raise Refusal(f"{where}={_typed(value)}: must be {said}, {between}")
-
-
-def _typed(value: Any) -> str:
-    return str(list(value)).replace(" ", "").replace("'", "") if isinstance(value, ListConfig | list) else str(value)

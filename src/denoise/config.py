@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise import catalog
+from denoise import catalog, domain, trust
 from denoise.refusal import Refusal, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
@@ -48,6 +48,7 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
             _check_value(override, base)
     composed = raw_compose(tuple(str(p.input_line) for p in parsed), root)
     _check_domains(composed.cfg)
+    trust.allow(composed.cfg.get("allow") or [])
     return composed
 
 
@@ -219,7 +220,7 @@ def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
     """Check every node against the domains and the limits that its file declares."""
     words = cfg.get("words") or {}
-    for key, check in (("space", catalog.check_domain), ("limits", catalog.check_limits)):
+    for key, check in (("space", domain.check_domain), ("limits", domain.check_limits)):
         for name, declared in (cfg.get(key) or {}).items():
             value = _select(cfg, str(name))
             if value is not None and value not in list(words.get(name, [])):
