@@ -1,10 +1,11 @@
 """The catalogue of components: the one reader of conf/<kind>/, where a file is an option.
 
 An option file opens with its formula and its source as comments and declares `_target_` and the defaults of its
-parameters. Four keys are the catalogue's own and never reach the target: `space` (the domain of each searched
+parameters. Five keys are the catalogue's own and never reach the target: `space` (the domain of each searched
 parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
-`words` (words that are legal beside a number) and `control: true` (an option that is there to be compared with,
-which a search leaves out unless it is named).
+`words` (words that are legal beside a number), `control: true` (an option that is there to be compared with, which a
+search leaves out unless it is named) and `needs` (parameters one of which a person must give, so that a search draws
+the option only where they have chosen it).
 """
 
 import inspect
@@ -31,7 +32,7 @@ KINDS = (
     "lr_schedule",
 )
 PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
-RESERVED = ("space", "words", "limits", "control")
+RESERVED = ("space", "words", "limits", "control", "needs")
 
 _folders: list[Path] = [CONF]
 _allowed: list[str] = list(PREFIXES)
@@ -61,6 +62,7 @@ class Entry:
     parameters: Mapping[str, Any]
     space: Mapping[str, Mapping[str, Any]]
     control: bool
+    needs: tuple[str, ...] = ()
 
 
 def folders() -> tuple[Path, ...]:
@@ -113,6 +115,7 @@ def read(kind: str, option: str) -> Entry:
         parameters={k: v for k, v in content.items() if k != "_target_" and k not in RESERVED},
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
+        needs=tuple(content.get("needs") or ()),
     )
 
 
@@ -135,6 +138,11 @@ def check_form(path: Path, content: Any) -> None:
                     f"{path}: space.{name}: {value} is no domain; write "
                     "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
                 )
+    for name in content.get("needs") or []:
+        if name not in content:
+            raise Refusal(
+                f"{path}: needs names {name}, which is no parameter of the file; {choose(str(name), content)}"
+            )
 
 
 def _is_domain(node: Mapping[str, Any]) -> bool:
