@@ -21,7 +21,7 @@ def markdown() -> str:
         lines += [f"**{kind}**", "", "| option | formula | searched | source |", "|---|---|---|---|"]
         for option in catalog.options(kind):
             entry = catalog.entry(kind, option)
-            searched = ", ".join(entry.space) or ("control" if entry.control else "")
+            searched = ", ".join(entry.space) or ("control" if entry.control else _needs(entry))
             cells = (f"`{option}`", entry.formula, searched, entry.source)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
@@ -52,7 +52,11 @@ def show() -> None:
     for kind in catalog.KINDS:
         for i, option in enumerate(catalog.options(kind)):
             entry = catalog.entry(kind, option)
-            searched = ", ".join(entry.space) or ("(control)" if entry.control else "")
+            searched = ", ".join(entry.space) or ("(control)" if entry.control else _needs(entry))
             table.add_row("" if i else kind, option, entry.formula, searched)
         table.add_section()
     Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _needs(entry: catalog.Entry) -> str:
+    return f"needs {' or '.join(entry.needs)}" if entry.needs else ""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from denoise.config import Composed, compose
 from denoise.refusal import Refusal
+from search import pretrained
 from search import report as board
 from search.record import Record, check
 from search.record import best as best_of
@@ -56,10 +58,12 @@ def train(options: argparse.Namespace) -> int:
     from search.trial import open_run, perform
 
     composed = _compose(options)
-    training.prepare(composed.cfg)
     cfg = composed.cfg
+    module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
+    for report in module.start:
+        _show_start(report.summary, report.left)
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -195,6 +199,14 @@ def _compose(options: argparse.Namespace) -> Composed:
     root = options.config_name or "train"
     _show_config(options, root)
     return compose(options.overrides, root)
+
+
+def _show_start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> None:
+    console.print(summary, soft_wrap=True, markup=False)
+    for name, reason in left[:most]:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
+    if len(left) > most:
+        console.print(f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all")
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:

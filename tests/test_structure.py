@@ -20,7 +20,7 @@ FLOORS = (
     "refusal randomness stage",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
-    "config data lsuv",  # what is configured through the catalogue
+    "config data pretrained lsuv",  # what is configured through the catalogue
     "block",
     "unet dit initialize",
     "denoiser solver",
