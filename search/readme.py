@@ -22,7 +22,7 @@ def markdown() -> str:
         where = (pages.FOLDER / f"{kind}.md").as_posix()
         lines += [f"**[{kind}]({where})**", "", "| option | formula | searched |", "|---|---|---|"]
         for entry in found:
-            searched = ", ".join(entry.space) or ("control" if entry.control else "")
+            searched = ", ".join(entry.space) or ("control" if entry.control else _needs(entry))
             cells = (f"[`{entry.option}`]({where}#{entry.option})", entry.formula, searched)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
@@ -64,7 +64,11 @@ def show() -> None:
     for kind in catalog.KINDS:
         for i, option in enumerate(catalog.options(kind)):
             entry = catalog.entry(kind, option)
-            searched = ", ".join(entry.space) or ("(control)" if entry.control else "")
+            searched = ", ".join(entry.space) or ("(control)" if entry.control else _needs(entry))
             table.add_row("" if i else kind, option, entry.formula, searched)
         table.add_section()
     Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _needs(entry: catalog.Entry) -> str:
+    return f"needs {' or '.join(entry.needs)}" if entry.needs else ""

@@ -41,10 +41,13 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
         tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
     )
     done = perform(composed, run, screen, stop_at=stop_at)
+    if done.kind == "refused":
+        raise Refusal(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
     new = tracker.record(run.run_id)
     names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
-    tags = ("weights_sha256", "data_sha256")
+    tags = ["weights_sha256", "data_sha256"]
+    tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from
     rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))
     here, there = machine.describe(), json.loads(recorded.tags.get("machine", "{}"))

@@ -99,7 +99,7 @@ class Space:
 def build(composed: Composed, overrides: Sequence[str]) -> Space:
     """Read the space of a composed search config; `overrides` are the person's. Errors: Refusal."""
     search = composed.cfg.search
-    options = {str(kind): _options(str(kind), given, search.controls) for kind, given in search.kinds.items()}
+    options = {str(kind): _options(str(kind), given, composed) for kind, given in search.kinds.items()}
     domains = {kind: {name: _domains(kind, name, composed) for name in names} for kind, names in options.items()}
     free = {path: distribution(f"search.domains.{path}", node) for path, node in _flat(search.domains)}
     for path in free:
@@ -149,10 +149,12 @@ def distribution(where: str, node: Mapping[str, Any] | DictConfig) -> BaseDistri
         ) from error
 
 
-def _options(kind: str, given: Any, controls: bool) -> list[str]:
-    names = catalog.options(kind)
+def _options(kind: str, given: Any, composed: Composed) -> list[str]:
+    names, controls = catalog.options(kind), composed.cfg.search.controls
     if given is None or given == "all":
-        return [name for name in names if controls or not catalog.entry(kind, name).control]
+        entries = {name: catalog.entry(kind, name) for name in names}
+        wanted = [name for name in names if controls or not entries[name].control]
+        return [name for name in wanted if not entries[name].needs or name == composed.choices[kind]]
     if isinstance(given, str) or not OmegaConf.is_list(given):
         raise Refusal(f"search.kinds.{kind}={given}: must be all, or a list such as [{','.join(names[:2])}]")
     for name in given:

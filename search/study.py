@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from denoise import catalog, train
 from denoise.config import Composed, compose, parse, raw_compose
 from denoise.refusal import Refusal
-from search import record, report, space, storage, tracking
+from search import pretrained, record, report, space, storage, tracking
 from search.display import Display
 from search.record import Record
 from search.space import Space
@@ -68,7 +68,7 @@ def prepare(overrides: Sequence[str]) -> Search:
             left_out.append(" ".join(start))
         elif point not in points:
             points.append(point)
-    train.prepare(cfg)
+    train.prepare(pretrained.resolve(cfg))
     storage.sampler(cfg)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()

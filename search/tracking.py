@@ -31,7 +31,7 @@ class Tracker:
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        self.uri = resolve_uri(uri, store)
+        self.uri, self.store = resolve_uri(uri, store), store
         self.local = self.uri.startswith("sqlite:")
         if not self.local:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

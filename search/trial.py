@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from denoise import catalog, train
 from denoise.config import Composed
 from denoise.refusal import Refusal
-from search import machine, tracking
+from search import machine, pretrained, tracking
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
 
@@ -110,7 +110,7 @@ def perform(
     follower = Follower(run, screen, cfg.trainer.max_steps, stop)
     files = {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(plain_config(composed))).encode()}
     try:
-        result = train.train(cfg, follower, checkpoint, stop_at)
+        result = train.train(pretrained.resolve(cfg, run.tracker), follower, checkpoint, stop_at)
     except KeyboardInterrupt:
         run.interrupt()
         raise
@@ -120,6 +120,11 @@ def perform(
         return _failed(run, files, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
     if result.health:
         files["health.svg"] = result.health
+    tags: dict[str, str] = {}
+    if result.start:
+        files["initializer.txt"] = "\n".join(report.text() for report in result.start).encode()
+        read = [report.sha256 for report in result.start if report.sha256]
+        tags = {"initializer_sha256": ",".join(read)} if read else {}
     if result.failure is not None:
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"
@@ -128,7 +133,7 @@ def perform(
         if keep is not None:
             keep(result)
     run.artifacts(files)
-    run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256})
+    run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
     return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result)
 
 

@@ -1,9 +1,6 @@
 """What each verb does, and what a person sees of it."""
 
 import argparse
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +14,7 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
+from search import pretrained, server
 from search import report as board
 from search.record import Record, check, check_known
 from search.record import best as best_of
@@ -62,11 +60,13 @@ def train(options: argparse.Namespace) -> int:
     from search.trial import open_run, perform
 
     composed = _compose(options)
-    training.prepare(composed.cfg)
     cfg = composed.cfg
+    module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
     _say(notes(composed))
+    for report in module.start:
+        _show_start(report.summary, report.left)
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -90,7 +90,7 @@ def ui(options: argparse.Namespace) -> int:
     port, overrides = 5000, []
     for text in options.overrides:
         if text.startswith("port="):
-            port = _port(text)
+            port = server.read_port(text)
         else:
             overrides.append(text)
     cfg = compose(overrides).cfg
@@ -100,18 +100,12 @@ def ui(options: argparse.Namespace) -> int:
         console.print(f"the trials are tracked at {uri}: open it in a browser")
         return 0
     experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
-    port = _free_port(port)
+    port = server.free_port(port)
     console.print(
         f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
     )
     sys.stdout.flush()
-    artifacts = (store / "artifacts").resolve()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--default-artifact-root", artifacts.as_uri(), "--workers", "1"]
-    try:
-        return subprocess.call(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
-    except KeyboardInterrupt:
-        return 0
+    return server.serve(uri, (store / "artifacts").resolve(), port)
 
 
 def best(options: argparse.Namespace) -> int:
@@ -237,6 +231,14 @@ def _say(lines: Sequence[str]) -> None:
         print(line, file=sys.stderr)
 
 
+def _show_start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> None:
+    console.print(summary, soft_wrap=True, markup=False)
+    for name, reason in left[:most]:
+        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
+    if len(left) > most:
+        console.print(f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all")
+
+
 def _show_config(options: argparse.Namespace, root: str) -> None:
     if options.cfg:
         print(OmegaConf.to_yaml(compose(options.overrides, root).cfg))
@@ -272,21 +274,3 @@ def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
     if found is None:
         raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
     return check(found), parent.info.run_name
-
-
-def _port(text: str) -> int:
-    value = text.partition("=")[2]
-    if not value.isdigit() or not 1 <= int(value) <= 65535:
-        raise Refusal(f"{text}: not a port; legal: 1 to 65535, such as port=5001")
-    return int(value)
-
-
-def _free_port(wanted: int) -> int:
-    for port in range(wanted, min(wanted + 20, 65536)):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another with ARGS=port=8080")

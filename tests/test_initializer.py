@@ -35,12 +35,15 @@ def test_weights_follow_the_law(option, gain, shape):
     law = formula(shape, **parameters)
     torch.manual_seed(0)
     weight = torch.full(shape, math.nan)
-    assert catalog.build("initializer", option, weight, catalog.build("activation", "tanh"), **given) is None
+    stage = catalog.build("initializer", option, weight, catalog.build("activation", "tanh"), **given)
+    assert stage is None or callable(stage.finish)
     weight, n = weight.double(), weight.numel()
-    assert abs(weight.mean().item() - law.mean) <= 6 * math.sqrt(law.variance / n)
-    assert weight.var().item() == pytest.approx(law.variance, rel=6 * math.sqrt(2 / n), abs=1e-12)
+    assert weight.mean().item() == pytest.approx(law.mean, rel=1e-6, abs=6 * math.sqrt(law.variance / n))
+    relative = 6 * math.sqrt((law.kurtosis - 1) / n)
+    assert weight.var().item() == pytest.approx(law.variance, rel=relative, abs=1e-12)
     if math.isfinite(law.bound):
         assert 0.99 * law.bound <= weight.abs().max() <= law.bound * (1 + 1e-6)
+        assert not law.variance or weight.unique().numel() > n / 4  # drawn one by one
     else:
         assert weight.abs().max() > 3 * math.sqrt(law.variance)  # not uniform, whose bound is 1.73
 
@@ -58,13 +61,54 @@ def test_searched_parameters_act(option):
         assert not torch.equal(*drawn), f"{option}: {name} does nothing"
 
 
+def identity(n: int) -> torch.Tensor:
+    return torch.eye(n, dtype=torch.float64)
+
+
+def gram(matrix: torch.Tensor) -> torch.Tensor:
+    """The products of the rows where there are fewer of them, else of the columns."""
+    rows, columns = matrix.shape
+    return matrix @ matrix.T if rows <= columns else matrix.T @ matrix
+
+
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (16, 4, 3, 3)])
-def test_orthogonal_rows_or_columns(shape):
+@pytest.mark.parametrize(("option", "gain"), [("orthogonal", 1.5), ("lsuv", None)])
+def test_orthogonal_rows_or_columns(option, gain, shape):
     weight = torch.zeros(shape)
-    catalog.build("initializer", "orthogonal", weight, torch.nn.ReLU(), gain=1.5)
-    q = weight.flatten(1).double() / 1.5
-    product = q @ q.T if q.shape[0] <= q.shape[1] else q.T @ q
-    torch.testing.assert_close(product, torch.eye(len(product), dtype=torch.float64), rtol=0, atol=1e-5)
+    catalog.build("initializer", option, weight, torch.nn.ReLU(), **({"gain": gain} if gain else {}))
+    product = gram(weight.flatten(1).double() / (gain or 1))
+    torch.testing.assert_close(product, identity(len(product)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3, 3), (16, 4, 3, 3), (4, 16, 5, 3), (6, 6, 1, 1), (12, 5)])
+def test_delta_orthogonal_has_one_orthogonal_tap(shape):
+    weight = torch.zeros(shape)
+    catalog.build("initializer", "delta_orthogonal", weight, torch.nn.ReLU(), gain=1.5)
+    taps = weight.double().reshape(*shape[:2], -1)
+    centre = taps[..., taps.shape[2] // 2] / 1.5
+    torch.testing.assert_close(gram(centre), identity(min(shape[:2])), rtol=0, atol=1e-5)
+    assert torch.count_nonzero(taps) == torch.count_nonzero(centre)
+
+
+def test_delta_orthogonal_keeps_the_length_of_every_image():
+    """The isometry it is made for, in <= out; a kernel without a centre is orthogonal as a whole."""
+    weight = torch.zeros(16, 8, 3, 3)
+    catalog.build("initializer", "delta_orthogonal", weight, torch.nn.ReLU())
+    x = torch.randn(5, 8, 6, 6)
+    y = torch.nn.functional.conv2d(x, weight, padding=1)
+    torch.testing.assert_close(y.square().sum(dim=(1, 2, 3)), x.square().sum(dim=(1, 2, 3)))
+    patches = torch.zeros(16, 3, 2, 2)
+    catalog.build("initializer", "delta_orthogonal", patches, torch.nn.ReLU())
+    torch.testing.assert_close(gram(patches.flatten(1).double()), identity(12), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "kept"), [((7, 40), 10), ((7, 4, 3, 3), 9), ((7, 2), 1)])
+def test_sparse_leaves_every_unit_equally_many_inputs(shape, kept):
+    weight = torch.zeros(shape)
+    catalog.build("initializer", "sparse", weight, torch.nn.ReLU(), sparsity=0.75)
+    rows = weight.flatten(1) != 0
+    assert (rows.sum(dim=1) == kept).all()
+    assert len({tuple(row.tolist()) for row in rows}) > 1, "each unit has inputs of its own"
 
 
 def test_gain_of_relu_and_of_nothing():
@@ -83,7 +127,9 @@ def test_auto_gain_is_the_integral(activation):
 
 
 @torch.no_grad()
-def growth(activation: str, layers: int = 32, width: int = 512, rescale: bool = True, **parameters) -> list[float]:
+def growth(
+    activation: str, option: str = "kaiming_normal", layers: int = 50, width: int = 512, rescale: bool = True, **given
+) -> list[float]:
     """The second moment behind each linear layer; `rescale` brings each image back to 1 before the next.
 
     The gain, and so this, is of the activation in evaluation: draws add some to the second moment.
@@ -92,7 +138,7 @@ def growth(activation: str, layers: int = 32, width: int = 512, rescale: bool = 
     h, met = torch.randn(64, width), []
     for _ in range(layers):
         weight = torch.empty(width, width)
-        catalog.build("initializer", "kaiming_normal", weight, f, **parameters)
+        catalog.build("initializer", option, weight, f, **given)
         h = f(h) @ weight.T
         met.append(h.square().mean().item())
         if rescale:
@@ -100,25 +146,72 @@ def growth(activation: str, layers: int = 32, width: int = 512, rescale: bool = 
     return met
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_auto_gain_keeps_the_second_moment_through_each_layer(activation):
-    """Each of 32 layers hands on a second moment of 1, so that their product stays within a factor of 4.
+def moment(activation: str, power: int, scale: float = 1.0) -> float:
+    """E[f(scale z)^power], z ~ N(0, 1)."""
+    f = catalog.build("activation", activation).double().eval()
+    z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+    weight = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    return (f(scale * z[None, :, None])[0, :, 0].detach() ** power * weight).sum().item()
 
-    Started at 1 and left alone, silu and gelu drift all the same: their second moment grows faster than that of
-    their input, and no factor can hold an unstable point.
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_auto_gain_keeps_the_second_moment_through_50_layers(activation):
+    """Each of 50 layers, given a second moment of 1, hands on one of 1: so does their product, but for chance.
+
+    The bound is six standard errors of a mean of 50, from the kurtosis of f(z): a gain wrong by five per cent fails.
+
+    Started at 1 and left alone the moment stays where it was only if 1 is no unstable point: if E[f(sz)^2] grows no
+    faster than s^2 there. That holds for the homogeneous (relu, leaky_relu, prelu: marginally) and for what saturates
+    (tanh, sigmoid); it does not for silu, gelu or mish, which drift whatever the constant. Those need a normalization
+    or residual branches, as our backbones have; nothing is claimed of them here but the single layer.
     """
     torch.manual_seed(0)
-    met = growth(activation)
-    assert 0.6 < min(met) and max(met) < 1.7
-    assert 1 / 4 < math.prod(met) < 4, f"{activation}: 32 layers multiply by {math.prod(met):.3g}"
+    met = torch.tensor(growth(activation), dtype=torch.float64)
+    error = math.sqrt((moment(activation, 4) / moment(activation, 2) ** 2 - 1) / 512 / len(met))
+    assert met.mean().item() == pytest.approx(1, abs=6 * error + 0.01)
+    grows = math.log(moment(activation, 2, 1.001) / moment(activation, 2, 0.999)) / (2 * math.log(1.001))
+    if grows < 1 + 1e-6:
+        assert 1 / 6 < growth(activation, rescale=False)[-1] < 6
 
 
 def test_depth_needs_the_gain():
-    """He's claim: a stack of relu keeps its variance with gain sqrt(2) and loses 2^-32 of it with gain 1."""
+    """He's claim: a stack of relu keeps its variance with gain sqrt(2), and loses 2^-50 of it with Xavier's."""
     torch.manual_seed(0)
     assert 0.2 < growth("relu", rescale=False)[-1] < 5
-    assert growth("relu", rescale=False, gain=1.0)[-1] < 1e-8
+    assert growth("relu", rescale=False, gain=1.0)[-1] < 1e-12
+    for option in ("xavier_normal", "xavier_uniform", "lecun_normal", "orthogonal"):
+        assert growth("relu", option, rescale=False)[-1] < 1e-12
+        if "gain" in catalog.entry("initializer", option).parameters:
+            assert 0.2 < growth("relu", option, rescale=False, gain="auto")[-1] < 5
+
+
+def test_xavier_keeps_the_gradient_of_tanh_where_a_small_normal_loses_it():
+    """Glorot's claim, near 0 where tanh is linear: Xavier keeps what goes forward; std 0.02 at width 512 does not."""
+    torch.manual_seed(0)
+    assert growth("tanh", "xavier_normal", layers=10, rescale=False)[-1] > 0.02
+    assert growth("tanh", "normal", layers=10, rescale=False)[-1] < 1e-3
     assert 0.2 < growth("tanh", rescale=False)[-1] < 5
+
+
+@pytest.mark.parametrize(("option", "learns"), [("zeros", False), ("constant", True), ("normal", True)])
+def test_equal_weights_stay_equal(option, learns):
+    """Units that start equal get equal gradients; with all weights zero there are none."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh())
+    model.append(torch.nn.Linear(8, 3))
+    for layer in model[::2]:
+        catalog.build("initializer", option, layer.weight, torch.nn.Tanh())
+        torch.nn.init.zeros_(layer.bias)
+    before = [layer.weight.detach().clone() for layer in model[::2]]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (model(torch.randn(32, 6)) - torch.tensor([1.0, -1.0, 0.5])).square().mean().backward()
+        optimizer.step()
+    hidden = [layer.weight.detach() for layer in model[:4:2]]
+    assert all(torch.equal(old, layer.weight) for old, layer in zip(before, model[::2], strict=True)) == (not learns)
+    equal = all((weight - weight[:1]).abs().max() < 1e-6 for weight in hidden)
+    assert equal == catalog.entry("initializer", option).control
 
 
 def test_gains_that_are_none_are_refused():

@@ -99,10 +99,22 @@ def test_every_drawn_value_lies_in_its_declared_domain(plain: tuple[Composed, Sp
 def test_a_search_leaves_no_option_out_but_the_controls(plain: tuple[Composed, Space]) -> None:
     for kind in catalog.KINDS:
         controls = {name for name in catalog.options(kind) if catalog.entry(kind, name).control}
-        assert set(plain[1].options[kind]) == set(catalog.options(kind)) - controls
+        needing = {name for name in catalog.options(kind) if catalog.entry(kind, name).needs}
+        assert set(plain[1].options[kind]) == set(catalog.options(kind)) - controls - needing
+        assert not needing & set(read("search.controls=true")[1].options[kind])
     assert "zeros" not in plain[1].options["initializer"]
     assert "zeros" in read("search.controls=true")[1].options["initializer"]
     assert "zeros" in read("search.kinds.initializer=[torch_default,zeros]")[1].options["initializer"]
+
+
+def test_an_option_that_needs_a_value_is_drawn_where_a_person_has_chosen_it() -> None:
+    for kind, option in [(k, o) for k in catalog.KINDS for o in catalog.options(k) if catalog.entry(k, o).needs]:
+        value = f"{kind}.{catalog.entry(kind, option).needs[0]}=mine"
+        _, found = read(f"{kind}={option}", value)
+        assert set(catalog.options(kind)) > set(found.options[kind]) >= {option}
+        drawn = [ask(found, seed)[1] for seed in range(60)]
+        assert {value in overrides for overrides in drawn} == {True, False}
+        assert all((value in overrides) == (chosen(overrides)[kind] == option) for overrides in drawn)
 
 
 def test_domains_are_conditional_on_the_option(plain: tuple[Composed, Space]) -> None:

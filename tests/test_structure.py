@@ -17,11 +17,11 @@ SRC = ROOT / "src" / "denoise"
 
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
-    "refusal randomness",
+    "refusal randomness stage",
     "trust domain",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
-    "config data",  # a data set is configured through the catalogue
+    "config data pretrained lsuv",  # what is configured through the catalogue
     "block",
     "unet dit initialize",
     "denoiser solver",

@@ -65,6 +65,10 @@ def test_the_option_acts(kind, option, model):
     """Choosing it gives other numbers than the baseline; the baseline's own option, than another option."""
     own = config.compose().choices[kind]
     other = own if option != own else next(o for o in catalog.options(kind) if o != own)
+    if catalog.entry(kind, option).needs:  # what it then does is shown by tests of its own
+        with pytest.raises(Refusal, match=f"{kind}.{catalog.entry(kind, option).needs[0]}="):
+            seen(model, (f"{kind}={option}",))
+        return
     assert seen(model, (f"{kind}={option}",)) != seen(model, (f"{kind}={other}",)), f"{kind}={option} does nothing"
 
 

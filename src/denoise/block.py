@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from denoise.embedding import Fourier
 from denoise.randomness import Stochastic
 from denoise.refusal import Refusal
+from denoise.stage import Stage
 
 PLACEMENTS = ("pre", "post", "sandwich")
 
@@ -20,7 +21,7 @@ class Part:
     activation: Callable[..., nn.Module]  # ([num_channels])
     normalization: Callable[[int], nn.Module]
     weight_normalization: Callable[[nn.Module], nn.Module]
-    initializer: Callable[[Tensor, nn.Module], None]
+    initializer: Callable[[Tensor, nn.Module], Stage | None]
     feed_forward: Callable[[int, int, Callable[..., nn.Module]], nn.Module]
     placement: str = "pre"
     dropout: float = 0.0

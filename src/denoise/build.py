@@ -8,9 +8,10 @@ from denoise.block import Part, Parts
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
-from denoise.initialize import initialize
+from denoise.initialize import finish, initialize
 from denoise.module import DenoiseModule
 from denoise.refusal import Refusal, choose
+from denoise.stage import Scope, Stage
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -22,8 +23,9 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = data_images.load(cfg.data)
+    denoiser, stages = _build(cfg, data)
     module = DenoiseModule(
-        build_denoiser(cfg, data),
+        denoiser,
         data,
         make_optimizer=catalog.factory("optimizer", cfg.optimizer),
         make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
@@ -36,12 +38,21 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
         compiled=cfg.trainer.compile,
         memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
     )
+    if stages:
+        module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
     module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
     return module
 
 
 def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
-    """Build the backbone of the chosen components, initialized from the seed, in its preconditioning."""
+    """Build the backbone of the chosen components, initialized from the seed, in its preconditioning.
+
+    The second stage of an initializer that has one (lsuv, pretrained) is left out: it is a training's.
+    """
+    return _build(cfg, data)[0]
+
+
+def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]:
     parts = build_parts(cfg)
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
@@ -53,9 +64,9 @@ def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
             raise Refusal(
                 f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
             )
-    initialize(backbone, parts, cfg.seed)
+    stages = initialize(backbone, parts, cfg.seed)
     denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, where="denoiser")
-    return denoiser
+    return denoiser, stages
 
 
 def build_parts(cfg: DictConfig) -> Parts:

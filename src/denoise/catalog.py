@@ -4,7 +4,8 @@ An option file opens with its formula and its source as comments and declares `_
 parameters. Five keys are the catalogue's own and never reach the target: `space` (the domain of each searched
 parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
 `words` (words that are legal beside a number), `control: true` (an option that is there to be compared with,
-which a search leaves out unless it is named) and `expects` (what the rest of the config had better be: config path
+which a search leaves out unless it is named), `needs` (parameters one of which a person must give, so that a search
+draws the option only where they have chosen it) and `expects` (what the rest of the config had better be: config path
 -> {low: number, why: text}; below it a person is told, not refused).
 """
 
@@ -34,7 +35,7 @@ KINDS = (
     "optimizer",
     "lr_schedule",
 )
-RESERVED = ("space", "words", "limits", "control", "expects")
+RESERVED = ("space", "words", "limits", "control", "needs", "expects")
 
 _folders: list[Path] = [CONF]
 
@@ -66,6 +67,7 @@ class Entry:
     space: Mapping[str, Mapping[str, Any]]
     control: bool
     expects: Mapping[str, Mapping[str, Any]]
+    needs: tuple[str, ...] = ()
 
 
 def folders() -> tuple[Path, ...]:
@@ -152,6 +154,7 @@ def read(kind: str, option: str) -> Entry:
         space=content.get("space") or {},
         control=bool(content.get("control", False)),
         expects=content.get("expects") or {},
+        needs=tuple(content.get("needs") or ()),
     )
 
 
@@ -177,6 +180,11 @@ def check_form(path: Path, content: Any) -> None:
     for name, value in (content.get("expects") or {}).items():
         if not (isinstance(value, dict) and isinstance(value.get("low"), int | float) and "why" in value):
             raise Refusal(f"{path}: expects.{name}: write {name}: {{low: 16, why: what goes wrong below}}")
+    for name in content.get("needs") or []:
+        if name not in content:
+            raise Refusal(
+                f"{path}: needs names {name}, which is no parameter of the file; {choose(str(name), content)}"
+            )
 
 
 def check_target(found: Entry) -> None:

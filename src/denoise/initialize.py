@@ -1,4 +1,7 @@
-"""One pass over a backbone: the initializer for all weights, then the exceptions, then weight normalization."""
+"""One pass over a backbone: the initializer for all weights, then the exceptions, then weight normalization.
+
+A second pass, over the whole denoiser, is for initializers that need one.
+"""
 
 from typing import Any
 
@@ -7,44 +10,61 @@ from torch import nn
 
 from denoise.block import Modulation, Part, Parts
 from denoise.randomness import seeded
+from denoise.stage import Report, Scope, Stage
 
 
 @torch.no_grad()
-def initialize(backbone: nn.Module, parts: Parts, seed: int) -> None:
+def initialize(backbone: nn.Module, parts: Parts, seed: int) -> dict[Stage, Scope]:
     """Set every weight by its part's initializer, from the stream (seed, "init/" + its name); biases to zero.
 
     Exceptions: modulations start at zero (the identity), and with `zero_output` so do the last layers of the
     residual branches and of the network. Weight normalization comes after, with the stream
     (seed, "weight_normalization/" + name) for what it draws. It leaves out a layer with an output channel that starts
-    at zero, since a vector of length zero has no direction.
+    at zero, since a vector of length zero has no direction. Returned is what is left for `finish`, and where.
     """
     zeroed: set[nn.Module] = {module.out for module in backbone.modules() if isinstance(module, Modulation)}
     if parts.zero_output:
         for module in backbone.modules():
             zeroed.update(getattr(module, "zero_layers", list)())
-    owned = _owners(backbone, parts)
-    for name, (layer, part) in owned.items():
+    stages: dict[Stage, list[Part]] = {}
+    layers = {n: (m, part) for n, (m, part) in _owners(backbone, parts).items() if isinstance(m, nn.Linear | nn.Conv2d)}
+    for name, (layer, part) in layers.items():
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         if layer in zeroed:
             nn.init.zeros_(layer.weight)
             continue
         with seeded(seed, f"init/{name}"):
-            part.initializer(layer.weight, part.activation())
-    for name, (layer, part) in owned.items():
+            stage = part.initializer(layer.weight, part.activation())
+        if stage is not None and part not in stages.setdefault(stage, []):
+            stages[stage].append(part)
+    for name, (layer, part) in layers.items():
         if layer.weight.flatten(1).any(dim=1).all():
             with seeded(seed, f"weight_normalization/{name}"):
                 part.weight_normalization(layer)
+    owners = _owners(backbone, parts)
+    return {
+        stage: Scope({name: module for name, (module, part) in owners.items() if part in its_parts}, zeroed)
+        for stage, its_parts in stages.items()
+    }
 
 
-def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Linear | nn.Conv2d, Part]]:
-    """Each weighted layer by name, with the part it stands in: that of its nearest ancestor that names one."""
-    found: dict[str, tuple[nn.Linear | nn.Conv2d, Part]] = {}
+def finish(stages: dict[Stage, Scope], denoiser: nn.Module, batch: tuple[Any, ...], seed: int) -> list[Report]:
+    """Do the second stages, those that look at the batch last. `batch` is what denoiser.loss takes."""
+    reports = []
+    for stage, scope in sorted(stages.items(), key=lambda item: item[0].needs_batch):
+        with seeded(seed, "init/stage"):
+            reports.append(stage.finish(denoiser, batch, scope))
+    return reports
+
+
+def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Module, Part]]:
+    """Each module by name, with the part it stands in: that of its nearest ancestor that names one."""
+    found: dict[str, tuple[nn.Module, Part]] = {}
 
     def visit(module: nn.Module, name: str, part: Part) -> None:
         part = getattr(parts, str(module.part_name)) if hasattr(module, "part_name") else part
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            found[name] = (module, part)
+        found[name] = (module, part)
         for child_name, child in module.named_children():
             visit(child, f"{name}.{child_name}" if name else child_name, part)
 

@@ -2,6 +2,10 @@
 
 A tensor is a Linear weight (out, in) or a convolution weight (out, in, h, w). `activation` is the module
 that follows, needed where a gain applies. They draw from torch's global generator, which the caller keys.
+One that needs the whole network returns a stage in the place of None: lsuv and pretrained, in rooms of their own.
+
+`gain` is auto by default where the paper derives its variance for the activation (kaiming), and 1 where it derives
+it for a linear network (xavier, orthogonal, delta_orthogonal): with `gain: auto` those keep another f's variance too.
 """
 
 import copy
@@ -52,9 +56,24 @@ def zeros(tensor: Tensor, activation: nn.Module) -> None:
     nn.init.zeros_(tensor)
 
 
+def constant(tensor: Tensor, activation: nn.Module, value: float = 0.02) -> None:
+    """w = value. A control: hidden units start equal, get equal gradients and stay equal."""
+    nn.init.constant_(tensor, value)
+
+
 def normal(tensor: Tensor, activation: nn.Module, std: float = 0.02) -> None:
     """w ~ N(0, std^2)."""
     nn.init.normal_(tensor, std=std)
+
+
+def uniform(tensor: Tensor, activation: nn.Module, bound: float = 0.05) -> None:
+    """w ~ U(-bound, bound)."""
+    nn.init.uniform_(tensor, -bound, bound)
+
+
+def trunc_normal(tensor: Tensor, activation: nn.Module, std: float = 0.02) -> None:
+    """w ~ N(0, std^2), drawn again beyond 2 std, which leaves a standard deviation of 0.88 std."""
+    nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std)
 
 
 def xavier_uniform(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
@@ -80,9 +99,48 @@ def kaiming_normal(tensor: Tensor, activation: nn.Module, gain: float | str = "a
     nn.init.normal_(tensor, std=resolve_gain(gain, activation) / math.sqrt(fan_in))
 
 
+def lecun_uniform(tensor: Tensor, activation: nn.Module) -> None:
+    """w ~ U(-a, a), a = sqrt(3 / fan_in): variance 1 / fan_in. LeCun et al. 1998, Efficient BackProp."""
+    kaiming_uniform(tensor, activation, gain=1.0)
+
+
+def lecun_normal(tensor: Tensor, activation: nn.Module) -> None:
+    """w ~ N(0, 1 / fan_in). LeCun et al. 1998; with selu it is Klambauer et al. 2017, arXiv:1706.02515."""
+    kaiming_normal(tensor, activation, gain=1.0)
+
+
 def orthogonal(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
     """w = gain Q, Q's rows or columns orthonormal. Saxe, McClelland & Ganguli 2014, arXiv:1312.6120."""
     nn.init.orthogonal_(tensor, gain=resolve_gain(gain, activation))
+
+
+@torch.no_grad()
+def delta_orthogonal(tensor: Tensor, activation: nn.Module, gain: float | str = 1.0) -> None:
+    """w = gain Q in the centre tap of a convolution, 0 in the others. Xiao et al. 2018, arXiv:1806.05393.
+
+    The paper asks for in <= out, where Q's columns are orthonormal and the map keeps every length. For in > out no
+    map does: Q's rows are then orthonormal. A Linear weight is all centre, which is `orthogonal`; so is a kernel of
+    even size, which has no centre (a transformer's patches, whose other pixels would be lost).
+    """
+    if any(size % 2 == 0 for size in tensor.shape[2:]):
+        orthogonal(tensor, activation, gain)
+        return
+    taps = tensor.new_zeros(*tensor.shape[:2], math.prod(tensor.shape[2:]))
+    orthogonal(taps[:, :, taps.shape[2] // 2], activation, gain)
+    tensor.copy_(taps.view(tensor.shape))
+
+
+@torch.no_grad()
+def sparse(tensor: Tensor, activation: nn.Module, sparsity: float = 0.9, std: float = 0.1) -> None:
+    """w ~ N(0, std^2) for the fraction 1 - sparsity of each unit's incoming weights, at least one; else 0.
+
+    Martens 2010, ICML: equally many inputs for every unit, drawn anew for each. A convolution's unit is a row of the
+    view (out, in h w). Torch's own sparse_ is 2-D only, thins a unit's outgoing weights, and may leave none of few.
+    """
+    rows, fan_in = tensor.flatten(1).shape
+    kept = max(1, round((1 - sparsity) * fan_in))
+    mask = torch.rand(rows, fan_in).argsort(dim=1) < kept
+    tensor.copy_((torch.randn(rows, fan_in) * std * mask).view(tensor.shape))
 
 
 def torch_default(tensor: Tensor, activation: nn.Module) -> None:

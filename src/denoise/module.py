@@ -13,6 +13,7 @@ from denoise.data.images import Batches, Images
 from denoise.denoiser import Denoiser
 from denoise.optimizer import parameter_groups
 from denoise.randomness import Clock, attach, stream
+from denoise.stage import Report
 
 BANDS = 4
 
@@ -85,6 +86,7 @@ class DenoiseModule(LightningModule):
         self.batches = Batches(data, batch_size, seed)
         self.triples: Triples | None = None
         self.seen: Triples | None = None  # of training images, for the generalization gap
+        self.start: list[Report] = []  # what an initializer's second stage did
         self.losses: list[Tensor] = []
         self.objective: dict[str, float] = {}
         self.watched = False

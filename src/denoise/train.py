@@ -28,6 +28,7 @@ from denoise.picture.health import layers_by_steps
 from denoise.randomness import stream
 from denoise.refusal import Refusal
 from denoise.solver import sigma_steps
+from denoise.stage import Report
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
 
@@ -47,9 +48,9 @@ class Result:
     """What a training gave.
 
     outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
-    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG; health: the
-    layers by steps, an SVG;
-    training_seconds and evaluating_seconds: the time in steps and in evaluations of the objective.
+    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
+    health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
+    of the objective; start: what the initializer's second stage did, where it has one.
     """
 
     outcome: str
@@ -62,6 +63,7 @@ class Result:
     failure: Failure | None = None
     training_seconds: float = 0.0
     evaluating_seconds: float = 0.0
+    start: list[Report] = field(default_factory=list)
 
 
 def train(
@@ -129,7 +131,7 @@ def fit(
     step = trainer.global_step
     follow.report(step, _cost(cfg, module, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
-    result = Result("complete", step, follow.metrics, weights, failure=failure)
+    result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
     result.health = layers_by_steps(follow.history)
     result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
     if failure is not None:
