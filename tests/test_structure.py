@@ -43,9 +43,8 @@ HOOKS = re.compile(
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
     "normalization": {"OverChannels", "OverPositions"},
-    "optimizer": {"parameter_groups", "is_matrix"},
+    "optimizer": {"parameter_groups", "is_matrix", "halves"},
     "initializer": {"auto_gain", "resolve_gain"},
-    "lr_schedule": {"warmup_cosine_factor"},
 }
 VERBS = "install search train ui best reproduce report sample catalog bench test lint help lock"
 

@@ -1,10 +1,17 @@
-"""Optimizers beyond torch's own, and who gets weight decay. Call shape: (params) -> Optimizer."""
+"""Optimizers beyond torch's own, and who gets weight decay. Call shape: (params) -> Optimizer.
 
-from collections.abc import Iterable
+Two attributes are a contract with the training. `eval()` and `train()` switch an optimizer that averages by itself
+between its averaged weights, which are evaluated, and those that it trains. `curvature`, (parameters) -> one tensor
+each, is set by the training where an optimizer has it: it estimates the diagonal of the loss's curvature.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Betas = tuple[float, float]
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -15,15 +22,36 @@ def is_matrix(parameter: Tensor) -> bool:
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Split trainable parameters in two: matrices, and the rest without weight decay.
 
-    Decay is for weights of two or more dimensions. Biases, normalization weights and an activation's learned
-    parameters are left alone, as is the length in a weight normalization (one number per output channel).
+    A matrix has two or more dimensions (a weight normalization's lengths, one number per output channel, are none)
+    and stands in no module that the catalogue built as an activation or a normalization, whatever its shape there.
     """
-    decayed: list[Tensor] = []
-    free: list[Tensor] = []
+    components = [m for m in model.modules() if getattr(m, "kind", None) in ("activation", "normalization")]
+    within = {id(parameter) for component in components for parameter in component.parameters()}
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
-            (decayed if is_matrix(parameter) else free).append(parameter)
-    return [group for group in ({"params": decayed}, {"params": free, "weight_decay": 0.0}) if group["params"]]
+            (matrices if is_matrix(parameter) and id(parameter) not in within else rest).append(parameter)
+    groups = ({"params": matrices, "matrices": True}, {"params": rest, "matrices": False, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
+
+
+def halves(params: Iterable[Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give matrices one set of settings and all other parameters another.
+
+    `params`: tensors, split by shape, or groups; a group's `matrices` says what all of it is, and its further
+    settings, such as `weight_decay`, stand above both sets.
+    """
+    given = list(params)
+    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+    split = []
+    for group in groups:
+        own = {name: value for name, value in group.items() if name not in ("params", "matrices")}
+        for kind, settings in ((True, matrices), (False, rest)):
+            members = [p for p in group["params"] if group.get("matrices", is_matrix(p)) == kind]
+            if members:
+                split.append({**settings, **own, "params": members})
+    return split
 
 
 def muon(
@@ -31,26 +59,213 @@ def muon(
     lr: float = 1e-3,
     weight_decay: float = 0.0,
     momentum: float = 0.95,
-    betas: tuple[float, float] = (0.9, 0.95),
+    betas: Betas = (0.9, 0.95),
 ) -> torch.optim.Optimizer:
     """W <- W - lr 0.2 sqrt(max(out, in)) NewtonSchulz5(m) for matrices, AdamW for the rest.
 
     Jordan et al. 2024; the factor is that of Liu et al. 2025, arXiv:2502.16982, with which one `lr` serves both
-    halves. A convolution weight is taken as (out, in h w). `params`: tensors, or groups that may carry their own
-    `weight_decay`.
+    halves. A convolution weight is taken as (out, in h w).
     """
     from pytorch_optimizer import Muon
 
-    given = list(params)
-    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-    split = []
-    for group in groups:
-        decay = group.get("weight_decay", weight_decay)
-        tensors = list(group["params"])
-        matrices = [p for p in tensors if is_matrix(p)]
-        rest = [p for p in tensors if not is_matrix(p)]
-        if matrices:
-            split.append({"params": matrices, "use_muon": True, "lr": lr, "momentum": momentum, "weight_decay": decay})
-        if rest:
-            split.append({"params": rest, "use_muon": False, "lr": lr, "betas": betas, "weight_decay": decay})
-    return Muon(split, use_adjusted_lr=True)
+    both = {"lr": lr, "weight_decay": weight_decay}
+    groups = halves(
+        params, {"use_muon": True, "momentum": momentum, **both}, {"use_muon": False, "betas": betas, **both}
+    )
+    return Muon(groups, use_adjusted_lr=True)
+
+
+def soap(
+    params: Iterable[Any], lr: float = 3e-3, max_precondition_dim: int = 512, **settings: Any
+) -> torch.optim.Optimizer:
+    """Adam in the eigenbasis of Shampoo's statistics for matrices, AdamW for the rest.
+
+    Vyas et al. 2024, arXiv:2409.11321. A convolution weight has four modes with a basis each, as in Shampoo. The rest
+    is turned by nothing, and neither is a mode of more than `max_precondition_dim`, whose basis would cost too much.
+    """
+    from pytorch_optimizer import SOAP
+
+    groups = halves(params, {"max_precondition_dim": max_precondition_dim}, {"max_precondition_dim": 0})
+    return SOAP(groups, lr=lr, max_precondition_dim=max_precondition_dim, **settings)
+
+
+class _Rule(torch.optim.Optimizer):
+    """An optimizer that is one rule for a group: its `update`. Steps are counted per group, from 1."""
+
+    def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
+        super().__init__(params, {**defaults, "step": 0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._prepare()
+        for group in self.param_groups:
+            group["step"] += 1
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(group, parameters, [p.grad for p in parameters])
+        return loss
+
+    def _prepare(self) -> None:
+        """Do what comes before the groups' updates."""
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        raise NotImplementedError
+
+    def _kept(self, parameters: list[Tensor], name: str) -> list[Tensor]:
+        """One tensor of state for each parameter, zero at first."""
+        for p in parameters:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in parameters]
+
+    def _moments(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> list[list[Tensor]]:
+        """m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2."""
+        b1, b2 = group["betas"]
+        m, v = self._kept(parameters, "m"), self._kept(parameters, "v")
+        torch._foreach_lerp_(m, gradients, 1 - b1)
+        torch._foreach_mul_(v, b2)
+        torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
+        return [m, v]
+
+    def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: Sequence[Tensor]) -> None:
+        """w <- (1 - lr weight_decay) w - lr update."""
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+
+
+class AdamUncorrected(_Rule):
+    """m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; w <- w - lr m / (sqrt(v) + eps).
+
+    Adam (Kingma & Ba 2015, arXiv:1412.6980) without its bias correction: both averages start at zero, v far more
+    slowly, so that the first step is (1 - b1) / sqrt(1 - b2) times Adam's: 3.2 at the usual betas, and the next are
+    larger still. `weight_decay` is added to the gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: Betas = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        m, v = self._moments(group, parameters, gradients)
+        below = torch._foreach_sqrt(v)
+        torch._foreach_add_(below, group["eps"])
+        torch._foreach_addcdiv_(parameters, m, below, -group["lr"])
+
+
+class Shampoo(_Rule):
+    """w <- (1 - lr weight_decay) w - lr |A| / |U| U, U = m x_1 L_1^(-1/2k) ... x_k L_k^(-1/2k), A Adam's step.
+
+    Gupta, Koren & Singer 2018, arXiv:1802.09568: m the averaged gradient, L_i <- b2 L_i + (1 - b2) G_i G_i^T with G_i
+    the gradient unfolded along its i-th mode; a matrix has k = 2 modes, a convolution weight 4. Theirs sums up
+    where this averages. The length is that of Adam's step (grafting: Anil et al. 2020, arXiv:2002.09018), with
+    which one `lr` serves matrices and the rest, for which the update is A itself: AdamW.
+
+    The roots are taken anew in the first `root_every` steps and every so many steps from then on, of L_i plus
+    `matrix_eps` times its largest eigenvalue. A mode of more than `max_dim` is left as it is and not counted in k.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: Betas = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        matrix_eps: float = 1e-6,
+        root_every: int = 10,
+        max_dim: int = 512,
+    ) -> None:
+        groups = halves(params, {"max_dim": max_dim}, {"max_dim": 0})
+        every = {"matrix_eps": matrix_eps, "root_every": root_every, "max_dim": max_dim}
+        super().__init__(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **every)
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        (b1, b2), t = group["betas"], group["step"]
+        m, v = self._moments(group, parameters, gradients)
+        below = torch._foreach_sqrt(v)
+        torch._foreach_div_(below, (1 - b2**t) ** 0.5)
+        torch._foreach_add_(below, group["eps"])
+        torch._foreach_mul_(below, 1 - b1**t)
+        updates = list(torch._foreach_div(m, below))
+        for i, p in enumerate(parameters):
+            modes = [mode for mode, size in enumerate(p.shape) if 1 < size <= group["max_dim"]]
+            if modes:
+                turned = self._precondition(group, self.state[p], modes, gradients[i], m[i])
+                updates[i] = turned * (updates[i].norm() / turned.norm().clamp(min=1e-30))
+        self._descend(group, parameters, updates)
+
+    def _precondition(
+        self, group: dict[str, Any], state: dict[str, Tensor], modes: list[int], gradient: Tensor, update: Tensor
+    ) -> Tensor:
+        weight, t, power = 1 - group["betas"][1], group["step"], -0.5 / len(modes)
+        for mode in modes:
+            unfolded = gradient.movedim(mode, 0).flatten(1)
+            gram = unfolded @ unfolded.T
+            key = f"statistics_{mode}"
+            state[key] = state[key].lerp_(gram, weight) if key in state else gram * weight
+            if t % min(t, group["root_every"]) == 0:
+                state[f"root_{mode}"] = _power(state[key], power, group["matrix_eps"])
+            update = torch.tensordot(update, state[f"root_{mode}"], dims=([mode], [0])).movedim(-1, mode)
+        return update
+
+
+def _power(symmetric: Tensor, power: float, eps: float) -> Tensor:
+    """(S + eps max(eigenvalues) I)^power by eigenvalues; a matrix of zeros gives a multiple of the identity."""
+    values, vectors = torch.linalg.eigh(symmetric)
+    values = values.clamp(min=0)
+    return vectors * (values + eps * values[-1] + 1e-30) ** power @ vectors.T
+
+
+class Sophia(_Rule):
+    """w <- (1 - lr weight_decay) w - lr clip(m / max(gamma h, eps), -1, 1), m <- b1 m + (1 - b1) g.
+
+    Liu et al. 2023, arXiv:2305.14342, Sophia-G. Every `every` steps, the first among them, h <- b2 h + (1 - b2) c with
+    c from `curvature`: in a training `DenoiseModule.curvature`, a Gauss-Newton diagonal. Nothing is bias corrected.
+    Errors: RuntimeError at the first step where no `curvature` was set.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: Betas = (0.965, 0.99),
+        gamma: float = 0.01,
+        eps: float = 1e-12,
+        weight_decay: float = 0.0,
+        every: int = 10,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, gamma=gamma, eps=eps, weight_decay=weight_decay, every=every)
+        self.curvature: Callable[[list[Tensor]], list[Tensor]] | None = None
+
+    def _prepare(self) -> None:
+        first = self.param_groups[0]
+        if first["step"] % first["every"]:
+            return
+        if self.curvature is None:
+            raise RuntimeError("sophia needs a curvature: set optimizer.curvature, (parameters) -> one tensor for each")
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        estimates = self.curvature(parameters)
+        torch._foreach_lerp_(self._kept(parameters, "h"), estimates, 1 - first["betas"][1])
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        m, h = self._kept(parameters, "m"), self._kept(parameters, "h")
+        torch._foreach_lerp_(m, gradients, 1 - group["betas"][0])
+        below = torch._foreach_mul(h, group["gamma"])
+        torch._foreach_clamp_min_(below, group["eps"])
+        updates = torch._foreach_div(m, below)
+        torch._foreach_clamp_min_(updates, -1.0)
+        torch._foreach_clamp_max_(updates, 1.0)
+        self._descend(group, parameters, updates)
