@@ -1,92 +1,14 @@
-"""Optimizers beyond torch's own, and who gets weight decay. Call shape: (params) -> Optimizer.
+"""Optimizers that neither torch nor pytorch_optimizer has, or has in a form that can be used here."""
 
-Two attributes are a contract with the training. `eval()` and `train()` switch an optimizer that averages by itself
-between its averaged weights, which are evaluated, and those that it trains. `curvature`, (parameters) -> one tensor
-each, is set by the training where an optimizer has it: it estimates the diagonal of the loss's curvature.
-"""
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from denoise.optimizer.groups import halves
 
 Betas = tuple[float, float]
-
-
-def is_matrix(parameter: Tensor) -> bool:
-    """Tell a matrix or convolution weight from biases, gains and the lengths of a weight normalization."""
-    return parameter.ndim >= 2 and parameter.numel() > parameter.shape[0]
-
-
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Split trainable parameters in two: matrices, and the rest without weight decay.
-
-    A matrix has two or more dimensions (a weight normalization's lengths, one number per output channel, are none)
-    and stands in no module that the catalogue built as an activation or a normalization, whatever its shape there.
-    """
-    components = [m for m in model.modules() if getattr(m, "kind", None) in ("activation", "normalization")]
-    within = {id(parameter) for component in components for parameter in component.parameters()}
-    matrices: list[Tensor] = []
-    rest: list[Tensor] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (matrices if is_matrix(parameter) and id(parameter) not in within else rest).append(parameter)
-    groups = ({"params": matrices, "matrices": True}, {"params": rest, "matrices": False, "weight_decay": 0.0})
-    return [group for group in groups if group["params"]]
-
-
-def halves(params: Iterable[Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give matrices one set of settings and all other parameters another.
-
-    `params`: tensors, split by shape, or groups; a group's `matrices` says what all of it is, and its further
-    settings, such as `weight_decay`, stand above both sets.
-    """
-    given = list(params)
-    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-    split = []
-    for group in groups:
-        own = {name: value for name, value in group.items() if name not in ("params", "matrices")}
-        for kind, settings in ((True, matrices), (False, rest)):
-            members = [p for p in group["params"] if group.get("matrices", is_matrix(p)) == kind]
-            if members:
-                split.append({**settings, **own, "params": members})
-    return split
-
-
-def muon(
-    params: Iterable[Any],
-    lr: float = 1e-3,
-    weight_decay: float = 0.0,
-    momentum: float = 0.95,
-    betas: Betas = (0.9, 0.95),
-) -> torch.optim.Optimizer:
-    """W <- W - lr 0.2 sqrt(max(out, in)) NewtonSchulz5(m) for matrices, AdamW for the rest.
-
-    Jordan et al. 2024; the factor is that of Liu et al. 2025, arXiv:2502.16982, with which one `lr` serves both
-    halves. A convolution weight is taken as (out, in h w).
-    """
-    from pytorch_optimizer import Muon
-
-    both = {"lr": lr, "weight_decay": weight_decay}
-    groups = halves(
-        params, {"use_muon": True, "momentum": momentum, **both}, {"use_muon": False, "betas": betas, **both}
-    )
-    return Muon(groups, use_adjusted_lr=True)
-
-
-def soap(
-    params: Iterable[Any], lr: float = 3e-3, max_precondition_dim: int = 512, **settings: Any
-) -> torch.optim.Optimizer:
-    """Adam in the eigenbasis of Shampoo's statistics for matrices, AdamW for the rest.
-
-    Vyas et al. 2024, arXiv:2409.11321. A convolution weight has four modes with a basis each, as in Shampoo. The rest
-    is turned by nothing, and neither is a mode of more than `max_precondition_dim`, whose basis would cost too much.
-    """
-    from pytorch_optimizer import SOAP
-
-    groups = halves(params, {"max_precondition_dim": max_precondition_dim}, {"max_precondition_dim": 0})
-    return SOAP(groups, lr=lr, max_precondition_dim=max_precondition_dim, **settings)
 
 
 class _Rule(torch.optim.Optimizer):
