@@ -1,6 +1,6 @@
 """Which learning rates are good for each optimizer: what the domains in conf/optimizer/ rest on.
 
-    python -m benchmarks.lr_sweep optimizer=adan,lamb [rates=0.001,0.01] [width=16] [steps=200] [schedule=warmup_cosine]
+    python -m benchmarks.lr_sweep optimizer=adan,lamb [rates=0.001,0.01] [width=16] [steps=120] [schedule=warmup_cosine]
 
 One training per rate, of the default U-Net in `width` on digits; the objective by rate as a markdown table.
 """
@@ -19,7 +19,7 @@ from search import machine
 from search.trial import config_sha256
 
 TRAININGS = results.FOLDER / "lr_sweep.jsonl"
-DEFAULTS = {"optimizer": ("adamw",), "rates": (), "width": 16, "steps": 200, "schedule": "warmup_cosine"}
+DEFAULTS = {"optimizer": ("adamw",), "rates": (), "width": 16, "steps": 120, "schedule": "warmup_cosine"}
 POINTS = 6
 
 
@@ -39,7 +39,7 @@ def measure(option: str, rates: Sequence[float], width: int, steps: int, schedul
         domain = [f"optimizer.space.lr.low={min(rates)}", f"optimizer.space.lr.high={max(rates)}"]
         setting = [f"model.width={width}", f"trainer.max_steps={steps}", f"lr_schedule={schedule}"]
         composed = compose([f"optimizer={option}", *domain, f"optimizer.lr={rate}", *setting])
-        del composed.cfg.optimizer["space"]  # where a domain ends is no part of a training
+        composed.cfg.optimizer.space = {}  # where a domain ends is no part of a training
         digest = config_sha256(composed)
         if digest not in known:
             result = train.train(composed.cfg)

@@ -228,6 +228,20 @@ def test_a_saved_state_goes_on_bit_for_bit(option):
     assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_gradient_that_overflows_is_no_error_here(option, bad):
+    """It is the training that finds a loss that is not finite, and says so."""
+    torch.manual_seed(0)
+    w = nn.Parameter(torch.randn(6, 10))
+    optimizer = catalog.build("optimizer", option, [w])
+    if hasattr(optimizer, "curvature"):
+        optimizer.curvature = lambda given: [p.square() for p in given]
+    for step in range(12):
+        w.grad = torch.randn(6, 10) * (bad if step else 1.0)
+        optimizer.step()
+
+
 # ---------------------------------------------------------------- in a training
 
 TINY = (

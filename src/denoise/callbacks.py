@@ -91,10 +91,10 @@ class ExponentialAverage(WeightAveraging):
         if self.averaging is None:
             return
         assert self._average_model is not None
-        now = list(module.parameters())
+        now: list[Tensor] = list(module.parameters())
         kept = [parameter.clone() for parameter in now]
         self.averaging.eval()
-        torch._foreach_copy_(list(self._average_model.module.parameters()), now)
+        torch._foreach_copy_([*self._average_model.module.parameters()], now)
         self.averaging.train()
         torch._foreach_copy_(now, kept)
 

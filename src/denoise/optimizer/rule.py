@@ -1,6 +1,6 @@
 """Optimizers that neither torch nor pytorch_optimizer has, or has in a form that can be used here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class _Rule(torch.optim.Optimizer):
         torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
         return [m, v]
 
-    def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: Sequence[Tensor]) -> None:
+    def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: list[Tensor]) -> None:
         """w <- (1 - lr weight_decay) w - lr update."""
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
@@ -145,8 +145,16 @@ class Shampoo(_Rule):
 
 
 def _power(symmetric: Tensor, power: float, eps: float) -> Tensor:
-    """(S + eps max(eigenvalues) I)^power by eigenvalues; a matrix of zeros gives a multiple of the identity."""
-    values, vectors = torch.linalg.eigh(symmetric)
+    """(S + eps max(eigenvalues) I)^power by eigenvalues; a matrix of zeros gives a multiple of the identity.
+
+    Where S is not finite neither is the result: what diverges is the training's to find, and no error here.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(symmetric)
+    except torch.linalg.LinAlgError:
+        if not symmetric.isfinite().all():
+            return torch.full_like(symmetric, float("nan"))
+        values, vectors = (found.to(symmetric.dtype) for found in torch.linalg.eigh(symmetric.double()))
     values = values.clamp(min=0)
     return vectors * (values + eps * values[-1] + 1e-30) ** power @ vectors.T
 
@@ -187,7 +195,7 @@ class Sophia(_Rule):
         torch._foreach_lerp_(m, gradients, 1 - group["betas"][0])
         below = torch._foreach_mul(h, group["gamma"])
         torch._foreach_clamp_min_(below, group["eps"])
-        updates = torch._foreach_div(m, below)
+        updates = list(torch._foreach_div(m, below))
         torch._foreach_clamp_min_(updates, -1.0)
         torch._foreach_clamp_max_(updates, 1.0)
         self._descend(group, parameters, updates)
