@@ -1,6 +1,7 @@
 """Every optimizer: its first updates against the formula in float64, weight decay, its state, in a training."""
 
 import io
+import math
 
 import formulas
 import pytest
@@ -256,9 +257,10 @@ def tiny(*overrides: str):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_lowers_the_loss_of_a_unet(option):
-    """Thirty steps on one batch, deterministic algorithms only."""
-    module = prepare(tiny(f"optimizer={option}", "lr_schedule=constant"))
-    optimizer = module.configure_optimizers()["optimizer"]
+    """Thirty steps on one batch at the default rates, deterministic algorithms only."""
+    module = prepare(tiny(f"optimizer={option}", "trainer.max_steps=30"))
+    made = module.configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
     batch, losses = module.draw(0), []
     torch.use_deterministic_algorithms(True)
     try:
@@ -267,10 +269,11 @@ def test_lowers_the_loss_of_a_unet(option):
             loss = module.denoiser.loss(*batch).mean()
             loss.backward()
             optimizer.step()
+            schedule.step()
             losses.append(loss.item())
     finally:
         torch.use_deterministic_algorithms(False)
-    assert all(loss < 2 * losses[0] for loss in losses) and losses[-1] < losses[0]
+    assert all(math.isfinite(loss) for loss in losses) and losses[-1] < losses[0]
 
 
 def wants_more(option: str) -> bool:

@@ -170,13 +170,13 @@ def adopt(w, gradient, steps, lr, betas, eps, weight_decay, **how):
 
 
 def prodigy(w, gradient, steps, lr, betas, eps, d0, d_coef, weight_decay, **how):
-    """Algorithm 4 of the paper, b3 = sqrt(b2), with the step of d lr in the distance and of d in its divisor."""
+    """Algorithm 4 of the paper, b3 = sqrt(b2), a step of d lr in the distance and in its divisor."""
     (b1, b2), met, w0, d, largest, r = betas, [], w, d0, d0, 0.0
     m, v, s, b3 = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w), math.sqrt(betas[1])
     for _ in range(steps):
         g = gradient(w)
         r = b3 * r + d / d0 * d * lr * (g * (w0 - w)).sum().item()
-        s = b3 * s + d / d0 * d * g
+        s = b3 * s + d / d0 * d * lr * g
         m = b1 * m + (1 - b1) * d * g
         v = b2 * v + (1 - b2) * d**2 * g**2
         step, estimate = d * lr, d_coef * r / s.abs().sum().item()
