@@ -151,7 +151,7 @@ def _power(symmetric: Tensor, power: float, eps: float) -> Tensor:
     """
     try:
         values, vectors = torch.linalg.eigh(symmetric)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         if not symmetric.isfinite().all():
             return torch.full_like(symmetric, float("nan"))
         values, vectors = (found.to(symmetric.dtype) for found in torch.linalg.eigh(symmetric.double()))
