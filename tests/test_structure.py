@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,8 @@ HOOKS = re.compile(
 BUILDING_BLOCKS = {
     "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm"},
     "activation": {"Elementwise", "positive", "softplus"},
-    "optimizer": {"parameter_groups", "is_matrix"},
+    "optimizer": {"parameter_groups", "is_matrix", "halves"},
     "initializer": {"auto_gain", "resolve_gain"},
-    "lr_schedule": {"warmup_cosine_factor"},
 }
 VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"
 
@@ -95,6 +95,12 @@ def test_imports_of_denoise_point_down(name: str) -> None:
         assert top not in ABOVE, f"{name} imports {imported}: denoise knows nothing of {top}"
         if top == "denoise" and own and room(imported) != own:
             assert FLOOR[room(imported)] < FLOOR[own], f"{name} imports {imported}, which is not on a lower floor"
+
+
+def test_every_folder_of_code_is_a_package_that_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {dotted(path) for folder in (SRC, ROOT / "search") for path in folder.rglob("__init__.py")}
+    assert set(listed) == found
 
 
 @pytest.mark.parametrize("name", names(ROOT / "search"))

@@ -15,6 +15,7 @@ from denoise.stage import Scope, Stage
 
 PRECISIONS = ("32-true", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu")
+CLIPPINGS = ("norm", "value")
 
 
 def prepare(cfg: DictConfig) -> DenoiseModule:
@@ -87,7 +88,8 @@ def build_parts(cfg: DictConfig) -> Parts:
 
 
 def _check_trainer(t: DictConfig) -> None:
-    for name, legal in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+    words = (("accelerator", ACCELERATORS), ("precision", PRECISIONS), ("gradient_clip_by", CLIPPINGS))
+    for name, legal in words:
         if t[name] not in legal:
             raise Refusal(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
     if t.accelerator == "gpu" and not torch.cuda.is_available():

@@ -41,6 +41,8 @@ class ExponentialAverage(WeightAveraging):
 
     The ramp keeps the first, random weights from lasting; buffers (running averages) are averaged too, whole
     numbers copied. The tensors are listed once and not found anew at each step, which took 1 ms of a step of 25.
+    An optimizer with `eval()` and `train()` averages by itself: for each evaluation, and at the end, the averaged
+    weights are its own, and only buffers are averaged here.
     """
 
     def __init__(self, decay: float) -> None:
@@ -48,6 +50,7 @@ class ExponentialAverage(WeightAveraging):
         self.decay = decay
         self.pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
         self.whole: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self.averaging: Any = None  # the optimizer, where it averages by itself
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -57,7 +60,9 @@ class ExponentialAverage(WeightAveraging):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._average_model is not None
         models = (self._average_model.module, pl_module)
-        both = [[*model.parameters(), *model.buffers()] for model in models]
+        optimizer = trainer.optimizers[0]
+        self.averaging = optimizer if hasattr(optimizer, "eval") and hasattr(optimizer, "train") else None
+        both = [[*(() if self.averaging else model.parameters()), *model.buffers()] for model in models]
         real = [[t for t in tensors if t.is_floating_point()] for tensors in both]
         rest = [[t for t in tensors if not t.is_floating_point()] for tensors in both]
         self.pairs, self.whole = (real[0], real[1]), (rest[0], rest[1])
@@ -70,11 +75,37 @@ class ExponentialAverage(WeightAveraging):
             return
         assert self._average_model is not None
         t = trainer.global_step - 1
-        torch._foreach_lerp_(*self.pairs, 1 - min(self.decay, (1 + t) / (10 + t)) if t else 1.0)
+        if self.pairs[0]:
+            torch._foreach_lerp_(*self.pairs, 1 - min(self.decay, (1 + t) / (10 + t)) if t else 1.0)
         if self.whole[0]:
             torch._foreach_copy_(*self.whole)
         self._average_model.n_averaged += 1
         self._latest_update_step = trainer.global_step
+
+    @torch.no_grad()
+    def take_average(self, module: LightningModule) -> None:
+        """Copy an averaging optimizer's own averaged weights; what it trains stays as it is, bit for bit.
+
+        Its way there and back is arithmetic that rounds, so the weights are kept and put back.
+        """
+        if self.averaging is None:
+            return
+        assert self._average_model is not None
+        now: list[Tensor] = list(module.parameters())
+        kept = [parameter.clone() for parameter in now]
+        self.averaging.eval()
+        torch._foreach_copy_([*self._average_model.module.parameters()], now)
+        self.averaging.train()
+        torch._foreach_copy_(now, kept)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.take_average(pl_module)
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.take_average(pl_module)
+        self.averaging = None
+        super().on_train_end(trainer, pl_module)
 
 
 class Follow(Callback):

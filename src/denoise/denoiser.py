@@ -3,6 +3,8 @@
 Karras et al. 2022, arXiv:2206.00364.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -35,9 +37,31 @@ class Denoiser(nn.Module):
 
         loss_weight = (s^2 + sd^2) / (s sd)^2, with which every noise level starts at a loss of about 1.
         """
-        loss_weight = (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
         denoised = self(images + sigma[:, None, None, None] * noise, sigma, labels)
-        return loss_weight * (denoised - images).square().flatten(1).mean(dim=1)
+        return self.loss_weight(sigma) * (denoised - images).square().flatten(1).mean(dim=1)
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """(s^2 + sd^2) / (s sd)^2: (B,) -> (B,)."""
+        return (sigma.square() + self.sigma_data**2) / (sigma * self.sigma_data).square()
+
+    def curvature(
+        self,
+        parameters: Sequence[Tensor],
+        images: Tensor,
+        sigma: Tensor,
+        noise: Tensor,
+        labels: Tensor | None,
+        probe: Tensor,
+    ) -> list[Tensor]:
+        """2 / N (d sum_i sqrt(loss_weight) probe_i D_i / dw)^2: the Gauss-Newton diagonal of the mean loss, unbiased.
+
+        N is the number of entries of D, `probe` is standard normal of its shape. It is the Gauss-Newton-Bartlett
+        estimate of Liu et al. 2023, arXiv:2305.14342, the loss read as a Gaussian likelihood: one backward pass.
+        """
+        denoised = self(images + sigma[:, None, None, None] * noise, sigma, labels)
+        total = (self.loss_weight(sigma).sqrt()[:, None, None, None] * probe * denoised).sum()
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+        return [gradient.square() * (2 / denoised.numel()) for gradient in gradients]
 
     def sigma(self, u: Tensor) -> Tensor:
         """exp(P_mean + P_std Phi^-1(u)): quantiles u in (0, 1) -> noise levels of the log-normal distribution."""

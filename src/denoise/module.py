@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -113,6 +113,36 @@ class DenoiseModule(LightningModule):
         loss = self.denoiser.loss if self.watched else self.fast_loss
         return loss(*self.draw(step)).mean()
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm of all gradients together, or each entry by its value; None: not at all.
+
+        Lightning's own clipping refuses fused optimizers in mixed precision, which matters for 16 bits only.
+        """
+        if gradient_clip_val is None:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    @torch.enable_grad()
+    def curvature(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Estimate the Gauss-Newton diagonal of this step's loss, for an optimizer that wants it.
+
+        The probe has a stream of its own, and running averages are put back: asking changes nothing else.
+        """
+        step = self.clock.step
+        images, sigma, noise, labels = self.draw(step)
+        probe = torch.empty_like(images).normal_(generator=stream(self.seed, "curvature", step, self.device))
+        kept = [(buffer, buffer.clone()) for buffer in self.denoiser.buffers()]
+        found = self.denoiser.curvature(parameters, images, sigma, noise, labels, probe)
+        for buffer, before in kept:
+            buffer.data.copy_(before)
+        return found
+
     def on_validation_epoch_start(self) -> None:
         self.losses = []
 
@@ -150,5 +180,7 @@ class DenoiseModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(parameter_groups(self.denoiser))
+        if hasattr(optimizer, "curvature"):
+            optimizer.curvature = self.curvature
         schedule = self.make_lr_schedule(optimizer, self.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

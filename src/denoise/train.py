@@ -106,6 +106,7 @@ def fit(
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             gradient_clip_val=t.gradient_clip,
+            gradient_clip_algorithm=t.gradient_clip_by,
             deterministic=t.deterministic,
             logger=False,
             enable_checkpointing=False,

@@ -1,0 +1,12 @@
+"""Optimizers beyond torch's own, and who gets weight decay. Call shape: (params) -> Optimizer.
+
+Two attributes are a contract with the training. `eval()` and `train()` switch an optimizer that averages by itself
+between its averaged weights, which are evaluated, and those that it trains. `curvature`, (parameters) -> one tensor
+each, is set by the training where an optimizer has it: it estimates the diagonal of the loss's curvature.
+"""
+
+from denoise.optimizer.groups import halves, is_matrix, parameter_groups
+from denoise.optimizer.library import muon, soap
+from denoise.optimizer.rule import AdamUncorrected, Shampoo, Sophia
+
+__all__ = ["AdamUncorrected", "Shampoo", "Sophia", "halves", "is_matrix", "muon", "parameter_groups", "soap"]
