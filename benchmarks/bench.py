@@ -1,6 +1,6 @@
 """Measure speed as ratios within one run.
 
-    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e] [repeat=1] [seed=0]
+    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e,f] [repeat=1] [seed=0]
     python -m benchmarks.bench report [size=full|quick]
 
 `repeat` is how often parts c and d are measured; `seed` draws their trials. `report` prints the results as markdown.
@@ -24,6 +24,7 @@ PARTS = {
     "c": "a whole search against the script by hand",
     "d": "the search's own overhead",
     "e": "our activations against their plain formulas",
+    "f": "what looking at the layers adds to a training",
 }
 DEFAULTS = {"size": "full", "part": tuple(PARTS), "repeat": 1, "seed": 0}
 READERS = {
@@ -77,6 +78,7 @@ def run(options: dict[str, Any], command: str) -> int:
         (("b",), lambda: steps.part_b(steps.SIZES[size], say)),
         (("c", "d"), lambda: walls.measure(walls.SIZES[size], parts, options["repeat"], options["seed"], say)),
         (("e",), lambda: activations.measure(size, say)),
+        (("f",), lambda: steps.part_f(steps.SIZES[size], say)),
     ):
         chosen = [name for name in names if name in parts]
         if not chosen:

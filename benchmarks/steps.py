@@ -1,10 +1,10 @@
-"""Parts a and b: a training step against a bare loop, and against what the processor can do."""
+"""Parts a, b and f: a training step against a bare loop and the processor; what looking at the layers adds."""
 
 import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -164,3 +164,35 @@ def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
     for name, values in rates.items():
         rows.append(Row("b", named[name], statistics.median(values), "GFLOP/s", min(values), max(values)))
     return raw, rows
+
+
+def part_f(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
+    """Time what a look at the layers and the generalization gap add, in turns, as shares of a training's time.
+
+    A training that looks at every step against one that does not; evaluations with and without training images.
+    """
+    default = config(size.steps).trainer
+    fixed = [f"trainer.max_steps={size.steps}", f"trainer.val_every={size.steps}"]
+    often = [f"trainer.max_steps={size.steps // 2}", "trainer.val_every=5"]
+    raw: dict[str, Any] = {"look_seconds": [], "gap_seconds": [], "step_seconds": [], "shares": []}
+    ours(config(WARM + 3))
+    for turn in range(size.pairs):
+        plain, _ = ours(compose([*fixed, "trainer.health_every=1000000000"]).cfg)
+        looked, _ = ours(compose([*fixed, "trainer.health_every=1"]).cfg)
+        without, with_gap = (
+            ours(compose([*often, f"trainer.gap_samples={count}"]).cfg)[1].evaluating_seconds
+            for count in (0, default.gap_samples)
+        )
+        evaluations = size.steps // 2 // 5
+        raw["step_seconds"].append(plain)
+        raw["look_seconds"].append(looked - plain)
+        raw["gap_seconds"].append((with_gap - without) / evaluations)
+        a_second = raw["look_seconds"][-1] / default.health_every + raw["gap_seconds"][-1] / default.val_every
+        raw["shares"].append(a_second / plain)
+        say(
+            f"turn {turn + 1} of {size.pairs}: a look {1e3 * raw['look_seconds'][-1]:.1f} ms, the gap "
+            f"{1e3 * raw['gap_seconds'][-1]:.1f} ms, a step {1e3 * plain:.1f} ms"
+        )
+    shares = sorted(raw["shares"])
+    row = Row("f", "looks at the layers and the gap / training", statistics.median(shares), "%")
+    return raw, [replace(row, low=shares[0], high=shares[-1], relation="<=", goal=0.02)]
