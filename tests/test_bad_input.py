@@ -56,7 +56,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("train", ["weight_normalization=weight"], ["weight_normalization=weight", "weight_norm"]),
     ("train", ["initializer=kaiming"], ["initializer=kaiming", "'kaiming_normal'"]),
     ("train", ["feed_forward=swiglue"], ["feed_forward=swiglue", "'swiglu'"]),
-    ("train", ["lr_schedule=cosine"], ["lr_schedule=cosine", "warmup_cosine"]),
+    ("train", ["lr_schedule=cosinus"], ["lr_schedule=cosinus", "warmup_cosine"]),
     ("train", ["model=unett"], ["model=unett", "'unet'"]),
     ("train", ["data=digit"], ["data=digit", "'digits'"]),
     ("train", ["solver=hen"], ["solver=hen", "'heun'"]),
