@@ -32,7 +32,8 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     for place, record in enumerate(ranked[:rows], start=1):
         outcome = record.outcome
         if outcome == "pruned":
-            outcome = f"pruned at {record.step}"
+            capped = record.tags.get("failure_kind") == "cap"
+            outcome = "over the cap" if capped else f"pruned at {record.step}"
         elif outcome == "failed":
             outcome = record.tags.get("failure_kind", "failed")
             outcome += f" at {record.step}" if record.step else ""

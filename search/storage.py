@@ -4,6 +4,7 @@ import copy
 import os
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
+from search.mode import Joint
 from search.sampler import KeyedSampler
 from search.tracking import hide_password
+from search.view import View
 
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
 
 
-def open_study(url: str, name: str, cfg: DictConfig) -> Study:
+def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) -> Study:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -33,9 +36,9 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
         return optuna.create_study(
             storage=storage,
             study_name=name,
-            direction="minimize",
+            directions=["minimize"] * (len(asks.objectives) if asks else 1),
             load_if_exists=True,
-            sampler=sampler(cfg),
+            sampler=sampler(cfg, asks),
             pruner=catalog.call(cfg.pruner, where="pruner"),
         )
     except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
@@ -46,7 +49,7 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
         ) from error
 
 
-def sampler(cfg: DictConfig) -> KeyedSampler:
+def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
     """Build the config's sampler, seeded anew for each trial. Errors: Refusal for a parameter it does not take."""
 
     def make(seed: int) -> Any:
@@ -56,7 +59,7 @@ def sampler(cfg: DictConfig) -> KeyedSampler:
             return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
 
     make(0)
-    return KeyedSampler(make, cfg.seed)
+    return KeyedSampler(make, cfg.seed, asks.round if asks else None, asks.history if asks else None)
 
 
 def _write_ahead(storage: RDBStorage) -> None:
@@ -72,29 +75,22 @@ def _write_ahead(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-class _Without:
-    """A study as it was before one of its trials."""
-
-    def __init__(self, study: Study, trial_id: int) -> None:
-        self.study, self.trial_id = study, trial_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.study, name)
-
-    def get_trials(self, *args: Any, **more: Any) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(*args, **more) if trial._trial_id != self.trial_id]
+Seen = Callable[[Study, FrozenTrial], Study]  # the study as it is to be seen for a trial
 
 
-def would_stop(study: Study, trial: Trial) -> bool:
-    """Decide again whether a trial stops at its last report, as if the pruner had not been asked there before.
+def should_stop(study: Study, trial: Trial, rivals: Seen, again: bool = False) -> bool:
+    """Ask the pruner whether a trial stops at its last report, among those that it is compared with.
 
-    Optuna's successive halving notes in the trial that a rung was passed, and would not look at it a second time.
+    With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
+    that a rung was passed, and would not look at it a second time.
     """
     frozen = copy.deepcopy(study._storage.get_trial(trial._trial_id))
-    last = frozen.intermediate_values[max(frozen.intermediate_values)]
-    frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if value != last}
-    without: Any = _Without(study, trial._trial_id)
-    return study.pruner.prune(without, frozen)
+    seen = rivals(study, frozen)
+    if again:
+        last = frozen.intermediate_values[max(frozen.intermediate_values)]
+        frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if value != last}
+        seen = View(seen, lambda other: other._trial_id != trial._trial_id)
+    return study.pruner.prune(seen, frozen)
 
 
 def claim(trial: Trial) -> None:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from denoise import catalog, train
 from denoise.config import Composed
@@ -16,11 +16,21 @@ from search import machine, pretrained, tracking
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
 
+Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
+
 
 class Screen(Protocol):
     """Who shows a training while it runs."""
 
     def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None: ...
+
+
+class Turned(Exception):
+    """A config that is not trained: outcome pruned (it costs too much) or failed (it is dead), and why."""
+
+    def __init__(self, outcome: str, kind: str, message: str, metrics: dict[str, float]) -> None:
+        super().__init__(message)
+        self.outcome, self.kind, self.metrics = outcome, kind, metrics
 
 
 @dataclass
@@ -34,20 +44,23 @@ class Trained:
     failure: str
     kind: str
     result: train.Result | None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Follower:
     """Hand a training's metrics to its MLflow run and to the screen, its objective to whoever may stop it."""
 
-    def __init__(self, run: Run, screen: Screen, max_steps: int, stop: Callable[[int, float], bool] | None) -> None:
+    def __init__(self, run: Run, screen: Screen, max_steps: int, stop: Stop | None) -> None:
         self.run, self.screen, self.max_steps, self.stop = run, screen, max_steps, stop
+        self.metrics: dict[str, float] = {}
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics |= metrics
         self.run.metrics(step, metrics)
         self.screen.progress(step, self.max_steps, metrics)
 
     def on_objective(self, step: int, value: float) -> bool:
-        return self.stop is not None and self.stop(step, value)
+        return self.stop is not None and self.stop(step, value, self.metrics)
 
     def on_save(self, step: int) -> None:
         self.run.flush()
@@ -61,8 +74,15 @@ def plain_config(composed: Composed) -> dict[str, Any]:
 
 
 def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config: the same hash, the same training."""
-    return hashlib.sha256(json.dumps(plain_config(composed), sort_keys=True).encode()).hexdigest()
+    """sha256 of the resolved config, without what its files declare as legal: the same hash, the same training."""
+    return hashlib.sha256(json.dumps(bare(plain_config(composed)), sort_keys=True).encode()).hexdigest()
+
+
+def bare(node: Any) -> Any:
+    """A config without the catalogue's own keys: domains, limits, words."""
+    if not isinstance(node, dict):
+        return node
+    return {key: bare(value) for key, value in node.items() if key not in catalog.RESERVED}
 
 
 def open_run(
@@ -95,14 +115,16 @@ def perform(
     composed: Composed,
     run: Run,
     screen: Screen,
-    stop: Callable[[int, float], bool] | None = None,
+    stop: Stop | None = None,
     checkpoint: Path | None = None,
     stop_at: int | None = None,
     keep: Callable[[train.Result], None] | None = None,
+    admit: Callable[[DictConfig, Any], None] | None = None,
 ) -> Trained:
     """Train a config into an open run and close it: metrics, samples, config, outcome.
 
-    `keep` is given a complete result before the run is closed: a run that is closed has been kept.
+    `keep` is given a complete result before the run is closed: a run that is closed has been kept. `admit` is given
+    the config and the prepared module of a training that has not begun, and raises Turned where it is not to.
 
     A training that diverges, runs out of memory or raises is a failed run, never an error of the caller.
     """
@@ -110,7 +132,13 @@ def perform(
     follower = Follower(run, screen, cfg.trainer.max_steps, stop)
     files = {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(plain_config(composed))).encode()}
     try:
-        result = train.train(pretrained.resolve(cfg, run.tracker), follower, checkpoint, stop_at)
+        resolved = pretrained.resolve(cfg, run.tracker)
+        module = train.prepare(resolved)
+        if admit is not None and (checkpoint is None or not checkpoint.exists()):
+            admit(resolved, module)
+        result = train.fit(resolved, module, follower, checkpoint, stop_at)
+    except Turned as turned:
+        return _turned(run, files, turned)
     except KeyboardInterrupt:
         run.interrupt()
         raise
@@ -134,7 +162,15 @@ def perform(
             keep(result)
     run.artifacts(files)
     run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
-    return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result)
+    return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result, result.metrics)
+
+
+def _turned(run: Run, files: dict[str, bytes], turned: Turned) -> Trained:
+    run.metrics(0, turned.metrics)
+    run.artifacts(files)
+    tags = {"step": "0", "failure": f"{turned.kind}: {turned}", "failure_kind": turned.kind}
+    run.end(turned.outcome, tags)
+    return Trained(run.run_id, turned.outcome, 0, None, str(turned), turned.kind, None, turned.metrics)
 
 
 def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None) -> Trained:
@@ -145,4 +181,5 @@ def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: 
     run.artifacts(files)
     run.end("failed", tags)
     value = result.metrics.get("val/loss") if result is not None else None
-    return Trained(run.run_id, "failed", step, value, message, kind, result)
+    metrics = result.metrics if result is not None else {}
+    return Trained(run.run_id, "failed", step, value, message, kind, result, metrics)

@@ -42,7 +42,7 @@ def search(options: argparse.Namespace) -> int:
 
     began = time.monotonic()
     stores = study.open_stores(prepared)
-    _say(notes(prepared.composed, prepared.space.options))
+    _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
     with Display(prepared.name, prepared.total, console=console) as display:
         records = study.run(prepared, *stores, display, began)
     console.print(board.leaderboard(records, prepared.baseline, prepared.name))

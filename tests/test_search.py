@@ -182,16 +182,16 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
 # where a kill leaves most behind, each as code that ends the process there without a word
 MOMENTS = {
     "a trial is about to be stopped": """
-decide = optuna.trial.Trial.should_prune
+decide = optuna.pruners.SuccessiveHalvingPruner.prune
 
 
-def die(self):
-    if decide(self):
+def die(self, study, trial):
+    if decide(self, study, trial):
         os._exit(9)
     return False
 
 
-optuna.trial.Trial.should_prune = die
+optuna.pruners.SuccessiveHalvingPruner.prune = die
 """,
     "a trial's outcome is written and its run is not closed": """
 def die(self, run_id, status=None, end_time=None):
@@ -219,14 +219,14 @@ def die(search, run_id, result):
     keep(search, run_id, result)
 
 
-calls, keep, study._keep = [], study._keep, die
+calls, keep, attempt._keep = [], attempt._keep, die
 """,
 }
 PROGRAM = """
 import os, sys
 import optuna
 from mlflow.tracking import MlflowClient
-from search import study
+from search import attempt
 from search.__main__ import main
 {moment}
 sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,6 +129,7 @@ class Follow(Callback):
         self.flow: diagnostics.Flow | None = None
         self.history: list[tuple[int, dict[str, float]]] = []  # each look at the layers
         self.hooks = ExitStack()
+        self.measure: Callable[[], dict[str, float]] = dict  # what the training has cost until now
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         """Keep metrics as the last values, and hand them on."""
@@ -189,7 +191,7 @@ class Follow(Callback):
         step, objective = trainer.global_step, pl_module.objective
         self.evaluating_seconds += time.perf_counter() - self.evaluation_mark
         self.check_objective(step, pl_module)
-        self.report(step, objective)
+        self.report(step, objective | self.measure())
         if self.observer is not None and self.observer.on_objective(step, objective["val/loss"]):
             self.stopped = step < trainer.max_steps
             trainer.should_stop = True

@@ -118,7 +118,10 @@ def fit(
         if trainer.strategy.root_device.type == "cpu":
             cost.keep_freed_memory()
         memory = cost.PeakMemory(trainer.strategy.root_device)
+        follow.measure = lambda: _measured(cfg, follow, memory)
         resume = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
+        if resume is None:
+            follow.report(0, counted(cfg, module))
         try:
             trainer.fit(module, ckpt_path=resume, weights_only=True)
             if trainer.global_step % t.val_every and not follow.stopped:
@@ -130,7 +133,7 @@ def fit(
         except torch.OutOfMemoryError as error:
             failure = Failure("out_of_memory", trainer.global_step, " ".join(str(error).split())[:500])
     step = trainer.global_step
-    follow.report(step, _cost(cfg, module, follow, memory) | diagnostics.learned(module.denoiser.backbone))
+    follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
     result.health = layers_by_steps(follow.history)
@@ -196,18 +199,25 @@ def sha256(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _cost(cfg: DictConfig, module: DenoiseModule, follow: Follow, memory: cost.PeakMemory) -> dict[str, float]:
+def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
+    """Count what a prepared training costs before its first step: parameters, operations of a step."""
     data, denoiser = module.data, module.denoiser
     classes = data.num_classes if cfg.model.class_conditional else 0
-    metrics: dict[str, float] = {
+    return {
         "cost/parameters": cost.parameters(denoiser),
         "cost/flops_per_step": cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+    }
+
+
+def _measured(cfg: DictConfig, follow: Follow, memory: cost.PeakMemory) -> dict[str, float]:
+    metrics: dict[str, float] = {
         "cost/peak_memory_bytes": memory.bytes(),
         "cost/training_seconds": follow.training_seconds,
     }
     rate = follow.samples_per_second(cfg.data.batch_size)
     if rate is not None:
         metrics["cost/samples_per_second"] = rate
+        metrics["cost/step_seconds"] = cfg.data.batch_size / rate
     use = cost.gpu_utilization(memory.device)
     if use is not None:
         metrics["cost/gpu_utilization"] = use

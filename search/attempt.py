@@ -1,0 +1,202 @@
+"""One trial of a search: drawn, found among what was done before or trained, and told."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from safetensors.torch import save_file
+
+from denoise import train
+from denoise.config import Composed, raw_compose
+from search import machine, pace, record, stops, storage, tracking
+from search.display import Display
+from search.plan import Search
+from search.record import Record
+from search.tracking import Run, Tracker
+from search.trial import Trained, Turned, config_sha256, open_run, perform
+
+METRICS = "cost/"  # what of a training's metrics is kept with the trial
+
+
+@dataclass
+class Session:
+    """A search that runs: its study, its books and who watches; `trained` is what this process has done."""
+
+    search: Search
+    study: Study
+    tracker: Tracker
+    parent: Run
+    display: Display
+    trained: list[Trained] = field(default_factory=list)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials in these states; all without any."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def own(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials in these states that were not carried over from another study."""
+        return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
+
+
+def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
+    """Draw, train and tell one trial. With `again` it is one that a kill left behind."""
+    search, study, tracker, display = session.search, session.study, session.tracker, session.display
+    storage.claim(trial)
+    overrides = drawn(session, trial)
+    display.trial_starts(trial.number, record.difference(overrides, search.baseline))
+    began = time.monotonic()
+    tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
+    earlier = tracker.find(**tags) if again else []
+    ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
+    composed = raw_compose(tuple(overrides))
+    trial.set_user_attr("config_sha256", config_sha256(composed))
+    if ended is not None:
+        tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
+        kind = ended.tags.get("failure_kind", "")
+        done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
+    elif (twin := _twin(session, trial, composed)) is not None:
+        done = _repeat(session, trial, composed, overrides, twin)
+    else:
+        done = _train(session, trial, composed, overrides, earlier)
+    seconds = time.monotonic() - began if done.result is not None else 0.0
+    attributes: dict[str, Any] = {"run_id": done.run_id, "outcome": done.kind or done.outcome}
+    attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
+    if done.result is not None:
+        attributes |= stops.use(done.step, done.metrics, seconds)
+    for name, value in attributes.items():
+        trial.set_user_attr(name, value)
+    _constrain(session, trial, done.metrics)
+    values = _values(search, done)
+    if values is not None:
+        study.tell(trial, values)
+    else:
+        study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
+    _state(search, trial).unlink(missing_ok=True)
+    session.trained.append(done)
+    display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
+
+
+def drawn(session: Session, trial: Trial) -> list[str]:
+    """The overrides of a trial: its draw's, and what makes its cost equal. They are kept: measured only once."""
+    known = trial.user_attrs.get("overrides")
+    overrides = session.search.space.suggest(trial)
+    if known is not None:
+        return list(known)
+    if session.search.settings.equal == "time":
+        overrides = pace.equal_time(session.study, overrides, session.search.baseline)
+    trial.set_user_attr("overrides", overrides)
+    return overrides
+
+
+def _values(search: Search, done: Trained) -> list[float] | None:
+    if done.outcome != "complete" or done.value is None:
+        return None
+    try:
+        values = search.mode.values({**done.metrics, "val/loss": done.value})
+    except KeyError:
+        return None
+    return values if all(value == value for value in values) else None
+
+
+def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> None:
+    there = session.study._storage.get_trial(trial._trial_id).constraints
+    for name, value in stops.constraints(session.search.settings.caps, metrics).items():
+        if name not in there:
+            trial.set_constraint(name, value)
+
+
+def _train(session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any]) -> Trained:
+    search, study, tracker = session.search, session.study, session.tracker
+    checkpoint = _state(search, trial)
+    if earlier and checkpoint.exists():
+        run = tracker.run(earlier[0].info.run_id)
+    else:
+        for lost in earlier:
+            tracker.client.delete_run(lost.info.run_id)
+        number = str(trial.number)
+        run = open_run(
+            tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, trial=number
+        )
+    reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
+    max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
+    exceeded: list[str] = []
+
+    def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
+        for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"):
+            if f"cost/{name}" in metrics:
+                trial.set_user_attr(f"cost/{name}", metrics[f"cost/{name}"])
+        if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
+            exceeded.append(said)
+            return True
+        rung = round(step * whole / max_steps)  # of equal time: the step that the baseline would be at
+        again = rung in reported
+        if not again:
+            study._storage.set_trial_intermediate_value(trial._trial_id, rung, value)
+        if again and rung != max(reported):  # a kill came after: what was decided then is decided again
+            return False
+        return step < max_steps and storage.should_stop(study, trial, search.mode.rivals, again)
+
+    def admit(cfg: DictConfig, module: Any) -> None:
+        metrics = train.counted(cfg, module)
+        if said := stops.said(search.settings.caps, metrics):
+            raise Turned("pruned", "cap", said, metrics)
+
+    def keep(result: train.Result) -> None:
+        if _is_best(session, result.metrics.get("val/loss")):
+            _keep(search, run.run_id, result)
+
+    done = perform(composed, run, session.display, stop, checkpoint, keep=keep, admit=admit)
+    if exceeded and done.outcome == "pruned":
+        done.kind, done.failure = "cap", exceeded[0]
+        run.flush({"failure": f"cap: {exceeded[0]}", "failure_kind": "cap"})
+    return done
+
+
+def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
+    """A complete training of the same config, data and machine, in this search or before: its result is this one's."""
+    sha256 = trial.user_attrs["config_sha256"]
+    for other in session.trials(TrialState.COMPLETE):
+        if other.number != trial.number and other.user_attrs.get("config_sha256") == sha256:
+            return session.tracker.record(other.user_attrs["run_id"])
+    here = {"config_sha256": sha256, "outcome": "complete", "machine": json.dumps(machine.describe())}
+    for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
+        if run.data.tags.get("role") in ("trial", "train"):
+            return tracking.record(run)
+    return None
+
+
+def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
+    number = str(trial.number)
+    tags = {"trial": number, "duplicate_of": twin.run_id}
+    run = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
+    run.metrics(twin.step, twin.metrics)
+    run.end("complete", {"step": str(twin.step), "weights_sha256": twin.tags.get("weights_sha256", "")})
+    return Trained(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
+
+
+def _state(search: Search, trial: Trial) -> Path:
+    return search.store / "checkpoints" / search.name / f"{trial.number}.ckpt"
+
+
+def weights_file(search: Search) -> Path:
+    """Where the best trial's weights wait until the search ends."""
+    return search.store / "checkpoints" / search.name / "best.safetensors"
+
+
+def _is_best(session: Session, value: float | None) -> bool:
+    others = [trial.values[0] for trial in session.trials(TrialState.COMPLETE)]
+    return value is not None and all(value < other for other in others)
+
+
+def _keep(search: Search, run_id: str, result: train.Result) -> None:
+    path = weights_file(search)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    weights = {name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}
+    save_file(weights, partial, metadata={"run_id": run_id})
+    partial.replace(path)

@@ -1,0 +1,289 @@
+"""What a search asks, as three modes: which trials it has, which of them are compared, and by which values.
+
+joint: which whole config is best. ablation: which option, an equal nuisance budget for each. pareto: quality against
+cost.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from denoise import catalog
+from denoise.config import Composed
+from denoise.refusal import Refusal, choose
+from search.space import Asked, Space, flat, kind_of
+from search.view import View
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+BEGUN = (*OVER, TrialState.RUNNING)
+COSTS = ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step")
+OBJECTIVE = "val/loss"
+
+
+class Joint:
+    """Which whole config is best: one study over everything that is searched, known starts first."""
+
+    name = "joint"
+    objectives: tuple[str, ...] = (OBJECTIVE,)
+
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
+        self.settings, self.space, self.points = settings, space, list(points)
+        self.filled = False
+
+    @staticmethod
+    def asked(composed: Composed) -> dict[str, Asked] | None:
+        """What is searched, place by place; None: what search.kinds says. Errors: Refusal."""
+        return None
+
+    @property
+    def total(self) -> int:
+        """How many trials of its own the search is to have."""
+        return int(self.settings.n_trials)
+
+    def question(self) -> dict[str, Any]:
+        """What is asked, apart from the space: trials are carried over between searches that ask the same."""
+        return {"mode": self.name}
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are still to be begun; those that were carried over are beside the search's own."""
+        return self.total - sum(trial.state in BEGUN and "carried" not in trial.user_attrs for trial in trials)
+
+    def choices(self) -> list[str]:
+        """What the verdicts are about."""
+        return [place for place, names in self.space.options.items() if len(names) > 1]
+
+    def refill(self, study: Study) -> None:
+        """Put the known starts that are still missing before what the sampler draws."""
+        if self.filled:
+            return
+        there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
+        for point in self.points:
+            if not any(_covers(params, point) for params in there):
+                study.enqueue_trial(dict(point))
+        self.filled = True
+
+    def round(self, trial: FrozenTrial) -> int:
+        """What keys a trial's draws."""
+        return trial.number
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the sampler is to see it for a trial."""
+        return study
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the pruner is to see it for a trial: those that it is compared with."""
+        return study
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """What Optuna is told of a complete trial."""
+        return [metrics[name] for name in self.objectives]
+
+
+class Ablation(Joint):
+    """Which option, all else tuned fairly: an arm per option (per combination of options), trained in rounds.
+
+    In round 0 every arm has the nuisance parameters' start; in the later ones the sampler draws them from the arm's
+    own trials alone, with the random numbers of the round, so that every arm's draws are paired with the others'. A
+    trial is compared with its own arm's trials only. From round `min_per_arm` on, the better `keep` of the arms, and
+    always the baseline's, go on.
+    """
+
+    name = "ablation"
+
+    @staticmethod
+    def asked(composed: Composed) -> dict[str, Asked]:
+        settings = composed.cfg.search
+        free = [path for path, _ in flat(settings.domains)]
+        options: dict[str, bool] = {}
+        parameters: dict[str, set[str] | None] = {}
+        if not settings.scientific:
+            raise Refusal("search.scientific=[]: nothing is asked; name kinds, such as search.scientific=[activation]")
+        for what, names in (("scientific", settings.scientific), ("nuisance", settings.nuisance)):
+            for name in map(str, names):
+                place, parameter = _split(name, composed)
+                if name in free:
+                    continue
+                if place is None or (what == "scientific" and parameter):
+                    legal = [*catalog.KINDS, *(p for p in composed.choices if "@" in p), *free]
+                    legal += [f"{kind}.PARAMETER" for kind in catalog.KINDS] if what == "nuisance" else []
+                    raise Refusal(f"search.{what}: {name} is no choice; {choose(name, legal)}")
+                options[place] = options.get(place, False) or not parameter
+                wanted = parameters.setdefault(place, set())
+                if what == "nuisance" and parameter in ("", "*"):
+                    parameters[place] = None
+                elif parameter and wanted is not None:
+                    _check_parameter(name, kind_of(place), parameter)
+                    wanted.add(parameter)
+        return {
+            place: Asked(options[place], None if wanted is None else frozenset(wanted))
+            for place, wanted in parameters.items()
+        }
+
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(settings, space, points)
+        self.scientific = [str(name) for name in settings.scientific]
+        self.arms = [self._start(arm) for arm in product(*map(self._legal, self.scientific))]
+        base = {name: self.points[0][name] for name in self.scientific}
+        self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))
+        self.points = [self.points[0]]
+
+    def _legal(self, name: str) -> Sequence[Any]:
+        if name in self.space.options:
+            return self.space.options[name]
+        domain = self.space.free[name]
+        if not isinstance(domain, CategoricalDistribution):
+            raise Refusal(
+                f"search.scientific: {name} has no list of values to compare; write "
+                f"search.domains.{name}={{type:categorical,choices:[a,b]}}"
+            )
+        return domain.choices
+
+    def _start(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Where an arm begins: the baseline, with the arm's options at the defaults of their files."""
+        start = dict(self.points[0])
+        for name, value in zip(self.scientific, values, strict=True):
+            if start[name] != value and name in self.space.options:
+                start = {key: kept for key, kept in start.items() if not key.startswith(f"{name}.")}
+                start |= self.space.defaults(name, str(value))
+            start[name] = value
+        return start
+
+    def key(self, start: Mapping[str, Any]) -> str:
+        """Name an arm by its options."""
+        return ", ".join(f"{name}={start[name]}" for name in self.scientific)
+
+    def size(self, number: int) -> int:
+        """How many arms a round has."""
+        size = len(self.arms)
+        for _ in range(self.settings.min_per_arm, number + 1):
+            size = min(size, max(2, math.ceil(size * self.settings.keep)))
+        return size
+
+    @property
+    def total(self) -> int:
+        return sum(self.size(number) for number in range(self.settings.per_arm))
+
+    def choices(self) -> list[str]:
+        return self.scientific
+
+    def question(self) -> dict[str, Any]:
+        return {"mode": self.name, "scientific": self.scientific}
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many of the arms' trials are still to be begun; one that was carried over is its arm's."""
+        arms = {self.key(start) for start in self.arms}
+        there = Counter(t.user_attrs["round"] for t in trials if t.state in BEGUN and t.user_attrs["arm"] in arms)
+        return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
+
+    def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+        """The arms of a round: all, or the best by the rounds before; the baseline's always."""
+        best = {self.key(start): math.inf for start in self.arms}
+        for trial in trials:
+            arm = trial.user_attrs.get("arm")
+            if trial.user_attrs.get("round", number) < number and trial.state == TrialState.COMPLETE and arm in best:
+                best[arm] = min(best[arm], trial.values[0])
+        others = sorted(self.arms[1:], key=lambda start: best[self.key(start)])
+        return [self.arms[0], *others[: self.size(number) - 1]]
+
+    def refill(self, study: Study) -> None:
+        """Where nothing waits, put the next round's trials there; a round that a kill tore is made whole."""
+        trials = study.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return
+        there = {(trial.user_attrs.get("arm"), trial.user_attrs.get("round")) for trial in trials}
+        for number in range(self.settings.per_arm):
+            missing = [s for s in self.arms_of(number, trials) if (self.key(s), number) not in there]
+            for start in missing:
+                point = start if number == 0 else {name: start[name] for name in self.scientific}
+                study.enqueue_trial(point, user_attrs={"arm": self.key(start), "round": number})
+            if missing:
+                return
+
+    def round(self, trial: FrozenTrial) -> int:
+        return int(trial.user_attrs["round"])
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        arm = trial.user_attrs["arm"]
+        return View(study, lambda other: other.user_attrs.get("arm") == arm)
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        return self.history(study, trial)
+
+
+class Pareto(Joint):
+    """Quality against a cost: no trial that is as cheap and better, none that is as good and cheaper.
+
+    Optuna prunes nothing in a study of two objectives. Here a trial is stopped where the pruner would stop it among
+    those that cost no more: it is then behind trials that are both better and as cheap.
+    """
+
+    name = "pareto"
+
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(settings, space, points)
+        if settings.cost not in COSTS:
+            raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
+        self.cost = f"cost/{settings.cost}"
+        self.objectives = (OBJECTIVE, self.cost)
+
+    def question(self) -> dict[str, Any]:
+        return {"mode": self.name, "cost": self.cost}
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        return ByQuality(study, lambda other: True)
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        mine = trial.user_attrs.get(self.cost, math.inf)
+        return ByQuality(study, lambda other: other.user_attrs.get(self.cost, math.inf) <= mine)
+
+
+class ByQuality(View):
+    """A study of two objectives, whose reports are of the first."""
+
+    @property
+    def direction(self) -> StudyDirection:
+        return StudyDirection.MINIMIZE
+
+
+MODES: dict[str, type[Joint]] = {mode.name: mode for mode in (Joint, Ablation, Pareto)}
+
+
+def find(composed: Composed) -> type[Joint]:
+    """The mode of a composed search. Errors: Refusal."""
+    name = composed.cfg.search.mode
+    if name not in MODES:
+        raise Refusal(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
+    return MODES[name]
+
+
+def _split(name: str, composed: Composed) -> tuple[str | None, str]:
+    """Read activation, activation.beta, activation.* or a part's place: (place, parameter); place None: none such."""
+    before, _, after = name.rpartition(".")
+    for place, parameter in ((name, ""), (before, after)):
+        if place in composed.choices and kind_of(place) in catalog.KINDS:
+            return place, parameter
+    return None, ""
+
+
+def _check_parameter(name: str, kind: str, parameter: str) -> None:
+    declared = {p for option in catalog.options(kind) for p in catalog.entry(kind, option).space}
+    if parameter not in declared:
+        legal = sorted(f"{kind}.{p}" for p in declared)
+        raise Refusal(f"search.nuisance: {name} is searched by no option of its kind; {choose(name, legal)}")
+
+
+def _given(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The params of a trial, drawn or still waiting to be."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return {**fixed, **trial.params}
+
+
+def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    return all(name in params and params[name] == value for name, value in point.items())

@@ -1,0 +1,45 @@
+"""Equal time: as many steps for a trial as the baseline's time allows."""
+
+from collections.abc import Sequence
+
+from optuna.study import Study
+
+from denoise import train
+from denoise.config import compose, raw_compose
+from search import pretrained
+
+STEPS = 16  # of a look at the pace; the first ones are left out
+
+
+def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
+    """Add trainer.max_steps and trainer.val_every to a trial, so that its steps take the time of the baseline's.
+
+    It has as many evaluations as the baseline, at the same fractions of the way. The baseline's pace is measured once
+    and kept with the study. A pace is measured, so equal time is equal within some per cent, and the number of steps
+    that a trial got is in its overrides.
+    """
+    known = study.user_attrs.get("pace")
+    if known is None:
+        known = pace(baseline)
+        study.set_user_attr("pace", known)
+    t = compose(list(baseline)).cfg.trainer
+    if list(overrides) == list(baseline):
+        return list(overrides)
+    ratio = known / pace(overrides)
+    every = max(1, round(t.val_every * ratio))
+    keys = ("trainer.max_steps=", "trainer.val_every=")
+    kept = [text for text in overrides if not text.startswith(keys)]
+    return [
+        *kept,
+        f"trainer.max_steps={max(1, round(every * t.max_steps / t.val_every))}",
+        f"trainer.val_every={every}",
+    ]
+
+
+def pace(overrides: Sequence[str]) -> float:
+    """Seconds of a training step, from a few of them."""
+    cfg = raw_compose(tuple(overrides)).cfg
+    cfg.trainer.update({"max_steps": STEPS, "val_every": STEPS, "val_samples": 4, "gap_samples": 0})
+    cfg.trainer.health_every = 10 * STEPS
+    cfg.solver.update({"images": 1, "steps": 2})
+    return train.train(pretrained.resolve(cfg)).metrics["cost/step_seconds"]

@@ -1,0 +1,116 @@
+"""A search that was checked and may begin: what it asks, in which space, from which starts, under which name."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import OmegaConf
+
+from denoise import catalog, train
+from denoise.config import Composed, compose, parse
+from denoise.refusal import Refusal, choose
+from search import mode, pretrained, space, stops, storage
+from search.mode import Joint
+from search.space import Space
+from search.trial import bare, plain_config
+
+EQUAL = ("steps", "time")
+
+
+@dataclass
+class Search:
+    """A search that was checked; nothing is written before. `family`: what else than the space names its question."""
+
+    composed: Composed
+    space: Space
+    mode: Joint
+    baseline: list[str]
+    left_out: list[str]
+    name: str
+    family: str
+    store: Path
+    storage_url: str
+    notes: list[str]
+
+    @property
+    def settings(self) -> Any:
+        """The config's search node."""
+        return self.composed.cfg.search
+
+    @property
+    def total(self) -> int:
+        """How many trials of its own the search is to have."""
+        return self.mode.total
+
+
+def prepare(typed: Sequence[str]) -> Search:
+    """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
+    overrides = beneath(compose(typed, "search").cfg.search.overrides, typed)
+    composed = compose(overrides, "search")
+    cfg = composed.cfg
+    kind = mode.find(composed)
+    if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
+        raise Refusal(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
+    if cfg.search.equal not in EQUAL:
+        raise Refusal(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
+    missing = space.drop_missing(composed, overrides)
+    found = space.build(composed, overrides, kind.asked(composed))
+    points = [found.point(composed)]
+    left_out: list[str] = []
+    for start in cfg.search.enqueue:
+        point = known_start(found, start, overrides)
+        if point is None:
+            left_out.append(" ".join(start))
+        elif point not in points:
+            points.append(point)
+    asks = kind(cfg.search, found, points)
+    module = train.prepare(pretrained.resolve(cfg))
+    if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
+        raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
+    storage.sampler(cfg)
+    catalog.call(cfg.pruner, where="pruner")
+    store = Path(cfg.store).expanduser()
+    url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
+    base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
+    base |= {"equal": cfg.search.equal} | asks.question()
+    what = base | {
+        "space": found.describe(),
+        "points": points,
+        "sampler": dict(cfg.sampler),
+        "pruner": dict(cfg.pruner),
+    }
+    what |= {name: cfg.search[name] for name in ("caps", "screen")}
+    name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
+    baseline = found.suggest(optuna.trial.FixedTrial(points[0]))
+    full = f"{name}-{digest(what)}"
+    return Search(composed, found, asks, baseline, left_out, full, f"{name}-{digest(base)}", store, url, missing)
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Eight digits that name plain data."""
+    plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in content.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """The overrides that a search brings, without those of the keys that a person typed, before the person's."""
+    keys = {parse(text).key_or_group for text in typed}
+    return [*(str(text) for text in given if parse(str(text)).key_or_group not in keys), *typed]
+
+
+def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """Where a known start stands in the space; None outside of it. Errors: Refusal for what is no config."""
+    if not OmegaConf.is_list(start) or not all(isinstance(text, str) for text in start):
+        raise Refusal(f"search.enqueue: {start} is no list of overrides; write [[optimizer=muon],[activation=gelu]]")
+    mine = {parse(text).key_or_group.split(".")[0] for text in start}
+    others = [text for text in overrides if parse(text).key_or_group.split(".")[0] not in mine]
+    composed = compose([*others, *start], "search")
+    try:
+        return found.point(composed)
+    except Refusal:
+        return None

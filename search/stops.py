@@ -1,0 +1,55 @@
+"""When a search ends: its number of trials, or a budget that is used up; and what a trial may cost at most."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.trial import FrozenTrial, TrialState
+
+
+def reached(stop: DictConfig, trials: Sequence[FrozenTrial]) -> str:
+    """Say which budget the finished trials of a search have used up; empty while none is.
+
+    What a trial used is in its attributes, so a search that is gone on with counts what it used before.
+    """
+    used = {name: sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials) for name in USED}
+    for name, what in USED.items():
+        if stop[name] is not None and used[name] >= stop[name]:
+            return f"search.stop.{name}={stop[name]:g}: the trials have used {used[name]:.4g} {what}"
+    if stop.stale is not None and (since := stale(trials)) >= stop.stale:
+        return f"search.stop.stale={stop.stale}: {since} complete trials in a row without a better one"
+    return ""
+
+
+USED = {"steps": "optimizer steps", "flops": "floating-point operations", "seconds": "seconds"}
+
+
+def use(step: int, metrics: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """What a trial used of each budget."""
+    return {"steps": step, "flops": step * metrics.get("cost/flops_per_step", 0.0), "seconds": round(seconds, 3)}
+
+
+def stale(trials: Sequence[FrozenTrial]) -> int:
+    """How many complete trials came after the best one."""
+    values = [t.values[0] for t in sorted(trials, key=lambda t: t.number) if t.state == TrialState.COMPLETE]
+    return len(values) - 1 - values.index(min(values)) if values else 0
+
+
+def over(caps: DictConfig, metrics: Mapping[str, float]) -> dict[str, float]:
+    """How far each capped cost that is known lies above its cap, as a fraction of the cap; below zero it is kept."""
+    capped = {str(name): float(cap) for name, cap in caps.items() if cap is not None}
+    known = {name: metrics.get(f"cost/{name}") for name in capped}
+    return {name: value / capped[name] - 1.0 for name, value in known.items() if value is not None}
+
+
+def said(caps: DictConfig, metrics: Mapping[str, float]) -> str:
+    """Name the first cap that is exceeded; empty where none is."""
+    for name, excess in over(caps, metrics).items():
+        if excess > 0:
+            return f"over search.caps.{name}={caps[name]:g}: {metrics[f'cost/{name}']:.4g}"
+    return ""
+
+
+def constraints(caps: DictConfig, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The caps as Optuna's constraints: a trial is feasible where none is above zero."""
+    return {f"caps.{name}": excess for name, excess in over(caps, metrics).items()}
