@@ -91,7 +91,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
     attributes.pop("worker", None)
     return create_trial(
         state=trial.state,
-        values=trial.values if trial.state == TrialState.COMPLETE else None,
+        values=trial.values if trial.state != TrialState.FAIL else None,
         params=known.given,
         distributions=known.asked,
         user_attrs=attributes,

@@ -96,11 +96,11 @@ def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
             shown.append(" ".join([option if option != "none" else f"no {kind}", *changed]))
         elif changed:
             shown.append(" ".join([kind, *changed]))
-    shown += [
-        f"{name} {short(value)}"
-        for name, value in values.items()
-        if name.split(".")[0] not in catalog.KINDS and f"{name}={value}" not in theirs
-    ]
+    for name, value in values.items():
+        if name.split(".")[0] in catalog.KINDS or f"{name}={value}" in theirs:
+            continue
+        kind, at, place = name.partition("@")
+        shown.append(f"{value} in {place.split('.')[1]}" if at else f"{name} {short(value)}")
     return ", ".join(shown) or "baseline"
 
 

@@ -122,7 +122,7 @@ def measure(row: Row, found: space.Space) -> dict[str, Any]:
 def fill(configs: int, part: int, parts: int) -> None:
     """Train what the file lacks, this part's share of it."""
     found, here = whole_space(), machine.describe()
-    done = {Row(one["draw"], one["seed"], one["width"]) for one in trainings(TRAININGS)}
+    done = set(trained())
     wanted = [row for row in rows(configs) if row.draw % parts == part]
     missing = [row for row in wanted if row not in done]
     print(f"{len(wanted)} trainings, {len(wanted) - len(missing)} of them done", file=sys.stderr, flush=True)
@@ -140,12 +140,25 @@ def fill(configs: int, part: int, parts: int) -> None:
         )
 
 
+def trained() -> dict[Row, dict[str, Any]]:
+    """What was trained before: the committed table, and what this machine has added to it."""
+    found = load()[1] if TABLE.exists() else []
+    return {Row(one["draw"], one["seed"], one["width"]): one for one in [*found, *trainings(TRAININGS)]}
+
+
 def pack(configs: int) -> int:
-    """Write the table: its head, then the trainings in order, compressed so that the same rows give the same bytes."""
-    known = {Row(one["draw"], one["seed"], one["width"]): one for one in trainings(TRAININGS)}
-    chosen = [known[row] for row in rows(configs) if row in known]
-    machines = [one.pop("machine") for one in chosen]
-    head = {"fixed": FIXED, "steps": STEPS, "every": EVERY, "machine": machines[0], "commit": results.commit()}
+    """Write the table: its head, then the trainings in order, compressed so that the same rows give the same bytes.
+
+    All of a table's rows are one machine's: the bits of a training are.
+    """
+    known = trained()
+    chosen = [{**known[row]} for row in rows(configs) if row in known]
+    machines = {json.dumps(one.pop("machine")) for one in chosen if "machine" in one}
+    machines |= {json.dumps(load()[0]["machine"])} if TABLE.exists() else set()
+    if len(machines) > 1:
+        raise Refusal(f"{TABLE}: its rows are another machine's; move {TRAININGS} and the table away, or go on there")
+    where = json.loads(machines.pop())
+    head = {"fixed": FIXED, "steps": STEPS, "every": EVERY, "machine": where, "commit": results.commit()}
     text = "\n".join(json.dumps(one, separators=(",", ":")) for one in (head, *chosen)) + "\n"
     TABLE.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
     return len(chosen)
@@ -186,13 +199,13 @@ def main(given: Sequence[str] | None = None) -> int:
         if o["again"]:
             return again(o["again"])
         fill(o["configs"], o["part"], o["parts"])
+        print(f"{TABLE}: {pack(o['configs'])} trainings")
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"{TABLE}: {pack(o['configs'])} trainings")
     return 0
 
 

@@ -1,0 +1,120 @@
+"""A changed space: which old trials are legal in it, and as what."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from denoise.config import raw_compose
+from search import carry, plan
+from search.plan import Search
+from search.trial import config_sha256
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "sampler=random"]
+KINDS = [
+    *(f"search.kinds.{kind}=fixed" for kind in ("weight_normalization", "initializer", "feed_forward", "lr_schedule")),
+    *("search.kinds.optimizer=[adamw,sgd]", "search.kinds.normalization=[group_norm,none]", "search.enqueue=[]"),
+]
+
+
+def asked(*overrides: str) -> Search:
+    return plan.prepare([*TINY, *KINDS, *overrides])
+
+
+def filled(search: Search, trials: int = 8) -> Study:
+    """A study of the search with finished trials, the baseline first."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.set_user_attr("space", search.space.describe())
+    study.enqueue_trial(search.mode.points[0])
+    for number in range(trials):
+        trial = study.ask()
+        overrides = search.space.suggest(trial)
+        trial.set_user_attr("overrides", overrides)
+        trial.set_user_attr("run_id", f"run{number}")
+        trial.set_user_attr("config_sha256", config_sha256(raw_compose(tuple(overrides))))
+        trial.set_user_attr("cost/parameters", 1000.0 * number)
+        trial.report(1.0 / (number + 1), 2)
+        study.tell(trial, 1.0 / (number + 1)) if number % 3 else study.tell(trial, state=TrialState.PRUNED)
+    return study
+
+
+OLD = "search.kinds.activation=[silu,relu]"
+
+
+def collected(*overrides: str) -> tuple[carry.Carried, Study, Search]:
+    study, new = filled(asked(OLD)), asked(*overrides)
+    return carry.collect(study, new.space, new.mode.points[0], new.settings.caps), study, new
+
+
+def test_an_option_that_is_added_leaves_every_old_trial_legal() -> None:
+    found, study, new = collected("search.kinds.activation=[silu,relu,gelu]")
+    assert found.outside == 0 and len(found.trials) == len(study.trials)
+    for old, kept in zip(study.trials, found.trials, strict=True):
+        assert kept.params == old.params and kept.state == old.state and kept.values == old.values
+        assert kept.intermediate_values == old.intermediate_values
+        assert kept.user_attrs["carried"] == old.user_attrs["run_id"]
+        assert kept.distributions["activation"].choices == ("silu", "relu", "gelu")  # type: ignore[attr-defined]
+        assert kept.user_attrs["overrides"] == new.space.suggest(optuna.trial.FixedTrial(kept.params))
+    optuna.create_study().add_trials(found.trials)
+
+
+def test_an_option_that_is_taken_away_takes_its_trials_along() -> None:
+    found, study, _ = collected("search.kinds.activation=[silu]")
+    assert found.outside == sum(trial.params["activation"] == "relu" for trial in study.trials) > 0
+    assert all(trial.params["activation"] == "silu" for trial in found.trials)
+
+
+def test_a_domain_that_moved_keeps_what_lies_inside() -> None:
+    found, study, _ = collected(OLD, "optimizer.space.lr.low=0.0019", "optimizer.space.lr.high=0.0021")
+    name = "optimizer.adamw.lr"
+    inside = [trial for trial in study.trials if 0.0019 <= trial.params.get(name, 0.002) <= 0.0021]
+    assert len(found.trials) == len(inside) < len(study.trials)
+
+
+def test_a_kind_that_is_no_longer_searched_keeps_the_trials_that_had_what_is_fixed_now() -> None:
+    found, study, _ = collected("search.kinds.activation=fixed")
+    assert [t.user_attrs["carried"] for t in found.trials] == [
+        t.user_attrs["run_id"] for t in study.trials if t.params["activation"] == "silu"
+    ]
+    assert all("activation" not in trial.params for trial in found.trials)
+
+
+def test_a_value_that_is_searched_anew_is_what_the_old_trials_had() -> None:
+    found, _, _ = collected(OLD, "+search.domains.dropout={type:float,low:0.0,high:0.3}")
+    assert found.outside == 0 and {trial.params["dropout"] for trial in found.trials} == {0.0}
+    beside, _, _ = collected(OLD, "dropout=0.1", "+search.domains.dropout={type:float,low:0.1,high:0.3}")
+    assert beside.trials == [], "the old trials had no dropout, and 0 is outside"
+
+
+def test_what_is_over_a_new_cap_is_left_out() -> None:
+    study, new = filled(asked(OLD)), asked(OLD)
+    new.settings.caps.parameters = 2500.0
+    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    assert len(found.trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["search.kinds.activation=[silu,relu,gelu]"], ["activation +gelu"]),
+        (["search.kinds.activation=[silu]"], ["activation -relu"]),
+        ([OLD, "optimizer.space.lr.high=0.5"], ["the domain of optimizer.adamw.lr moved"]),
+        ([OLD, "+search.domains.dropout={type:float,low:0.0,high:0.3}"], ["+dropout"]),
+    ],
+)
+def test_the_change_is_said(overrides: list[str], said: list[str]) -> None:
+    old: dict[str, Any] = asked(OLD).space.describe()
+    change = carry.difference(old, asked(*overrides).space.describe())
+    assert all(part in change for part in said), change
+
+
+def test_only_what_asks_the_same_is_of_one_family() -> None:
+    base = asked(OLD)
+    assert asked("search.kinds.activation=[silu,gelu]").family == base.family
+    assert asked(OLD, "search.kinds.activation=[silu,gelu]").name != base.name
+    for other in (["seed=1"], ["trainer.val_every=4"], ["activation=relu"], ["search=pareto", "model.width=16"]):
+        assert asked(OLD, *other).family != base.family, other
