@@ -345,7 +345,7 @@ def test_what_is_said_is_plain_and_has_the_numbers() -> None:
     assert worse.startswith("trial 2 (relu & co): worse than the baseline by 0.0200 (95 % interval 0.018")
     assert none.startswith("trial 3 (gelu): no difference shown to the baseline: 0.0000 ")
     assert " worse to " in none and " better, 5 seeds)" in none
-    assert "baseline itself was the best" in rest[0] and "all 3 finalists" in rest[1] and "5 members" in rest[2]
+    assert "baseline itself had the best value" in rest[0] and "all 3 finalists" in rest[1] and "5 members" in rest[2]
 
 
 def test_the_table_and_the_picture_show_every_finalist_and_fetch_nothing() -> None:
