@@ -30,9 +30,10 @@ FLOORS = (
     "module",
     "callbacks build",
     "train inspection",
+    "ensemble",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-DOORS = {"catalog", "config", "train", "inspection", "refusal"}  # the rooms of denoise that search may enter
+DOORS = {"catalog", "config", "train", "ensemble", "inspection", "refusal"}  # what search may enter of denoise
 EXCEPTIONS = {("search.sampler", "randomness")}  # the sampler's draws are keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 
