@@ -18,7 +18,7 @@ from scipy import stats
 
 from benchmarks import arguments, results
 from denoise.refusal import Refusal
-from search.statistics import BETTER, Rule, course, paired
+from search.confirm.statistics import BETTER, Rule, course, paired
 
 RESULT = results.FOLDER / "simulation.json"
 DEFAULTS = {"searches": 1000}

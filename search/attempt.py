@@ -33,6 +33,7 @@ class Session:
     parent: Run
     display: Display
     trained: list[Trained] = field(default_factory=list)
+    searched: float = 0.0  # when the last trial was told, on the monotonic clock
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states; all without any."""
@@ -77,6 +78,7 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
     else:
         study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
     _state(search, trial).unlink(missing_ok=True)
+    _forget(session)
     session.trained.append(done)
     display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
 
@@ -147,7 +149,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
             raise Turned("pruned", "cap", said, metrics)
 
     def keep(result: train.Result) -> None:
-        if _is_best(session, result.metrics.get("val/loss")):
+        if _may_be_best(session, trial.number, result.metrics.get("val/loss")):
             _keep(search, run.run_id, result)
 
     done = perform(composed, run, session.display, stop, checkpoint, keep=keep, admit=admit)
@@ -183,20 +185,34 @@ def _state(search: Search, trial: Trial) -> Path:
     return search.store / "checkpoints" / search.name / f"{trial.number}.ckpt"
 
 
-def weights_file(search: Search) -> Path:
-    """Where the best trial's weights wait until the search ends."""
-    return search.store / "checkpoints" / search.name / "best.safetensors"
+def weights_file(search: Search, run_id: str) -> Path:
+    """Where the weights of a trial that may be the best wait until the search ends."""
+    return search.store / "checkpoints" / search.name / f"best-{run_id}.safetensors"
 
 
-def _is_best(session: Session, value: float | None) -> bool:
+def _may_be_best(session: Session, number: int, value: float | None) -> bool:
+    """Whether a trial is the baseline's or among those that may be confirmed."""
     others = [trial.values[0] for trial in session.trials(TrialState.COMPLETE)]
-    return value is not None and all(value < other for other in others)
+    places = max(1, int(session.search.settings.confirm.finalists))
+    return number == 0 or (value is not None and sum(other <= value for other in others) < places)
 
 
 def _keep(search: Search, run_id: str, result: train.Result) -> None:
-    path = weights_file(search)
+    path = weights_file(search, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     weights = {name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}
     save_file(weights, partial, metadata={"run_id": run_id})
     partial.replace(path)
+
+
+def _forget(session: Session) -> None:
+    """Remove the weights of trials that better ones have overtaken."""
+    complete = session.trials(TrialState.COMPLETE)
+    places = max(1, int(session.search.settings.confirm.finalists))
+    ranked = sorted(complete, key=lambda trial: (trial.values[0], trial.number))
+    kept = [*ranked[:places], *(trial for trial in complete if trial.number == 0)]
+    files = {weights_file(session.search, trial.user_attrs["run_id"]) for trial in kept}
+    for path in weights_file(session.search, "").parent.glob("best-*.safetensors"):
+        if path not in files:
+            path.unlink(missing_ok=True)

@@ -60,6 +60,13 @@ class Display:
         if done and self.live is None:
             self.console.print(f"goes on after {done} trials that are done")
 
+    def phase(self, title: str, total: int) -> None:
+        """Begin to count anew: another part of the work, of `total` trainings at most."""
+        self.title, self.total, self.done, self.done_before = title, total, 0, 0
+        self.began, self.best, self.recent = time.monotonic(), None, []
+        if self.live is None:
+            self.console.print(f"{title}: {total} trainings at most")
+
     def trial_starts(self, trial: int | None, difference: str) -> None:
         """Say what runs now."""
         self.now, self.step, self.loss = (trial, difference), 0, None

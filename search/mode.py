@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from denoise import catalog
 from denoise.config import Composed
 from denoise.refusal import Refusal, choose
+from search.record import Record
 from search.space import Asked, Space, flat, kind_of
 from search.view import View
 
@@ -58,6 +59,10 @@ class Joint:
     def choices(self) -> list[str]:
         """What the verdicts are about."""
         return [place for place, names in self.space.options.items() if len(names) > 1]
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        """Of the trials, best first, those that may be confirmed."""
+        return list(records)
 
     def refill(self, study: Study) -> None:
         """Put the known starts that are still missing before what the sampler draws."""
@@ -181,6 +186,14 @@ class Ablation(Joint):
         arms = {self.key(start) for start in self.arms}
         there = Counter(t.user_attrs["round"] for t in trials if t.state in BEGUN and t.user_attrs["arm"] in arms)
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        """The best trial of each arm."""
+        best: dict[tuple[str, ...], Record] = {}
+        for record in records:
+            values = dict(text.partition("=")[::2] for text in record.overrides)
+            best.setdefault(tuple(values.get(name, "") for name in self.scientific), record)
+        return list(best.values())
 
     def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
         """The arms of a round: all, or the best by the rounds before; the baseline's always."""

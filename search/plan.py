@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from denoise import catalog, train
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import mode, pretrained, space, stops, storage
+from search import confirm, mode, pretrained, space, stops, storage
 from search.mode import Joint
 from search.space import Space
 from search.trial import bare, plain_config
@@ -72,6 +72,7 @@ def prepare(typed: Sequence[str]) -> Search:
     module = train.prepare(pretrained.resolve(cfg))
     if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
         raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
+    confirm.settings(cfg.search.confirm, cfg.seed)
     storage.sampler(cfg)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()

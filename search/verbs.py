@@ -14,7 +14,7 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, server
+from search import confirm, pretrained, server
 from search import report as board
 from search.record import Record, check, check_known
 from search.record import best as best_of
@@ -44,13 +44,22 @@ def search(options: argparse.Namespace) -> int:
     stores = study.open_stores(prepared)
     _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
     with Display(prepared.name, prepared.total, console=console) as display:
-        records = study.run(prepared, *stores, display, began)
-    console.print(board.leaderboard(records, prepared.baseline, prepared.name))
-    console.print(board.summary(records, prepared.baseline))
+        answer = study.run(prepared, *stores, display, began)
+    console.print(board.leaderboard(answer.records, prepared.baseline, prepared.name))
+    if answer.confirmation is None:
+        console.print(board.summary(answer.records, prepared.baseline))
+    else:
+        _confirmed(answer.confirmation)
     console.print("\nnext:  make ui          compare the trials in MLflow")
     console.print("       make best        the best config as a command, and best.yaml")
     console.print("       make reproduce   train the best again: the same number, bit for bit")
-    return 0 if best_of(records) is not None else 1
+    return 0 if answer.best is not None else 1
+
+
+def _confirmed(found: confirm.Confirmation) -> None:
+    console.print(confirm.table(found))
+    for line in confirm.sentences(found):
+        console.print(line)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -162,7 +171,11 @@ def report(options: argparse.Namespace) -> int:
 
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
     console.print(board.leaderboard(records, baseline, parent.info.run_name))
-    console.print(board.summary(records, baseline))
+    found = confirm.load(tracker, parent.info.run_id)
+    if found is None:
+        console.print(board.summary(records, baseline))
+    else:
+        _confirmed(found)
     return 0
 
 
@@ -271,6 +284,8 @@ def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
         return tracker.record(run_id), f"run {run_id}"
     parent = _parent(tracker, None)
     found = best_of(tracker.records(parent.info.run_id))
+    if found is not None and (best := parent.data.tags.get("best")):  # what was confirmed on fresh seeds
+        found = tracker.record(best)
     if found is None:
         raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
     return check(found), parent.info.run_name

@@ -11,13 +11,14 @@ import pytest
 from rich.console import Console
 
 from denoise.refusal import Refusal
-from search import confirm as confirming
 from search import record
-from search.confirm import Confirmation, Settings, confirm, picture, sentences, table, with_seed
-from search.confirmation import Arm, Ensemble, Finalist, from_json, load
-from search.confirmation import settings as read
+from search.confirm import Confirmation, Settings, confirm, picture, sentences, table
+from search.confirm import trainings as confirming
+from search.confirm.result import Arm, Ensemble, Finalist, from_json, load
+from search.confirm.result import settings as read
+from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, paired, t_interval
+from search.confirm.trainings import with_seed
 from search.record import Record
-from search.statistics import BETTER, OPEN, WORSE, Rule, paired, t_interval
 from search.tracking import Run, Tracker
 from search.trial import Trained
 

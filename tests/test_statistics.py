@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.simulation import Scenario, confirmed
-from search.statistics import (
+from search.confirm.statistics import (
     BETTER,
     FIRST_LOOK,
     OPEN,

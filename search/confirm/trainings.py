@@ -18,15 +18,12 @@ from denoise import train
 from denoise.config import Composed, compose, parse
 from denoise.ensemble import Member, evaluate, objective
 from search import record, tracking
-from search.confirmation import FILE, Arm, Confirmation, Ensemble, Finalist, Settings, load
-from search.confirmation import settings as settings
+from search.confirm.result import FILE, Arm, Confirmation, Ensemble, Finalist, Settings, load
+from search.confirm.shown import picture, sentences
+from search.confirm.statistics import VERDICTS, Rule, course
 from search.record import Record
-from search.statistics import VERDICTS, Rule, course
 from search.tracking import Run, Tracker
 from search.trial import Screen, config_sha256, open_run, perform
-from search.verdict import picture as picture
-from search.verdict import sentences as sentences
-from search.verdict import table as table
 
 
 class Stage(Screen, Protocol):

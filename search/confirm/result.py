@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from denoise.refusal import Refusal
-from search import statistics
-from search.statistics import OPEN, Rule
+from search.confirm import statistics
+from search.confirm.statistics import OPEN, Rule
 from search.tracking import Tracker
 
 FILE = "confirmation.json"

@@ -7,8 +7,8 @@ from html import escape
 from rich.table import Table
 from rich.text import Text
 
-from search.confirmation import Arm, Confirmation, Finalist
-from search.statistics import BETTER, OPEN, WORSE
+from search.confirm.result import Arm, Confirmation, Finalist
+from search.confirm.statistics import BETTER, OPEN, WORSE
 
 STYLE = {BETTER: "green", WORSE: "red", OPEN: ""}
 COLOUR = {BETTER: "#1b7837", WORSE: "#c2570c", OPEN: "#555555"}
@@ -23,29 +23,21 @@ def decimals(found: Confirmation) -> int:
 
 
 def table(found: Confirmation) -> Table:
-    """Trial, what differs, seeds, mean val/loss, the difference with its intervals, the search's, the verdict."""
+    """Trial, what differs, seeds, mean val/loss, the difference with its intervals, the search's own, the verdict."""
     d = decimals(found)
     shown = Table(title="Confirmed on fresh seeds", title_justify="left", title_style="bold", pad_edge=False)
     shown.add_column("trial", justify="right")
-    shown.add_column("differs from the baseline", overflow="fold", ratio=1)
-    for name in (
-        "seeds",
-        "val/loss",
-        "difference",
-        f"{100 * found.settings.level:g} % interval",
-        "bootstrap",
-        "in the search",
-        "shrinkage",
-    ):
+    shown.add_column("differs from the baseline", overflow="fold", ratio=1, min_width=20)
+    for name in ("seeds", "val/loss", "difference", f"{100 * found.settings.level:g} % interval", "bootstrap"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("verdict", no_wrap=True)
-    shown.add_row(*_head(found.baseline, d), *[""] * 6, style="bold")
+    shown.add_column("search", justify="right", no_wrap=True)
+    shown.add_column("verdict", min_width=13)
+    shown.add_row(*_head(found.baseline, d), *[""] * 5, style="bold")
     for one in found.finalists:
-        numbers = (one.mean_difference, one.search_difference, one.shrinkage)
-        mean, search, shrinkage = (_signed(value, d) for value in numbers)
+        mean, search = _signed(one.mean_difference, d), _signed(one.search_difference, d)
         between = (_between(one.interval, d), _between(one.bootstrap, d))
-        shown.add_row(*_head(one, d), mean, *between, search, shrinkage, Text(one.verdict), style=STYLE[one.verdict])
-    shown.caption = "difference: finalist - baseline, below 0 is better; the bootstrap is too narrow at so few seeds"
+        shown.add_row(*_head(one, d), mean, *between, search, Text(one.verdict), style=STYLE[one.verdict])
+    shown.caption = "difference: finalist - baseline, below 0 is better; search: what the search had promised"
     return shown
 
 
