@@ -1,8 +1,4 @@
-"""What a search asks, as three modes: which trials it has, which of them are compared, and by which values.
-
-joint: which whole config is best. ablation: which option, an equal nuisance budget for each. pareto: quality against
-cost.
-"""
+"""Which option is best, all else tuned fairly: an arm for each."""
 
 import math
 from collections import Counter
@@ -12,83 +8,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise import catalog
 from denoise.config import Composed
 from denoise.refusal import Refusal, choose
+from search.mode.joint import BEGUN, Joint
 from search.record import Record
 from search.space import Asked, Space, flat, kind_of
 from search.view import View
-
-OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-BEGUN = (*OVER, TrialState.RUNNING)
-COSTS = ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step")
-OBJECTIVE = "val/loss"
-
-
-class Joint:
-    """Which whole config is best: one study over everything that is searched, known starts first."""
-
-    name = "joint"
-    objectives: tuple[str, ...] = (OBJECTIVE,)
-
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
-        self.settings, self.space, self.points = settings, space, list(points)
-        self.filled = False
-
-    @staticmethod
-    def asked(composed: Composed) -> dict[str, Asked] | None:
-        """What is searched, place by place; None: what search.kinds says. Errors: Refusal."""
-        return None
-
-    @property
-    def total(self) -> int:
-        """How many trials of its own the search is to have."""
-        return int(self.settings.n_trials)
-
-    def question(self) -> dict[str, Any]:
-        """What is asked, apart from the space: trials are carried over between searches that ask the same."""
-        return {"mode": self.name}
-
-    def missing(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many trials are still to be begun; those that were carried over are beside the search's own."""
-        return self.total - sum(trial.state in BEGUN and "carried" not in trial.user_attrs for trial in trials)
-
-    def choices(self) -> list[str]:
-        """What the verdicts are about."""
-        return [place for place, names in self.space.options.items() if len(names) > 1]
-
-    def candidates(self, records: Sequence[Record]) -> list[Record]:
-        """Of the trials, best first, those that may be confirmed."""
-        return list(records)
-
-    def refill(self, study: Study) -> None:
-        """Put the known starts that are still missing before what the sampler draws."""
-        if self.filled:
-            return
-        there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
-        for point in self.points:
-            if not any(_covers(params, point) for params in there):
-                study.enqueue_trial(dict(point))
-        self.filled = True
-
-    def round(self, trial: FrozenTrial) -> int:
-        """What keys a trial's draws."""
-        return trial.number
-
-    def history(self, study: Study, trial: FrozenTrial) -> Study:
-        """The study as the sampler is to see it for a trial."""
-        return study
-
-    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
-        """The study as the pruner is to see it for a trial: those that it is compared with."""
-        return study
-
-    def values(self, metrics: Mapping[str, float]) -> list[float]:
-        """What Optuna is told of a complete trial."""
-        return [metrics[name] for name in self.objectives]
 
 
 class Ablation(Joint):
@@ -230,52 +159,6 @@ class Ablation(Joint):
         return self.history(study, trial)
 
 
-class Pareto(Joint):
-    """Quality against a cost: no trial that is as cheap and better, none that is as good and cheaper.
-
-    Optuna prunes nothing in a study of two objectives. Here a trial is stopped where the pruner would stop it among
-    those that cost no more: it is then behind trials that are both better and as cheap.
-    """
-
-    name = "pareto"
-
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(settings, space, points)
-        if settings.cost not in COSTS:
-            raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
-        self.cost = f"cost/{settings.cost}"
-        self.objectives = (OBJECTIVE, self.cost)
-
-    def question(self) -> dict[str, Any]:
-        return {"mode": self.name, "cost": self.cost}
-
-    def history(self, study: Study, trial: FrozenTrial) -> Study:
-        return ByQuality(study, lambda other: True)
-
-    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
-        mine = trial.user_attrs.get(self.cost, math.inf)
-        return ByQuality(study, lambda other: other.user_attrs.get(self.cost, math.inf) <= mine)
-
-
-class ByQuality(View):
-    """A study of two objectives, whose reports are of the first."""
-
-    @property
-    def direction(self) -> StudyDirection:
-        return StudyDirection.MINIMIZE
-
-
-MODES: dict[str, type[Joint]] = {mode.name: mode for mode in (Joint, Ablation, Pareto)}
-
-
-def find(composed: Composed) -> type[Joint]:
-    """The mode of a composed search. Errors: Refusal."""
-    name = composed.cfg.search.mode
-    if name not in MODES:
-        raise Refusal(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
-    return MODES[name]
-
-
 def _split(name: str, composed: Composed) -> tuple[str | None, str]:
     """Read activation, activation.beta, activation.* or a part's place: (place, parameter); place None: none such."""
     before, _, after = name.rpartition(".")
@@ -290,13 +173,3 @@ def _check_parameter(name: str, kind: str, parameter: str) -> None:
     if parameter not in declared:
         legal = sorted(f"{kind}.{p}" for p in declared)
         raise Refusal(f"search.nuisance: {name} is searched by no option of its kind; {choose(name, legal)}")
-
-
-def _given(trial: FrozenTrial) -> Mapping[str, Any]:
-    """The params of a trial, drawn or still waiting to be."""
-    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
-    return {**fixed, **trial.params}
-
-
-def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
-    return all(name in params and params[name] == value for name, value in point.items())

@@ -1,0 +1,19 @@
+"""What a search asks, as three modes: which trials it has, which of them are compared, and by which values."""
+
+from denoise.config import Composed
+from denoise.refusal import Refusal, choose
+from search.mode.ablation import Ablation as Ablation
+from search.mode.joint import BEGUN as BEGUN
+from search.mode.joint import OVER as OVER
+from search.mode.joint import Joint as Joint
+from search.mode.pareto import Pareto as Pareto
+
+MODES: dict[str, type[Joint]] = {mode.name: mode for mode in (Joint, Ablation, Pareto)}
+
+
+def find(composed: Composed) -> type[Joint]:
+    """The mode of a composed search. Errors: Refusal."""
+    name = composed.cfg.search.mode
+    if name not in MODES:
+        raise Refusal(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
+    return MODES[name]

@@ -1,0 +1,89 @@
+"""Which whole config is best: one study over everything that is searched."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from denoise.config import Composed
+from search.record import Record
+from search.space import Asked, Space
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+BEGUN = (*OVER, TrialState.RUNNING)
+OBJECTIVE = "val/loss"
+
+
+class Joint:
+    """Which whole config is best: one study over everything that is searched, known starts first."""
+
+    name = "joint"
+    objectives: tuple[str, ...] = (OBJECTIVE,)
+
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
+        self.settings, self.space, self.points = settings, space, list(points)
+        self.filled = False
+
+    @staticmethod
+    def asked(composed: Composed) -> dict[str, Asked] | None:
+        """What is searched, place by place; None: what search.kinds says. Errors: Refusal."""
+        return None
+
+    @property
+    def total(self) -> int:
+        """How many trials of its own the search is to have."""
+        return int(self.settings.n_trials)
+
+    def question(self) -> dict[str, Any]:
+        """What is asked, apart from the space: trials are carried over between searches that ask the same."""
+        return {"mode": self.name}
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are still to be begun; those that were carried over are beside the search's own."""
+        return self.total - sum(trial.state in BEGUN and "carried" not in trial.user_attrs for trial in trials)
+
+    def choices(self) -> list[str]:
+        """What the verdicts are about."""
+        return [place for place, names in self.space.options.items() if len(names) > 1]
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        """Of the trials, best first, those that may be confirmed."""
+        return list(records)
+
+    def refill(self, study: Study) -> None:
+        """Put the known starts that are still missing before what the sampler draws."""
+        if self.filled:
+            return
+        there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
+        for point in self.points:
+            if not any(_covers(params, point) for params in there):
+                study.enqueue_trial(dict(point))
+        self.filled = True
+
+    def round(self, trial: FrozenTrial) -> int:
+        """What keys a trial's draws."""
+        return trial.number
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the sampler is to see it for a trial."""
+        return study
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the pruner is to see it for a trial: those that it is compared with."""
+        return study
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """What Optuna is told of a complete trial."""
+        return [metrics[name] for name in self.objectives]
+
+
+def _given(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The params of a trial, drawn or still waiting to be."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return {**fixed, **trial.params}
+
+
+def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    return all(name in params and params[name] == value for name, value in point.items())
