@@ -37,7 +37,7 @@ SIZES = {"full": Size(300), "quick": Size(60)}  # 300: what a trial of the defau
 def overrides(steps: int, seed: int) -> list[str]:
     """The search that is measured: random configs, none stopped early."""
     kinds = f"search.kinds.optimizer=[{','.join(OPTIMIZERS)}]"
-    budget = [f"search.n_trials={TRIALS}", f"trainer.max_steps={steps}"]
+    budget = [f"search.n_trials={TRIALS}", f"trainer.max_steps={steps}", "search.confirm.finalists=0"]
     return ["sampler=random", "pruner=none", *budget, f"seed={seed}", "search.enqueue=[]", kinds]
 
 

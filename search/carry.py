@@ -1,5 +1,6 @@
 """Carrying the trials of an older study over into one of a changed space."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Say what changed from one described space to another, in a few words."""
+    new = json.loads(json.dumps(new))  # as the old one was stored
     said = []
     for place in dict.fromkeys([*old.get("options", {}), *new["options"]]):
         before, after = old.get("options", {}).get(place, []), new["options"].get(place, [])

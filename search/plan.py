@@ -108,8 +108,8 @@ def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str,
     """Where a known start stands in the space; None outside of it. Errors: Refusal for what is no config."""
     if not OmegaConf.is_list(start) or not all(isinstance(text, str) for text in start):
         raise Refusal(f"search.enqueue: {start} is no list of overrides; write [[optimizer=muon],[activation=gelu]]")
-    mine = {parse(text).key_or_group.split(".")[0] for text in start}
-    others = [text for text in overrides if parse(text).key_or_group.split(".")[0] not in mine]
+    mine = {parse(text).key_or_group for text in start}  # another option takes the parameters of the former away
+    others = [text for text in overrides if not {(key := parse(text).key_or_group), key.split(".")[0]} & mine]
     composed = compose([*others, *start], "search")
     try:
         return found.point(composed)

@@ -64,7 +64,17 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     store = tmp_path_factory.mktemp("own") / "runs"
     kinds = ["search.kinds={activation:[silu," + OPTION + "]}", f"search.enqueue=[['activation={OPTION}']]"]
-    done = run("search", "search", *GIVEN, f"store={store}", *TINY, *kinds, "pruner=none", "search.n_trials=3")
+    done = run(
+        "search",
+        "search",
+        *GIVEN,
+        f"store={store}",
+        *TINY,
+        *kinds,
+        "pruner=none",
+        "search.n_trials=3",
+        "search.confirm.finalists=0",
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     tracker = Tracker(None, "denoise-search", store)
     return Searched(store, tracker.records(tracker.searches()[0].info.run_id))

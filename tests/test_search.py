@@ -28,6 +28,7 @@ TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
     *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
 ]
+SEARCH = [*TINY, "search.confirm.finalists=0"]  # what is confirmed has tests of its own
 TRIALS = 8
 OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
@@ -61,7 +62,7 @@ def books(store: Path, name: str | None = None) -> Searched:
 
 
 def searched(store: Path, *overrides: str, flags: tuple[str, ...] = ()) -> Searched:
-    status = main(["search", *flags, f"store={store}", *TINY, *overrides])
+    status = main(["search", *flags, f"store={store}", *SEARCH, *overrides])
     assert status == 0
     return books(store)
 
@@ -147,7 +148,7 @@ def progress(store: Path) -> tuple[int, int]:
 
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, tmp_path: Path) -> None:
     store, luck = tmp_path / "runs", random.Random(7)
-    command = [sys.executable, "-m", "search", "search", f"store={store}", *TINY]
+    command = [sys.executable, "-m", "search", "search", f"store={store}", *SEARCH]
     command += [f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     for goal in (0, 6):  # killed while it starts, and after so many evaluations and some moments
@@ -246,7 +247,7 @@ def test_a_search_killed_at_the_worst_moment_ends_with_the_same_trials(
 ) -> None:
     store = tmp_path / "runs"
     overrides = [f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
-    killed_at(moment, ["search", f"store={store}", *TINY, *overrides])
+    killed_at(moment, ["search", f"store={store}", *SEARCH, *overrides])
     found = searched(store, *overrides)
     assert found.content() == first.content()
     tracker = Tracker(None, "denoise-search", store)
@@ -259,7 +260,7 @@ def test_the_champion_has_its_own_weights_after_a_kill(tmp_path: Path) -> None:
     """The second trial is better than the first, and the process ends before its weights are kept."""
     store = tmp_path / "runs"
     overrides = ["search.n_trials=2", "pruner=none"]
-    killed_at("the best weights so far are not kept yet", ["search", f"store={store}", *TINY, *overrides])
+    killed_at("the best weights so far are not kept yet", ["search", f"store={store}", *SEARCH, *overrides])
     found = searched(store, *overrides)
     top = found.leaderboard[0]
     assert top["trial"] == 1
@@ -271,7 +272,7 @@ def test_the_champion_has_its_own_weights_after_a_kill(tmp_path: Path) -> None:
 def test_more_trials_go_on_with_the_same_search(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     before = searched(store, "search.n_trials=2")
-    status = main(["search", f"store={store}", *TINY, "search.n_trials=2"])
+    status = main(["search", f"store={store}", *SEARCH, "search.n_trials=2"])
     assert status == 0 and books(store).content() == before.content(), "nothing to do must change nothing"
     after = searched(store, "search.n_trials=4")
     assert after.parent.info.run_id == before.parent.info.run_id

@@ -61,7 +61,7 @@ class Books:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Books:
     store = tmp_path_factory.mktemp("tracking") / "runs"
-    assert main(["search", f"store={store}", *TINY, *WILD]) == 0
+    assert main(["search", f"store={store}", *TINY, *WILD, "search.confirm.finalists=0"]) == 0
     return Books(None, store)
 
 
@@ -108,7 +108,7 @@ def remote(server: str, tmp_path_factory: pytest.TempPathFactory) -> Books:
     store = tmp_path_factory.mktemp("remote") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server)
-        assert main(["search", f"store={store}", *TINY, "search.n_trials=3"]) == 0
+        assert main(["search", f"store={store}", *TINY, "search.n_trials=3", "search.confirm.finalists=0"]) == 0
     assert not (store / "mlflow.db").exists() and not (store / "artifacts").exists()
     return Books(server, store)
 
@@ -251,7 +251,13 @@ def test_best_reproduce_and_sample_work_from_a_server(
 
 def test_more_trials_go_on_from_a_server(remote: Books, server: str) -> None:
     before = {record.number: (record.run_id, record.value) for record in remote.records}
-    arguments = [f"store={remote.store}", f"tracking.uri={server}", *TINY, "search.n_trials=4"]
+    arguments = [
+        f"store={remote.store}",
+        f"tracking.uri={server}",
+        *TINY,
+        "search.n_trials=4",
+        "search.confirm.finalists=0",
+    ]
     assert main(["search", *arguments]) == 0
     after = remote.tracker.records(remote.parent.info.run_id)
     found = {record.number: (record.run_id, record.value) for record in after}

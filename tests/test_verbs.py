@@ -57,7 +57,16 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     store = tmp_path_factory.mktemp("verbs") / "runs"
-    command = [sys.executable, "-m", "search", "search", f"store={store}", *TINY, "search.n_trials=4"]
+    command = [
+        sys.executable,
+        "-m",
+        "search",
+        "search",
+        f"store={store}",
+        *TINY,
+        "search.n_trials=4",
+        "search.confirm.finalists=0",
+    ]
     finished = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == "", "nothing is wrong, so nothing is said on stderr"
