@@ -75,11 +75,11 @@ def in_the_mean(name: str, gain: float, layers: int) -> tuple[list[float], float
     ],
 )
 def test_stacks_are_those_of_infinite_width_but_for_chance(name: str, start: depth.Start, gain: float) -> None:
-    layers = 8
-    found = [depth.flow(name, start, seed=seed, depth=layers, width=256) for seed in range(3)]
+    layers = 6
+    found = [depth.flow(name, start, seed=seed, depth=layers, width=512) for seed in range(4)]
     variance, kept = in_the_mean(name, gain, layers)
     measured = np.mean([one.variance for one in found], axis=0)
-    assert measured == pytest.approx(variance, rel=0.25)
+    assert measured == pytest.approx(variance, rel=0.3)
     assert np.mean([one.gradient_kept for one in found]) == pytest.approx(kept, rel=0.15)
 
 
@@ -185,7 +185,8 @@ def test_softplus_and_mish_have_no_kink_elu_and_relu_have() -> None:
         name: [shapes.jump(shapes.build(name), k, x) for k in (1, 2)] for name in ("softplus", "mish", "elu", "relu")
     }
     assert max(*jumps["softplus"], *jumps["mish"]) < 1e-4
-    assert jumps["relu"][0] == pytest.approx(1) and jumps["elu"][1] == pytest.approx(1, abs=1e-4) > jumps["elu"][0]
+    assert jumps["relu"][0] == pytest.approx(1) and jumps["elu"][1] == pytest.approx(1, abs=1e-4)
+    assert jumps["elu"][0] < 1e-4
 
 
 @pytest.mark.parametrize("betas", steps.BETAS)

@@ -51,6 +51,7 @@ def show(number: str, found: Finding, seconds: float) -> None:
 def run(numbers: Sequence[str]) -> None:
     """Try the claims one by one; what is found is written after each."""
     torch.set_num_threads(1)
+    commit = results.commit()  # before the page changes
     for number in numbers:
         began = time.perf_counter()
         found = CLAIMS[number]()
@@ -59,7 +60,7 @@ def run(numbers: Sequence[str]) -> None:
         record = {
             "command": f"{page.COMMAND} claims={number}",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": results.commit(),
+            "commit": commit,
             "machine": machine.describe(),
             "seconds": round(seconds, 1),
             **found.as_json(),

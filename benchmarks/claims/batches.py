@@ -92,6 +92,12 @@ class Trainings:
         lines = [Line(name, self.sizes, [self.mean(name, size) for size in self.sizes]) for name in names]
         return Panel(title, Axis("batch size", log=True), Axis(f"mean of {len(SEEDS)} seeds"), lines)
 
+    def gaps(self, title: str) -> Panel:
+        """batch_norm's loss less group_norm's by batch size, a line a seed."""
+        by_seed = zip(*(self.behind("batch_norm", size) for size in self.sizes), strict=True)
+        lines = [Line(f"batch_norm, seed {seed}", self.sizes, each) for seed, each in zip(SEEDS, by_seed, strict=True)]
+        return Panel(title, Axis("batch size", log=True), Axis("below 0: batch_norm is better"), lines)
+
 
 def train_all(
     one: Callable[[str, int, int, int], tuple[float, float]], norms: Sequence[str], sizes: Sequence[int], seen: int
@@ -120,6 +126,14 @@ def checks(what: str, found: Trainings, harm: float) -> list[Check]:
     ]
 
 
+def plot(found: Mapping[str, Trainings]) -> bytes:
+    """Draw the losses, and how far the denoiser's batch_norm is behind group_norm."""
+    panels = [each.panel(f"{what}: validation loss") for what, each in found.items()]
+    return draw(
+        "Claim 8: small batches", [*panels, found["denoiser"].gaps("denoiser: batch_norm's loss - group_norm's")]
+    )
+
+
 def claim_8(sizes: Sequence[int] = (2, 4, 16, 64), few: Sequence[int] = (2, 4, 64)) -> Finding:
     """Train classifiers and denoisers with each normalization, batch size and seed."""
     found = {
@@ -138,6 +152,6 @@ def claim_8(sizes: Sequence[int] = (2, 4, 16, 64), few: Sequence[int] = (2, 4, 6
                   ["normalization", *(f"batch {size}" for size in each.sizes)], each.rows())
             for what, each in found.items()
         ],
-        plot=draw("Claim 8: small batches", [each.panel(f"{what}: validation loss") for what, each in found.items()]),
+        plot=plot(found),
         values={f"{what}, {n}, batch {b}": each.loss(n, b) for what, each in found.items() for n, b in each.runs},
     )  # fmt: skip

@@ -62,8 +62,8 @@ def dead(model: nn.Sequential) -> float:
             if not z.isfinite().all():
                 return float("nan")
             z = z.requires_grad_()
-            (slope,) = torch.autograd.grad(after(z).sum(), z)
-            shares.append(slope.abs().amax(0).eq(0).float().mean().item())
+            (found,) = torch.autograd.grad(after(z).sum(), z)
+            shares.append(found.abs().amax(0).eq(0).float().mean().item())
         h = z.detach()
     return sum(shares) / len(shares)
 
@@ -85,8 +85,9 @@ def from_bias(activation: str, bias: float, optimizer: str, lr: float, steps: in
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean; NaN where one is."""
-    return sum(values) / len(values)
+    """The mean of the values that are numbers; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def claim_4() -> Finding:

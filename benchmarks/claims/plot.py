@@ -80,7 +80,7 @@ def draw(title: str, panels: Sequence[Panel]) -> bytes:
     parts = [text(8, 16, title, weight="bold")]
     for i, panel in enumerate(panels):
         parts += _panel(panel, LEFT + i * (WIDE + LEFT + 8), TOP)
-    most = max(len(panel.lines) for panel in panels)
+    most = max((len(panel.lines) for panel in panels), default=0)
     return svg(LEFT + len(panels) * (WIDE + LEFT + 8) - LEFT + 8, TOP + HIGH + 50 + 14 * ((most + 1) // 2), parts)
 
 

@@ -75,9 +75,9 @@ def claim_5() -> Finding:
         Check("silu, gelu, mish: least value on [-20, 20]", min(low for _, low in lowest.values()), low=-1),
         Check("silu, gelu, mish: largest distance from 0 below -20", far, high=1e-6),
     ]
-    curve = grid(-4, 4, 161)
 
-    def line(name: str, f: nn.Module, dashed: bool = False) -> Line:
+    def line(name: str, f: nn.Module, dashed: bool = False, low: float = -4, high: float = 4) -> Line:
+        curve = grid(low, high, 161)
         return Line(name, curve.tolist(), f(curve).detach().tolist(), dashed)
 
     axes = partial(Panel, x=Axis("x"), y=Axis("f(x)"))
@@ -100,7 +100,7 @@ def claim_5() -> Finding:
                                       line("relu", relu, True)]),
             axes("swish", lines=[*(line(f"beta {b:g}", swish[b]) for b in (0.1, 1.0, 3.0, 10.0)),
                                  line("relu", relu, True), line("x/2", half, True)]),
-            axes("a minimum", y=Axis("f(x)", low=-0.4, high=1), lines=[line(name, build(name)) for name in BUMPED]),
+            axes("a minimum", lines=[line(name, build(name), low=-6, high=0.5) for name in BUMPED]),
         ]),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from denoise import catalog
 LONG = 3_000
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.9, 0.9))
 SADDLES: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float]]] = {
-    "flat": (lambda w: w[0] ** 4 / 4 + w[0] ** 3 / 3 + w[1] ** 2 / 2, (1.0, 1.0)),
+    "flat": (lambda w: w[0] ** 4 / 4 + w[0] ** 3 / 3 + w[1] ** 2 / 2, (0.9, 1.0)),
     "strict": (lambda w: w[0] ** 4 / 4 - w[0] ** 2 / 2 + w[1] ** 2 / 2, (1e-6, 1.0)),
     "strict, on its ridge": (lambda w: w[0] ** 4 / 4 - w[0] ** 2 / 2 + w[1] ** 2 / 2, (0.0, 1.0)),
 }
