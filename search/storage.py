@@ -4,11 +4,12 @@ import copy
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,9 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
-from search.sampler import KeyedSampler
+from search.keyed import KeyedSampler
+from search.rdb import Storage
 from search.tracking import hide_password
+from search.view import View
 
+RUNG = "completed_rung_"
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
 
 
@@ -27,7 +31,7 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        storage = Storage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
         if url.startswith("sqlite"):
             _write_ahead(storage)
         return optuna.create_study(
@@ -48,15 +52,17 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
 
 def sampler(cfg: DictConfig) -> KeyedSampler:
     """Build the config's sampler, seeded anew for each trial. Errors: Refusal for a parameter it does not take."""
+    node: Any = OmegaConf.to_container(cfg.sampler, resolve=True)
+    history = node.pop("history", None)
 
-    def make(seed: int) -> Any:
-        takes_seed = cfg.sampler.get("_target_") != "optuna.samplers.BruteForceSampler"
-        with warnings.catch_warnings():  # multivariate and group are marked experimental since Optuna 2
+    def make(seeds: Mapping[str, int]) -> Any:
+        with warnings.catch_warnings():  # half of Optuna's samplers are marked experimental, some for years
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
+            return catalog.call(node, where="sampler", optional=seeds)
 
-    make(0)
-    return KeyedSampler(make, cfg.seed)
+    made = KeyedSampler(make, cfg.seed, history)
+    made.fresh(0)
+    return made
 
 
 def _write_ahead(storage: RDBStorage) -> None:
@@ -72,29 +78,16 @@ def _write_ahead(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-class _Without:
-    """A study as it was before one of its trials."""
-
-    def __init__(self, study: Study, trial_id: int) -> None:
-        self.study, self.trial_id = study, trial_id
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.study, name)
-
-    def get_trials(self, *args: Any, **more: Any) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(*args, **more) if trial._trial_id != self.trial_id]
-
-
 def would_stop(study: Study, trial: Trial) -> bool:
     """Decide again whether a trial stops at its last report, as if the pruner had not been asked there before.
 
-    Optuna's successive halving notes in the trial that a rung was passed, and would not look at it a second time.
+    Successive halving notes in the trial the value at each rung that it passed, and would not look there a second time.
     """
     frozen = copy.deepcopy(study._storage.get_trial(trial._trial_id))
     last = frozen.intermediate_values[max(frozen.intermediate_values)]
-    frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if value != last}
-    without: Any = _Without(study, trial._trial_id)
-    return study.pruner.prune(without, frozen)
+    noted = {name for name, value in frozen.system_attrs.items() if name.startswith(RUNG) and value == last}
+    frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}
+    return study.pruner.prune(View(study, lambda other: other.number != trial.number), frozen)
 
 
 def claim(trial: Trial) -> None:

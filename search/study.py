@@ -16,16 +16,14 @@ from optuna.trial import Trial, TrialState
 from safetensors.torch import save_file
 
 from denoise import catalog, train
-from denoise.config import Composed, compose, parse, raw_compose
+from denoise.config import Composed, compose, next_compose, parse
 from denoise.refusal import Refusal
-from search import pretrained, record, report, space, storage, tracking
+from search import fit, history, pretrained, rdb, record, report, space, storage, tracking
 from search.display import Display
 from search.record import Record
 from search.space import Space
 from search.tracking import Run, Tracker, open_tracker
 from search.trial import Trained, open_run, perform, plain_config
-
-DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass
@@ -39,11 +37,14 @@ class Search:
     name: str
     store: Path
     storage_url: str
+    note: str = ""  # what to know of the sampler on this space
+    most: int | None = None  # how many trials there can be, where the sampler lists the space
 
     @property
     def total(self) -> int:
         """How many trials the search is to have."""
-        return int(self.composed.cfg.search.n_trials)
+        wanted = int(self.composed.cfg.search.n_trials)
+        return wanted if self.most is None else min(wanted, self.most)
 
     @property
     def baseline(self) -> list[str]:
@@ -69,7 +70,8 @@ def prepare(overrides: Sequence[str]) -> Search:
         elif point not in points:
             points.append(point)
     train.prepare(pretrained.resolve(cfg))
-    storage.sampler(cfg)
+    inner = storage.sampler(cfg).fresh(0)
+    note = fit.check(inner, str(composed.choices["sampler"]), found)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
@@ -77,7 +79,8 @@ def prepare(overrides: Sequence[str]) -> Search:
     what |= {"points": points, "seed": cfg.seed, "sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{cfg.search.mode}"
-    return Search(composed, found, points, left_out, f"{name}-{digest[:8]}", store, url)
+    name = f"{name}-{digest[:8]}"
+    return Search(composed, found, points, left_out, name, store, url, note, fit.most(inner, found))
 
 
 def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str, Any] | None:
@@ -103,6 +106,8 @@ def run(search: Search, study: Study, tracker: Tracker, display: Display, began:
         study.enqueue_trial(point)
     trained: list[Trained] = []
     display.continues(count(study))
+    if search.note:
+        display.note(search.note)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
@@ -129,8 +134,8 @@ def open_stores(search: Search) -> tuple[Study, Tracker]:
 
 def count(study: Study, running: bool = False) -> int:
     """The trials that are done, and with `running` those under way too."""
-    states = (*DONE, TrialState.RUNNING) if running else DONE
-    return len(study.get_trials(deepcopy=False, states=states))
+    found = history.of(study)
+    return found.done + running * found.running
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:
@@ -160,20 +165,19 @@ def one_trial(
 ) -> Trained:
     """Draw, train and tell one trial. With `again` it is one that a kill left behind."""
     storage.claim(trial)
-    overrides = search.space.suggest(trial)
+    with rdb.together(trial):
+        overrides = search.space.suggest(trial)
     display.trial_starts(trial.number, record.difference(overrides, search.baseline))
     earlier = tracker.find(**{"mlflow.parentRunId": parent.run_id, "trial": str(trial.number)}) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
     if ended is not None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, "", None)
-    elif (twin := _twin(study, trial, overrides)) is not None:
+    elif (twin := history.of(study).twin(overrides)) is not None:
         done = _repeat(search, trial, overrides, tracker, parent, twin)
     else:
         done = _train(search, study, trial, overrides, tracker, parent, display, earlier)
-    trial.set_user_attr("overrides", overrides)
-    trial.set_user_attr("run_id", done.run_id)
-    trial.set_user_attr("outcome", done.kind or done.outcome)
+    rdb.note(trial, {"overrides": overrides, "run_id": done.run_id, "outcome": done.kind or done.outcome})
     if done.outcome == "complete":
         study.tell(trial, done.value)
     else:
@@ -194,7 +198,7 @@ def _train(
     display: Display,
     earlier: list[Any],
 ) -> Trained:
-    composed = raw_compose(tuple(overrides))
+    composed = next_compose(tuple(overrides))
     checkpoint = _state(search, trial)
     if earlier and checkpoint.exists():
         run = tracker.run(earlier[0].info.run_id)
@@ -213,23 +217,16 @@ def _train(
         return step < max_steps and trial.should_prune()
 
     def keep(result: train.Result) -> None:
-        if _is_best(study, result.metrics.get("val/loss")):
+        value, best = result.metrics.get("val/loss"), history.of(study).best
+        if value is not None and (best is None or value < best):
             _keep(search, run.run_id, result)
 
     return perform(composed, run, display, stop, checkpoint, keep=keep)
 
 
-def _twin(study: Study, trial: Trial, overrides: list[str]) -> Any:
-    """A complete trial with the same overrides: its result is this one's too."""
-    for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if other.number != trial.number and other.user_attrs.get("overrides") == overrides:
-            return other
-    return None
-
-
 def _repeat(search: Search, trial: Trial, overrides: list[str], tracker: Tracker, parent: Run, twin: Any) -> Trained:
     number, first = str(trial.number), tracker.record(twin.user_attrs["run_id"])
-    composed = raw_compose(tuple(overrides))
+    composed = next_compose(tuple(overrides))
     tags = {"trial": number, "duplicate_of": first.run_id}
     run = open_run(tracker, composed, overrides, "trial", f"trial-{number:>03}", parent.run_id, **tags)
     run.metrics(first.step, first.metrics)
@@ -244,11 +241,6 @@ def _state(search: Search, trial: Trial) -> Path:
 def weights_file(search: Search) -> Path:
     """Where the best trial's weights wait until the search ends."""
     return search.store / "checkpoints" / search.name / "best.safetensors"
-
-
-def _is_best(study: Study, value: float | None) -> bool:
-    others = [t.value for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.value is not None]
-    return value is not None and all(value < other for other in others)
 
 
 def _keep(search: Search, run_id: str, result: train.Result) -> None:
