@@ -4,12 +4,12 @@ import copy
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -18,11 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
+from search.keyed import KeyedSampler
 from search.mode import Joint
-from search.sampler import KeyedSampler
+from search.rdb import Storage
 from search.tracking import hide_password
 from search.view import View
 
+RUNG = "completed_rung_"
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
 
 
@@ -30,7 +32,7 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        storage = Storage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
         if url.startswith("sqlite"):
             _write_ahead(storage)
         return optuna.create_study(
@@ -51,15 +53,17 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
 
 def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
     """Build the config's sampler, seeded anew for each trial. Errors: Refusal for a parameter it does not take."""
+    node: Any = OmegaConf.to_container(cfg.sampler, resolve=True)
+    history = node.pop("history", None)
 
-    def make(seed: int) -> Any:
-        takes_seed = cfg.sampler.get("_target_") != "optuna.samplers.BruteForceSampler"
-        with warnings.catch_warnings():  # multivariate and group are marked experimental since Optuna 2
+    def make(seeds: Mapping[str, int]) -> Any:
+        with warnings.catch_warnings():  # half of Optuna's samplers are marked experimental, some for years
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return catalog.call(cfg.sampler, where="sampler", **({"seed": seed} if takes_seed else {}))
+            return catalog.call(node, where="sampler", optional=seeds)
 
-    make(0)
-    return KeyedSampler(make, cfg.seed, asks.round if asks else None, asks.history if asks else None)
+    made = KeyedSampler(make, cfg.seed, history, asks.round if asks else None, asks.history if asks else None)
+    made.fresh(0)
+    return made
 
 
 def _write_ahead(storage: RDBStorage) -> None:
@@ -88,8 +92,9 @@ def should_stop(study: Study, trial: Trial, rivals: Seen, again: bool = False) -
     seen = rivals(study, frozen)
     if again:
         last = frozen.intermediate_values[max(frozen.intermediate_values)]
-        frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if value != last}
-        seen = View(seen, lambda other: other._trial_id != trial._trial_id)
+        noted = {name for name, value in frozen.system_attrs.items() if name.startswith(RUNG) and value == last}
+        frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}
+        seen = View(seen, lambda other: other.number != trial.number)
     return study.pruner.prune(seen, frozen)
 
 

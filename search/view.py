@@ -20,9 +20,16 @@ class View(Study):
     """
 
     def __init__(self, study: Study, keep: Keep, once: bool = False) -> None:
-        self.__dict__.update(study.__dict__)
+        self.__dict__.update(object.__getattribute__(study, "__dict__"))  # Hyperband's own studies refuse it otherwise
         self._thread_local = type(study._thread_local)()
         self._storage: Any = _Kept(study._storage, study._study_id, keep, once)
+
+
+def still(study: Study, trials: list[FrozenTrial]) -> View:
+    """The study with these trials and no others, whatever happens in it later."""
+    view = View(study, lambda trial: True, once=True)
+    view._storage.read = trials
+    return view
 
 
 class _Kept:

@@ -19,7 +19,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal randomness stage",
-    "trust domain",
+    "trust domain recompose",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
     "config data pretrained lsuv",  # what is configured through the catalogue
@@ -34,7 +34,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 DOORS = {"catalog", "config", "train", "ensemble", "inspection", "refusal"}  # what search may enter of denoise
-EXCEPTIONS = {("search.sampler", "randomness")}  # the sampler's draws are keyed like all others
+EXCEPTIONS = {("search.sampler", "randomness"), ("search.keyed", "randomness")}  # a draw is keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}

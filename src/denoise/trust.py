@@ -13,7 +13,16 @@ from typing import Any
 
 from denoise.refusal import Refusal
 
-PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
+PREFIXES = (
+    "denoise.",
+    "torch.",
+    "lightning.",
+    "optuna.",
+    "pytorch_optimizer.",
+    "diffusers.",
+    "search.sampler.",
+    "search.pruner.",
+)
 
 allowed: list[str] = list(PREFIXES)
 homes: list[Path] = []

@@ -1,0 +1,105 @@
+"""A sampler whose draws are keyed by the trial's number, so a search that was killed goes on as if it had not been."""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from denoise.randomness import key
+from search.view import still
+
+Make = Callable[[Mapping[str, int]], BaseSampler]
+Round = Callable[[FrozenTrial], int]
+See = Callable[[Study, FrozenTrial], Study]
+LEARNT = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class KeyedSampler(BaseSampler):
+    """For each trial a fresh sampler, and for each parameter that it draws by itself another one.
+
+    What is drawn then depends on the trials before and on the parameter's name alone: on nothing that a process
+    remembers, nor on which parameters were drawn before a kill.
+    `make` is given three seeds below 2^32 and takes what its sampler has a parameter for: `seed` of the draw,
+    `trial_seed` and `search_seed`. `history` bounds what the sampler learns from (see `informative`); `round` gives
+    what keys a trial's draws in the place of its number, `see` the study as it is to be seen for a trial.
+    """
+
+    def __init__(
+        self, make: Make, seed: int, history: int | None = None, round: Round | None = None, see: See | None = None
+    ) -> None:
+        self.make, self.seed, self.history = make, seed, history
+        self.round: Round = round or (lambda trial: trial.number)
+        self.see: See = see or (lambda study, trial: study)
+        self.current: tuple[int, Study, BaseSampler] | None = None
+
+    def fresh(self, number: int, what: str = "") -> BaseSampler:
+        """The sampler of one trial, or of one parameter of it."""
+        names = {"seed": f"sampler/{what}", "trial_seed": "sampler", "search_seed": "sampler"}
+        numbers = {"seed": number, "trial_seed": number, "search_seed": -1}
+        return self.make({name: key(self.seed, names[name], numbers[name]) % 2**32 for name in names})
+
+    def seen(self, study: Study, trial: FrozenTrial) -> tuple[Study, BaseSampler]:
+        """What this trial's draws see of the study, and its sampler."""
+        if self.current is None or self.current[0] != trial.number:
+            trials = self.see(study, trial).get_trials(deepcopy=False)
+            view = still(study, informative(trials, study.directions, self.history))
+            self.current = (trial.number, self.see(view, trial), self.fresh(self.round(trial)))
+        return self.current[1:]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        view, inner = self.seen(study, trial)
+        return inner.infer_relative_search_space(view, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        view, inner = self.seen(study, trial)
+        return inner.sample_relative(view, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        view, inner = self.seen(study, trial)
+        drawing = inner if getattr(inner, "keyed", False) else self.fresh(self.round(trial), param_name)
+        return drawing.sample_independent(view, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self.current = None
+        self.fresh(self.round(trial)).before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        self.fresh(self.round(trial)).after_trial(study, trial, state, values)
+
+
+def informative(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], most: int | None
+) -> list[FrozenTrial]:
+    """Of the complete and the pruned trials the best half of `most` and the latest half; all where there are no more.
+
+    Trials under way stay, failed ones go. With several objectives each has its part of the best. Best: complete before
+    pruned, then those pruned latest, then by value.
+    """
+    done = [trial for trial in trials if trial.state in LEARNT]
+    if most is None or len(done) <= most:
+        return list(trials)
+    best: set[int] = set()
+    for k, direction in enumerate(directions):
+        sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+        placed = [(*_place(trial, k, sign), trial.number) for trial in done]
+        best |= {row[-1] for row in heapq.nsmallest(most // 2 // len(directions), placed)}
+    latest = [trial.number for trial in done if trial.number not in best][len(best) - most :]
+    kept = best.union(latest)
+    return [trial for trial in trials if trial.number in kept or not trial.state.is_finished()]
+
+
+def _place(trial: FrozenTrial, objective: int, sign: float) -> tuple[int, int, float]:
+    if trial.state == TrialState.COMPLETE:
+        return 0, 0, sign * trial.values[objective]
+    curve = trial.intermediate_values
+    step = max(curve, default=-1)
+    value = curve[step] if curve else 0.0
+    return 1, -step, sign * value if value == value else float("inf")

@@ -1,0 +1,106 @@
+"""Composing without Hydra gives what Hydra gives, and leaves to Hydra what it cannot do."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+
+from denoise import catalog, config
+from denoise.config import Composed, compose, next_compose, raw_compose
+from search import space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+SEARCHES = {
+    "whole": (),
+    "controls and own values": ("search.controls=true", "optimizer.eps=1e-7", "activation=leaky_relu", "model=dit"),
+    "moved domain": ("optimizer.space.lr.high=0.5", "optimizer.space.lr.low=0.0001"),
+    "parts and free domains": (
+        "activation@parts.transformer.activation=gelu",
+        "parts.residual.placement=post",
+        "+search.domains.dropout={type:float,low:0.0,high:0.3}",
+        "+search.domains.placement={type:categorical,choices:[pre,post,sandwich]}",
+    ),
+    "some kinds": ("~search.kinds.optimizer", "optimizer=lion", "optimizer.lr=1e-3", "data=fashion_mnist"),
+}
+
+
+def same(found: Composed, expected: Composed) -> bool:
+    def plain(composed: Composed) -> Any:
+        return OmegaConf.to_yaml(composed.cfg)  # with the order of the keys and the type of each number
+
+    return plain(found) == plain(expected) and found.choices == expected.choices
+
+
+def draws(number: int, *overrides: str) -> list[tuple[str, ...]]:
+    found = space.build(compose(overrides, "search"), overrides)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(overrides)))
+    return [tuple(found.suggest(study.ask())) for _ in range(number)]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_trial_composes_as_hydra_composes_it(name: str) -> None:
+    for overrides in draws(8, *SEARCHES[name]):
+        found, expected = next_compose(overrides), raw_compose(overrides)
+        assert same(found, expected), overrides
+        assert OmegaConf.is_struct(found.cfg) == OmegaConf.is_struct(expected.cfg)
+
+
+def test_every_option_composes_as_hydra_composes_it() -> None:
+    """The k-th option of every kind together, for each k."""
+    options = {kind: catalog.options(kind) for kind in catalog.KINDS}
+    for k in range(max(map(len, options.values()))):
+        overrides = tuple(f"{kind}={names[k % len(names)]}" for kind, names in options.items())
+        assert same(next_compose(overrides), raw_compose(overrides)), overrides
+
+
+def hydra_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+    compose_ = config.hydra_compose
+    monkeypatch.setattr(config, "hydra_compose", lambda *a, **k: calls.append(a) or compose_(*a, **k))
+    config._compose.cache_clear()
+    config._base.cache_clear()
+    return calls
+
+
+def test_hydra_composes_once_for_many_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = draws(20)
+    calls = hydra_calls(monkeypatch)
+    for overrides in trials:
+        next_compose(overrides)
+    assert len(calls) == 1
+
+
+def test_what_one_does_to_a_config_is_not_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next_compose(("optimizer=lion", "optimizer.lr=0.5"))
+    first.cfg.optimizer.lr, first.cfg.trainer.max_steps = 7.0, 3
+    first.choices["optimizer"] = "sgd"
+    assert same(next_compose(("optimizer=lion",)), raw_compose(("optimizer=lion",)))
+
+
+OTHERS = {
+    "a package of its own": "# f\n# s\n# @package _global_\n_target_: torch.nn.ReLU\ndropout: 0.5\nspace: {}\n",
+    "a defaults list": "# f\n# s\ndefaults: [relu]\n_target_: torch.nn.ReLU\nspace: {}\n",
+    "an interpolation": "# f\n# s\n_target_: torch.nn.ELU\nalpha: ${dropout}\nspace: {}\n",
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_files_that_are_more_than_their_node_are_hydras(what: str, tmp_path: Path) -> None:
+    (tmp_path / "activation").mkdir()
+    (tmp_path / "activation" / "mine.yaml").write_text(OTHERS[what])
+    catalog._folders.insert(0, tmp_path)
+    for overrides in [("activation=mine",), ("activation=mine", "dropout=0.25"), ("activation=silu", "dropout=0.25")]:
+        assert same(next_compose(overrides), raw_compose(overrides)), overrides
+
+
+def test_an_experiment_that_sets_a_component_is_hydras(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /optimizer: lion}]\noptimizer: {lr: 0.125}\n"
+    )
+    catalog._folders.insert(0, tmp_path)
+    for more in [(), ("optimizer=lion",), ("optimizer=adamw",), ("optimizer.lr=0.5",), ("activation=relu",)]:
+        overrides = ("experiment=mine", *more)
+        assert same(next_compose(overrides), raw_compose(overrides)), overrides
