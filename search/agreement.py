@@ -59,8 +59,8 @@ def transfer(small: Sequence[Record], large: Sequence[Record], path: str = "mode
     ended = [[r for r in each if r.outcome == "complete" and r.value is not None] for each in (small, large)]
     theirs = {split(record)[0]: record.value for record in ended[1]}
     both = [(r.value, theirs[split(r)[0]]) for r in ended[0] if split(r)[0] in theirs]
-    names = [split(each[0])[1] if each else path for each in ended]
-    return compare([(a, b) for a, b in both if a is not None and b is not None], *names, len(ended[0]), seed)
+    cheap, full = (split(each[0])[1] if each else path for each in ended)
+    return compare([(a, b) for a, b in both if a is not None and b is not None], cheap, full, len(ended[0]), seed)
 
 
 def compare(both: Sequence[tuple[float, float]], cheap: str, full: str, seen: int, seed: int = 0) -> Agreement:
@@ -77,7 +77,7 @@ def compare(both: Sequence[tuple[float, float]], cheap: str, full: str, seen: in
 
 
 def spearman(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The correlation of the ranks of (..., n, 2) pairs over n, ties at their mean rank; nan where a side is constant."""
+    """The correlation of the ranks of (..., n, 2) pairs over n, ties at their mean rank; nan for a constant side."""
     ranks = stats.rankdata(pairs, axis=-2)
     ranks = ranks - ranks.mean(axis=-2, keepdims=True)
     scale = np.sqrt((ranks**2).sum(axis=-2).prod(axis=-1))
@@ -115,8 +115,8 @@ def sentences(agreements: Sequence[Agreement]) -> list[str]:
     lost = first.seen - first.pairs
     if lost:
         said.append(
-            f"{lost} of the {first.seen} trials at {first.cheap} did not come to {first.full}: only what was let pass is "
-            "in these figures, which usually makes a correlation look smaller than it is."
+            f"{lost} of the {first.seen} trials at {first.cheap} did not come to {first.full}: only what was let pass "
+            "is in these figures, which usually makes a correlation look smaller than it is."
         )
     if first.answer == "cannot":
         later = next((each for each in agreements if each.answer == "can be"), None)

@@ -49,28 +49,33 @@ def resampled_variance(arm: Arm, budget: int) -> float:
 class Chance:
     """How far the best of each option would move with other draws of the tuned values, and with another seed.
 
-    variance of a best = tuning + seed_sd^2. tuning: the larger of the arm's own bootstrap variance and 1.5 times the
-    median over the arms: one arm's figure rests on the gaps between its best few trials and is by chance far too small
-    in some of many arms; the median, and not the mean, because an option with a wild spread says nothing about
-    the others. It has as many degrees of freedom as there are arms with two values or more. seed_sd: the pooled standard
-    deviation over fresh seeds with seed_df degrees of freedom, left out where it is not known: then the values' own
-    scatter holds only the part of it that differs between trials.
+    variance of a best = tuning + seed_sd^2.
+    tuning: the larger of the arm's own bootstrap variance and 1.5 times the median over the arms. One arm's figure
+    rests on the gaps between its best few trials and is by chance far too small in some of many arms; the median, and
+    not the mean, because an option with a wild spread says nothing about the others. Degrees of freedom: the arms with
+    two values or more (three where seed_sd is not known).
+    seed_sd: the pooled standard deviation over fresh seeds, with seed_df degrees of freedom; left out where it is not
+    known, and then the scatter of the values holds only what of it differs between trials.
     """
 
     def __init__(self, arms: Sequence[Arm], seed_sd: float | None = None, seed_df: int | None = None) -> None:
         self.arms = [arm for arm in arms if arm.values]
-        self.spread = [arm for arm in self.arms if len(arm.values) >= 2]
+        least = 2 if seed_sd else 3  # two values' one gap, without the seeds' part, is too bold (86 % in simulation)
+        self.spread = [arm for arm in self.arms if len(arm.values) >= least]
         self.seed = seed_sd**2 if seed_sd is not None else 0.0
         self.seed_df = math.inf if seed_df is None else float(seed_df)
         self.single = all(arm.trials == 1 for arm in self.arms)
+        self.common: dict[int, float] = {}
         self.known = bool(self.spread) or (self.seed > 0 and self.single)
 
     def tuning(self, arm: Arm, budget: int) -> float:
         """The variance of `expected_best` from the draws; at most m / n of the best of m's (Hoeffding 1948)."""
         if self.single or not self.spread:
             return 0.0
-        common = CAUTION * float(np.median([resampled_variance(other, budget) for other in self.spread]))
-        return max(resampled_variance(arm, budget), common) * min(budget, arm.trials) / arm.trials
+        if budget not in self.common:
+            self.common[budget] = float(np.median([resampled_variance(other, budget) for other in self.spread]))
+        larger = max(resampled_variance(arm, budget), CAUTION * self.common[budget])
+        return larger * min(budget, arm.trials) / arm.trials
 
     def freedom(self, tuning: float) -> float:
         """Degrees of freedom of tuning + seed variance (Satterthwaite 1946)."""

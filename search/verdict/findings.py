@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,7 +52,7 @@ def show(findings: Findings, console: Console) -> None:
     if findings.rungs:
         _print(console, agreement.table(findings.rungs), agreement.sentences(findings.rungs))
     for width in findings.widths:
-        console.print(agreement.width_sentence(width), highlight=False)
+        console.print(agreement.width_sentence(width), highlight=False, markup=False)
 
 
 def read(content: bytes) -> Findings:
@@ -60,9 +60,7 @@ def read(content: bytes) -> Findings:
     try:
         plain: dict[str, Any] = json.loads(content)
         if plain.pop("format") != FORMAT:
-            raise Refusal(
-                f"{NAME}: is of another version of this program; make search with the same overrides rewrites it"
-            )
+            raise Refusal(f"{NAME}: was written by another version; format {FORMAT} is legal")
         found = plain["importance"]
         return Findings(
             [_verdict(each) for each in plain["verdicts"]],
@@ -77,8 +75,7 @@ def read(content: bytes) -> Findings:
 
 
 def _verdict(plain: Mapping[str, Any]) -> Verdict:
-    ranged: Callable[[Any], Any] = lambda each: None if each is None else LrRange(**each)
-    rows = [Row(**row | {"lr_range": ranged(row["lr_range"])}) for row in plain["rows"]]
+    rows = [Row(**row | {"lr_range": row["lr_range"] and LrRange(**row["lr_range"])}) for row in plain["rows"]]
     return Verdict(**{**plain, "rows": rows})
 
 
@@ -86,7 +83,7 @@ def _print(console: Console, table: Any, said: list[str]) -> None:
     if table is not None:
         console.print(table)
     for sentence in said:
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, markup=False)
     console.print()
 
 

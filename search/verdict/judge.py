@@ -11,6 +11,7 @@ from search.record import Record
 from search.verdict.arm import Arm, Chance
 
 TOP = 3  # the trials whose median stands beside the best
+DIVERGED = 1e30
 EDGE = 0.05  # of the domain's width: as near as this is at its edge
 ENDED = ("complete", "pruned", "failed")
 
@@ -97,15 +98,18 @@ def judge(
     for record in records:
         if record.outcome in ENDED:
             groups.setdefault(option_of(record.overrides, choice, baseline), []).append(record)
-    arms = {option: Arm(_values(group), len(group)) for option, group in groups.items()}
+    arms = {option: Arm(_values(group), sum(map(_drawn, group))) for option, group in groups.items()}
     chance = Chance(list(arms.values()), seed_sd, seed_df)
     placed = ranks(groups, arms, chance)
     rows = []
     for option, rank in placed.items():
-        arm, note = arms[option], _note(groups[option])
+        arm, first, notes = arms[option], next(iter(placed)), _notes(groups[option])
         if option == option_of(baseline, choice, baseline):
-            note = ", ".join(["baseline", note][: 1 + bool(note)])
-        row = _counted(option, rank, groups[option], note)
+            notes.insert(0, "baseline")
+        behind = chance.behind(arms[first], arm) if arm.values else None
+        if arm.values and rank > 1 and behind is None:
+            notes.append(f"not shown to be worse than {first}")
+        row = _counted(option, rank, groups[option], ", ".join(notes))
         if arm.values:
             low, high = chance.interval(arm) or (None, None)
             tolerance = 2 * seed_sd if seed_sd else 0.05 * abs(arm.values[0])
@@ -117,7 +121,7 @@ def judge(
                 median_top=statistics.median(arm.values[:TOP]),
                 low=low,
                 high=high,
-                behind=chance.behind(arms[next(iter(placed))], arm),
+                behind=behind,
                 lr_range=lr_range(groups[option], baseline, arm.values[0] + tolerance, domains),
             )
         rows.append(row)
@@ -155,9 +159,14 @@ def ranks(groups: Mapping[str, Sequence[Record]], arms: Mapping[str, Arm], chanc
 
 
 def _values(group: Sequence[Record]) -> tuple[float, ...]:
-    """The objectives of the complete trials, ascending; one that repeats another's result is no second draw."""
-    found = [r.value for r in group if r.outcome == "complete" and "duplicate_of" not in r.tags]
-    return tuple(sorted(value for value in found if value is not None and math.isfinite(value)))
+    """The objectives of the complete trials, ascending; one above DIVERGED, or none, is no value."""
+    found = [record.value for record in group if record.outcome == "complete" and _drawn(record)]
+    return tuple(sorted(value for value in found if value is not None and abs(value) < DIVERGED))
+
+
+def _drawn(record: Record) -> bool:
+    """A trial that repeats another's result is no second draw."""
+    return "duplicate_of" not in record.tags
 
 
 def _counted(option: str, rank: int, group: Sequence[Record], note: str) -> Row:
@@ -178,17 +187,18 @@ def _counted(option: str, rank: int, group: Sequence[Record], note: str) -> Row:
     )
 
 
-def _note(group: Sequence[Record]) -> str:
+def _notes(group: Sequence[Record]) -> list[str]:
     notes = []
     pruned = sum(record.outcome == "pruned" for record in group)
     if pruned and not _values(group):
         notes.append(f"stopped early, {pruned} trial{'s' if pruned > 1 else ''}")
     kinds = Counter(r.tags.get("failure_kind", "failed") for r in group if r.outcome == "failed")
-    return ", ".join(notes + [f"{count} {kind}" for kind, count in sorted(kinds.items())])
+    return notes + [f"{count} {kind}" for kind, count in sorted(kinds.items())]
 
 
 def _number(group: Sequence[Record], best: float) -> int | None:
-    return next((r.number for r in group if r.outcome == "complete" and r.value == best), None)
+    own = [record.number for record in group if record.outcome == "complete" and record.value == best]
+    return min((number for number in own if number is not None), default=None)
 
 
 def lr_range(

@@ -90,7 +90,8 @@ def _drawn(row: Row, y: int, low: float, high: float) -> list[str]:
         parts.append(f"<line x1='{left:.1f}' x2='{right:.1f}' y1='{y}' y2='{y}' stroke='{INK}' stroke-width='2'/>")
     if row.best is not None:
         x = _place(row.best, low, high)
-        parts.append(f"<path class='best' d='M{x:.1f} {y - 6}l5 6l-5 6l-5 -6z' fill='{INK}'/>")
+        look = f"fill='{'#fff' if row.best > high else INK}' stroke='{INK}'"
+        parts.append(f"<path class='best' d='M{x:.1f} {y - 6}l5 6l-5 6l-5 -6z' {look}/>")
     said = "" if row.best is None else f"{row.best:.4f}"
     said += f"  {row.note}" if row.note else ""
     parts.append(_text(LEFT + PLOT + 12, y + 4, said.strip(), colour="#222" if row.best is not None else "#888"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from search.verdict.judge import TOP, Row, Verdict
 
@@ -12,7 +13,7 @@ WIDE = 0.2  # failures are worth a sentence from this part of an option's trials
 
 def table(verdict: Verdict) -> Table:
     """Rank, option, best with its interval, median of the top trials, trials, good learning rates, cost, note."""
-    title = f"{verdict.choice}: options that cannot be told apart share a rank"
+    title = Text(f"{verdict.choice}: options that cannot be told apart share a rank")
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
     rates = any(row.lr_range for row in verdict.rows)
     for name in ("rank", "option", "best", "95 % interval", f"median of {TOP}", "trials"):
@@ -24,9 +25,9 @@ def table(verdict: Verdict) -> Table:
     shown.add_column("note", overflow="fold", ratio=1)
     rank = None
     for row in verdict.rows:
-        cells = [
+        cells: list[str | Text] = [
             "" if row.rank == rank else str(row.rank),
-            row.option,
+            Text(row.option),
             _number(row.best),
             "-" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}",
             _number(row.median_top),
@@ -36,7 +37,7 @@ def table(verdict: Verdict) -> Table:
             cells.append(_rates(row))
         cells.append("-" if row.samples_per_second is None else f"{row.samples_per_second:.0f}")
         cells.append("-" if row.parameters is None else f"{row.parameters:,}")
-        shown.add_row(*cells, row.note, style="" if row.best is not None else "dim")
+        shown.add_row(*cells, Text(row.note), style="" if row.best is not None else "dim")
         rank = row.rank
     shown.caption = "trials: complete/all. " + ("lr marked | touches the edge of its domain." if rates else "")
     shown.caption_justify = "left"
@@ -52,13 +53,13 @@ def sentences(verdict: Verdict) -> list[str]:
     said += _luck(verdict, measured)
     if verdict.confounded:
         said.append(
-            "The trials of an option differ in other choices too (one joint search), so its best says how good a config "
-            f"with it was found, not what the option does; search.mode=ablation asks about {verdict.choice} alone."
+            "The trials of an option differ in other choices too (one joint search), so its best says how good a "
+            f"config with it was found, not what the option does; an ablation asks about {verdict.choice} alone."
         )
     if not verdict.independent:
         said.append(
-            "The sampler drew where earlier trials were good, so an option's trials are not independent and its interval "
-            "is too narrow where tuning got stuck; sampler=random has honest ones."
+            "The sampler drew where earlier trials were good, so an option's trials are not independent and its "
+            "interval is too narrow where tuning got stuck; sampler=random has honest ones."
         )
     said += _budgets(verdict)
     return said + _learning_rates(verdict, measured)
@@ -77,23 +78,23 @@ def _answer(verdict: Verdict, measured: list[Row]) -> str:
         return f"{choice}: only {first.option} came to its end, so there is nothing to compare."
     worse = [row for row in measured if row.behind is not None]
     level = [row.option for row in measured if row.behind is None]
-    by = [f"{row.option} by {row.behind:.2g} or more" for row in worse]
+    by = names([f"{row.option} (by {row.behind:.2g} or more)" for row in worse])
     if len(level) == 1:
-        return f"{choice}: {first.option} is shown to be better than every other: than {names(by)} (95 %)."
+        return f"{choice}: {first.option} is shown to be better than every other: {by}, 95 % for all together."
     if not worse:
         return f"{choice}: {names(level)} cannot be told apart: no difference is shown."
     verb = "is" if len(worse) == 1 else "are"
     return (
-        f"{choice}: {names(level)} cannot be told apart at the top; {names([row.option for row in worse])} {verb} shown "
-        f"to be worse than {first.option}: {names(by)} (95 %, all options together)."
+        f"{choice}: {names(level)} cannot be told apart at the top; {by} {verb} shown to be worse than {first.option}, "
+        "95 % for all together."
     )
 
 
 def _luck(verdict: Verdict, measured: list[Row]) -> list[str]:
     if verdict.seed_sd is None:
         return [
-            "One seed each was seen and the spread over seeds is not known: the intervals hold the luck of tuning alone, "
-            "from the scatter of an option's trials, and a difference may still be luck of the seed."
+            "One seed each was seen and the spread over seeds is not known: the intervals hold the luck of tuning "
+            "alone, from the scatter of an option's trials, and a difference may still be luck of the seed."
             if any(row.low is not None for row in measured)
             else "One seed each was seen, and too few trials of an option came to their end for an interval: any "
             "difference may be luck."
@@ -110,8 +111,8 @@ def _budgets(verdict: Verdict) -> list[str]:
     counts = [row.trials for row in verdict.rows if row.best is not None]
     if min(counts) < max(counts):
         said.append(
-            f"The options had {min(counts)} to {max(counts)} trials; two are compared by the mean best of as many as the "
-            "smaller had, since more trials find a better best by themselves."
+            f"The options had {min(counts)} to {max(counts)} trials; two are compared by the mean best of as many as "
+            "the smaller had, since more trials find a better best by themselves."
         )
     stopped = [row.option for row in verdict.rows if row.best is None and row.pruned]
     if stopped:
@@ -132,7 +133,9 @@ def _learning_rates(verdict: Verdict, measured: list[Row]) -> list[str]:
         return []
     ordered = sorted(found, key=lambda each: each[1].decades)
     (narrow, least), (wide, most) = ordered[0], ordered[-1]
-    said = f"Learning rate, within {verdict.tolerance} of an option's best: {wide} over {most.decades:.1f} decades"
+    said = (
+        f"Learning rate, within {verdict.tolerance} of an option's best: {wide} over {most.decades:.1f} decades or more"
+    )
     if len(ordered) > 1:
         said += f", the widest of {len(ordered)}; {narrow} over {least.decades:.1f}, the narrowest"
     edges = [f"{option} ({good.edge})" for option, good in found if good.edge]
