@@ -74,7 +74,7 @@ def fanova(trials: Sequence[FrozenTrial], shared: Mapping[str, BaseDistribution]
     """Each parameter's part of the variance of a random forest's prediction over the space (Hutter et al. 2014).
 
     Options stand as numbers in a random order, the mean over some orders taken. Optuna gives each option a column of
-    its own and goes through all 2^k values of k columns, so that a kind of 40 options would never end.
+    its own and goes through all 2^k values of k columns: with 40 options it would never end.
     """
     draw = np.random.default_rng(seed)
     if len(trials) > MOST:
@@ -107,19 +107,18 @@ def sentences(importance: Importance) -> list[str]:
     first, other = importance.shares[0].name, max(importance.shares, key=lambda s: s.fanova).name
     rest = 1 - sum(share.fanova for share in importance.shares)
     said = [
-        f"PED-ANOVA asks what sets the best {importance.best:.0%} of the trials apart from all: {first} most. Its shares "
-        "add up to 100 % even where nothing matters.",
-        "fANOVA asks what moves the objective anywhere in the space, bad configs included: "
-        f"{other} most. Each share is of the variance of a fitted model; the remaining {max(rest, 0):.0%} is interaction "
-        "of several parameters, or noise.",
+        f"PED-ANOVA asks what sets the best {importance.best:.0%} of the trials apart from all: {first} most. Its "
+        "shares add up to 100 % even where nothing matters.",
+        f"fANOVA asks what moves the objective anywhere in the space, bad configs included: {other} most. Each share "
+        f"is of the variance of a fitted model; the remaining {max(rest, 0):.0%} is interaction of several parameters, "
+        "or noise.",
     ]
     if first != other:
         said.append(f"The two differ: take care of {other} to avoid bad configs, of {first} to get from good to best.")
     if importance.left_out:
-        count = len(importance.left_out)
         said.append(
-            f"{count} parameter{'s' if count > 1 else ''} that only some trials have (such as {importance.left_out[0]}) "
-            f"{'are' if count > 1 else 'is'} not in it; {'their' if count > 1 else 'its'} effect counts as the option's."
+            f"Left out: {len(importance.left_out)} that not every trial has with one domain, or that do not vary (such "
+            f"as {importance.left_out[0]}); the effect of an option's own parameters counts as the option's."
         )
     said.append(
         "Trials that were stopped early or failed are not in it, so what makes a config hopeless weighs too little."
