@@ -1,0 +1,379 @@
+"""A verdict per choice: the best at a budget, what chance can do, shared ranks, what is said, drawn and kept."""
+
+import io
+import itertools
+import json
+import math
+import statistics
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy import stats
+
+from denoise.refusal import Refusal
+from search import agreement, verdict
+from search.importance import Importance, Share
+from search.record import Record
+from search.verdict import Arm, Chance, Findings, LrRange, Verdict, judge, picture, sentences, table
+from search.verdict.arm import expected_best, resampled_variance, studentized_range
+from search.verdict.judge import option_of
+from search.verdict.picture import ticks
+from tests.test_report import BASELINE
+
+DOMAINS = {"optimizer.adamw.lr": {"low": 1e-4, "high": 1e-1, "log": True, "step": None}}
+sorted_values = st.lists(st.floats(-10, 10), min_size=1, max_size=5).map(sorted)
+
+
+def trial(number: int, option: str, value: float | None, outcome: str = "complete", **more: object) -> Record:
+    overrides = [f"activation={option}", "optimizer=adamw", f"optimizer.lr={more.pop('lr', 0.01)}"]
+    return Record(number, f"{number:x}", outcome, 100, overrides, value, **more)  # type: ignore[arg-type]
+
+
+def trials(values: dict[str, Sequence[float]]) -> list[Record]:
+    pairs = [(option, value) for option, given_values in values.items() for value in given_values]
+    return [trial(i, option, value) for i, (option, value) in enumerate(pairs)]
+
+
+def ablation(
+    draw: np.random.Generator, options: int, budget: int, steep: float, parameters: int, seed_sd: float
+) -> list[list[float]]:
+    """Options that are equal: the same bowl over the tuned parameters, drawn at random, and noise of the seed."""
+    place = draw.uniform(-1, 1, (options, budget, parameters))
+    bowl = steep * np.minimum((place**2).sum(axis=-1), 0.5)
+    return np.sort(bowl + seed_sd * draw.normal(size=bowl.shape), axis=-1).tolist()  # type: ignore[no-any-return]
+
+
+# the best at a budget
+
+
+@given(sorted_values, st.integers(0, 3), st.data())
+def test_expected_best_is_the_mean_over_all_subsets(values: list[float], stopped: int, data: st.DataObject) -> None:
+    n = len(values) + stopped
+    m = data.draw(st.integers(1, n))
+    bests = [min(chosen) for chosen in itertools.combinations([*values, *[math.inf] * stopped], m)]
+    finite = [best for best in bests if math.isfinite(best)]
+    assert expected_best(Arm(tuple(values), n), m) == pytest.approx(statistics.fmean(finite), abs=1e-9)
+
+
+@given(sorted_values, st.integers(0, 1), st.integers(1, 4))
+def test_resampled_variance_is_that_over_all_samples(values: list[float], stopped: int, budget: int) -> None:
+    every = [*values[:4], *[math.inf] * stopped]
+    bests = [min(chosen) for chosen in itertools.product(every, repeat=budget)]
+    finite = [best for best in bests if math.isfinite(best)]
+    found = resampled_variance(Arm(tuple(values[:4]), len(every)), budget)
+    assert found == pytest.approx(statistics.pvariance(finite), abs=1e-9)
+
+
+def test_expected_best_of_many_trials_is_that_of_their_distribution() -> None:
+    values = tuple(sorted(np.random.default_rng(0).uniform(size=4000)))
+    assert expected_best(Arm(values, 4000), 9) == pytest.approx(0.1, abs=0.01)  # 1 / (m + 1)
+
+
+# chance
+
+
+def test_without_tuning_it_is_tukeys_comparison() -> None:
+    draw = np.random.default_rng(1)
+    groups = [draw.normal(mean, 1, 4) for mean in (0, 0.5, 3, 5)]
+    pooled = statistics.fmean(float(np.var(group, ddof=1)) for group in groups)
+    means = [float(group.mean()) for group in groups]
+    chance = Chance([Arm((mean,), 1) for mean in means], math.sqrt(pooled / 4), 12)
+    first = int(np.argmin(means))
+    interval = stats.tukey_hsd(*groups).confidence_interval(0.95)
+    for i, mean in enumerate(means):
+        found, wanted = chance.behind(Arm((means[first],), 1), Arm((mean,), 1)), float(interval.low[i, first])
+        assert found is None if wanted <= 0 else found == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("df", [1.0, 3.7, 12.0, 47.0, 5000.0, math.inf])
+def test_rounded_degrees_of_freedom_are_never_too_bold(df: float) -> None:
+    assert studentized_range(5, df) >= float(stats.studentized_range.ppf(0.95, 5, df)) - 1e-6
+
+
+@pytest.mark.parametrize("seed_df", [12, None])
+@pytest.mark.parametrize(
+    ("options", "budget", "steep", "parameters"), [(2, 8, 10, 1), (3, 6, 10, 2), (8, 10, 0, 1), (8, 10, 30, 1)]
+)
+def test_equal_options_share_the_first_rank(
+    options: int, budget: int, steep: float, parameters: int, seed_df: int | None
+) -> None:
+    """At least about 95 % of ablations, whatever the landscape: flat, or so steep that tuning is most of the luck."""
+    draw, shared = np.random.default_rng(options + budget), 0
+    for _ in range(300):
+        arms = [Arm(tuple(v), budget) for v in ablation(draw, options, budget, steep, parameters, 1.0)]
+        seen = math.sqrt(draw.chisquare(seed_df) / seed_df) if seed_df else None
+        chance, first = Chance(arms, seen, seed_df), min(arms, key=lambda arm: arm.values[0])
+        shared += all(chance.behind(first, arm) is None for arm in arms)
+    assert shared / 300 >= 0.94, f"{shared} of 300"
+
+
+@pytest.mark.parametrize(("steep", "difference", "often"), [(0, 8, 0.85), (10, 10, 0.85), (10, 16, 0.98)])
+def test_a_difference_of_several_seed_sds_is_told_apart(steep: float, difference: float, often: float) -> None:
+    draw, told = np.random.default_rng(5), []
+    for _ in range(100):
+        values = ablation(draw, 6, 10, steep, 1, 1.0)
+        arms = [Arm(tuple(v - difference * (i == 0) for v in each), 10) for i, each in enumerate(values)]
+        chance = Chance(arms, math.sqrt(draw.chisquare(12) / 12), 12)
+        told += [chance.behind(arms[0], arm) is not None for arm in arms[1:]]
+    assert statistics.fmean(told) >= often
+
+
+def test_a_wild_option_does_not_blur_the_others() -> None:
+    calm = {f"o{i}": [0.1 * i + 0.001 * j for j in range(6)] for i in range(4)}
+    wild = {f"w{i}": [5.0 + 3 * j for j in range(6)] for i in range(3)}
+    rows = judge(trials(calm | wild), "activation", BASELINE, seed_sd=0.002, seed_df=12).rows
+    assert [row.rank for row in rows[:4]] == [1, 2, 3, 4]
+
+
+def test_unequal_budgets_are_compared_at_the_smaller() -> None:
+    """Many trials of one distribution have a better best than few; that is no difference between the options."""
+    draw, told = np.random.default_rng(3), 0
+    for _ in range(200):
+        many, few = np.sort(draw.uniform(size=60)), np.sort(draw.uniform(size=6))
+        arms = [Arm(tuple(many), 60), Arm(tuple(few), 6)]
+        told += Chance(arms).behind(*arms) is not None
+    assert told <= 12
+
+
+def test_a_scale_of_the_objective_changes_no_rank() -> None:
+    values = ablation(np.random.default_rng(8), 5, 6, 3, 1, 1.0)
+    given_values = {f"o{i}": [v + 4 * i for v in each] for i, each in enumerate(values)}
+    scaled = {option: [1000 * v for v in each] for option, each in given_values.items()}
+    found = [
+        [row.rank for row in judge(trials(each), "activation", BASELINE, seed_sd=sd, seed_df=9).rows]
+        for each, sd in ((given_values, 1.0), (scaled, 1000.0))
+    ]
+    assert found[0] == found[1] and max(found[0]) > 1
+
+
+# rows
+
+outcomes = st.sampled_from(["complete", "pruned", "failed", "running"])
+some_trials = st.lists(st.tuples(st.sampled_from("abcd"), outcomes, st.none() | st.floats(allow_nan=True)), max_size=14)
+
+
+def numbered(given_trials: list[tuple[str, str, float | None]]) -> list[Record]:
+    return [trial(i, option, value, outcome) for i, (option, outcome, value) in enumerate(given_trials)]
+
+
+@given(some_trials, st.none() | st.floats(1e-3, 1), st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_any_search_has_a_verdict(
+    given_trials: list[tuple[str, str, float | None]], seed_sd: float | None, random: object
+) -> None:
+    found = judge(numbered(given_trials), "activation", BASELINE, seed_sd=seed_sd, seed_df=seed_sd and 8)
+    ended = [each for each in numbered(given_trials) if each.outcome != "running"]
+    assert sum(row.trials for row in found.rows) == len(ended)
+    assert [row.rank for row in found.rows] == sorted(row.rank for row in found.rows)
+    bests = [row.best for row in found.rows if row.best is not None]
+    assert bests == sorted(bests) and all(row.best is None for row in found.rows[len(bests) :])
+    assert all(row.behind is None for row in found.rows if row.rank == 1)
+    shuffled = numbered(given_trials)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert judge(shuffled, "activation", BASELINE, seed_sd=seed_sd, seed_df=seed_sd and 8) == found
+    assert verdict.read(verdict.files(Findings([found]))["verdict.json"]).verdicts == [found]
+    ET.fromstring(picture(found))
+    assert sentences(found)
+
+
+def test_a_row_says_what_there_was() -> None:
+    cost = {"cost/samples_per_second": 100.0, "cost/parameters": 5000.0}
+    records = [
+        trial(0, "silu", 0.5, metrics=cost),
+        trial(1, "silu", 0.3, metrics=cost | {"cost/samples_per_second": 200.0}),
+        trial(2, "silu", 0.4),
+        trial(3, "silu", 0.1, "pruned"),
+        trial(4, "silu", None, "failed", tags={"failure_kind": "diverged"}),
+        trial(5, "silu", 0.3, tags={"duplicate_of": "1"}),
+        trial(6, "silu", 0.2, "running"),
+    ]
+    (row,) = judge(records, "activation", BASELINE).rows
+    assert (row.trials, row.complete, row.pruned, row.failed) == (6, 4, 1, 1)
+    assert row.values == [0.3, 0.4, 0.5] and row.best == 0.3 and row.best_trial == 1 and row.median_top == 0.4
+    assert row.samples_per_second == 150 and row.parameters == 5000
+    assert row.failure_rate == pytest.approx(1 / 6) and row.note == "baseline, 1 diverged"
+
+
+def test_what_was_stopped_early_has_no_best_and_stands_before_what_failed() -> None:
+    records = [
+        trial(0, "silu", 0.5),
+        trial(1, "a", None, "failed"),
+        trial(2, "z", 0.1, "pruned"),
+        trial(3, "z", None, "failed"),
+        trial(4, "y", 0.2, "pruned"),
+    ]
+    rows = judge(records, "activation", BASELINE, seed_sd=0.01, seed_df=8).rows
+    assert [(row.option, row.rank, row.best) for row in rows] == [
+        ("silu", 1, 0.5),
+        ("y", 2, None),
+        ("z", 2, None),
+        ("a", 3, None),
+    ]
+    assert rows[1].note == "stopped early, 1 trial"
+
+
+def test_the_option_of_a_part_follows_the_main_choice() -> None:
+    part = "activation@parts.transformer.activation"
+    assert option_of(["activation=relu", f"{part}=gelu"], part, BASELINE) == "gelu"
+    assert option_of(["activation=relu"], part, BASELINE) == "relu"
+    assert option_of([], part, BASELINE) == "silu"
+    assert option_of(["placement=pre"], "placement", BASELINE) == "pre"
+    assert option_of([], "placement", BASELINE) == "as configured"
+
+
+@pytest.mark.parametrize(
+    ("rates", "values", "wanted"),
+    [
+        ([0.001, 0.003, 0.01, 0.03], [0.9, 0.52, 0.5, 0.6], LrRange(0.003, 0.01, math.log10(10 / 3))),
+        ([0.001, 0.01, 0.099], [0.9, 0.5, 0.5], LrRange(0.01, 0.099, math.log10(9.9), "high")),
+        ([0.0001, 0.1], [0.5, 0.51], LrRange(0.0001, 0.1, 3.0, "both")),
+        ([0.01, 0.01], [0.5, 0.5], None),
+    ],
+)
+def test_good_learning_rates(rates: list[float], values: list[float], wanted: LrRange | None) -> None:
+    records = [trial(i, "silu", v, lr=lr) for i, (lr, v) in enumerate(zip(rates, values, strict=True))]
+    found = judge(records, "activation", BASELINE, domains=DOMAINS).rows[0].lr_range
+    assert found == wanted if wanted is None else found is not None and found.edge == wanted.edge
+    if wanted is not None and found is not None:
+        assert (found.low, found.high) == (wanted.low, wanted.high) and found.decades == pytest.approx(wanted.decades)
+
+
+def test_good_learning_rates_of_several_optimizers_are_not_thrown_together() -> None:
+    records = [trial(i, "silu", 0.5, lr=10**-i) for i in (1, 2, 3)]
+    records[0].overrides[1] = "optimizer=muon"
+    assert judge(records, "activation", BASELINE).rows[0].lr_range is None
+    assert judge(records, "optimizer", BASELINE).rows[0].lr_range is not None
+
+
+def test_the_tolerance_of_a_learning_rate_is_that_of_the_seeds_where_they_are_known() -> None:
+    records = [trial(i, "silu", 0.5 + 0.01 * i, lr=10 ** -(i + 1)) for i in range(3)]
+    wide, narrow = (
+        judge(records, "activation", BASELINE, seed_sd=sd, seed_df=8).rows[0].lr_range for sd in (None, 0.001)
+    )
+    assert wide is not None and wide.decades == pytest.approx(2) and narrow is not None and narrow.decades == 0
+
+
+# what is said, shown and kept
+
+CLEAR = {
+    "silu": [0.5, 0.502, 0.51],
+    "gelu": [0.501, 0.503, 0.51],
+    "relu": [0.6, 0.603, 0.61],
+    "sigmoid": [0.9, 0.903, 0.91],
+}
+
+
+def test_the_first_sentence_is_the_answer() -> None:
+    (answer, luck, *rest) = sentences(judge(trials(CLEAR), "activation", BASELINE, seed_sd=0.002, seed_df=12))
+    assert answer.startswith("activation: silu and gelu cannot be told apart at the top; relu (by 0.0")
+    assert "sigmoid (by 0.3" in answer and "95 %" in answer
+    assert "0.002" in luck and "12 degrees of freedom" in luck and not rest
+
+
+def test_one_seed_each_is_said() -> None:
+    said = sentences(judge(trials(CLEAR), "activation", BASELINE))
+    assert "luck" in said[1] and "One seed each" in said[1]
+    alone = judge(trials({"silu": [0.5], "relu": [0.9]}), "activation", BASELINE)
+    assert [row.rank for row in alone.rows] == [1, 1] and "too few" in sentences(alone)[1]
+
+
+def test_a_joint_search_and_a_learning_sampler_are_said() -> None:
+    plain = sentences(judge(trials(CLEAR), "activation", BASELINE))
+    more = sentences(judge(trials(CLEAR), "activation", BASELINE, confounded=True, independent=False))
+    added = [each for each in more if each not in plain]
+    assert len(added) == 2 and "joint search" in added[0] and "not independent" in added[1]
+
+
+def test_unequal_budgets_failures_and_early_stops_are_said() -> None:
+    records = [*trials(CLEAR | {"silu": [0.5]}), trial(90, "snake", 0.1, "pruned"), trial(91, "apl", None, "failed")]
+    text = " ".join(sentences(judge(records, "activation", BASELINE)))
+    assert "1 to 3 trials" in text and "snake was only seen" in text and "apl 1 of 1" in text
+
+
+def test_an_option_that_is_better_than_all_is_said_to_be() -> None:
+    said = sentences(judge(trials({"silu": [0.1, 0.101], "relu": [0.9, 0.91]}), "activation", BASELINE, seed_sd=0.001))
+    assert "silu is shown to be better than every other: relu" in said[0]
+    nothing = judge([trial(0, "silu", None, "failed")], "activation", BASELINE)
+    assert sentences(nothing) == ["activation: no trial came to its end, so nothing is known."]
+
+
+def test_the_table_prints_a_rank_once_and_names_with_brackets_as_they_are() -> None:
+    records = [*trials(CLEAR), trial(99, "[red]", 0.95)]
+    console = Console(record=True, width=150, file=io.StringIO())
+    console.print(table(judge(records, "activation", BASELINE, seed_sd=0.002, seed_df=12)))
+    lines = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+    assert [row[:3] for row in rows] == [
+        ["1", "silu", "0.5000"],
+        ["", "gelu", "0.5010"],
+        ["2", "relu", "0.6000"],
+        ["3", "sigmoid", "0.9000"],
+        ["4", "[red]", "0.9500"],
+    ]
+
+
+def test_a_picture_has_a_row_an_option_and_fetches_nothing() -> None:
+    values = {f"<option & {i}>": [0.4 + 0.01 * i + 0.002 * j for j in range(6)] for i in range(40)}
+    found = judge(trials(values), "activation", BASELINE, seed_sd=0.002, seed_df=12)
+    content = picture(found)
+    root = ET.fromstring(content)
+    kinds = [element.get("class") for element in root.iter()]
+    assert kinds.count("trial") == 240 and kinds.count("best") == 40
+    assert kinds.count("band") == max(row.rank for row in found.rows)
+    assert content.count(b"http") == 1 and b"href" not in content and b"<image" not in content
+    width, height = float(root.get("width", "0")), float(root.get("height", "0"))
+    for element in root.iter():
+        for name, limit in (("x", width), ("cx", width), ("y", height), ("cy", height)):
+            assert 0 <= float(element.get(name, "0")) <= limit
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3))
+def test_ticks_are_some_and_inside(low: float, width: float) -> None:
+    found = ticks(low, low + width)
+    assert 3 <= len(found) <= 12 and all(low - 1e-9 <= t <= low + width + 1e-9 for t in found)
+
+
+def findings() -> Findings:
+    curves = {i: {10: float(i % 7), 20: float(i)} for i in range(12)}
+    shares = Importance(40, [Share("activation", 0.7, 0.2), Share("optimizer", 0.3, 0.6)], 0.125, ["optimizer.muon.lr"])
+    part = judge(trials(CLEAR), "activation@parts.transformer.activation", BASELINE, confounded=True)
+    whole = judge(trials(CLEAR), "activation", BASELINE, seed_sd=0.002, seed_df=12, domains=DOMAINS)
+    rungs = agreement.rungs(curves)
+    return Findings([whole, part], shares, rungs, [agreement.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)])
+
+
+def test_findings_are_read_back_as_they_were() -> None:
+    given_findings = findings()
+    written = verdict.files(given_findings)
+    assert sorted(written) == [
+        "verdict-activation-parts.transformer.activation.svg",
+        "verdict-activation.svg",
+        "verdict.json",
+        "verdict.txt",
+    ]
+    found = verdict.read(written["verdict.json"])
+    assert found == given_findings and verdict.files(found) == written
+    text = written["verdict.txt"].decode()
+    for heading in ("activation: options", "importance over 40", "rank correlation with step 20", "width 8"):
+        assert heading in text
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 2}', b'{"format": 1, "verdicts": [{"a": 1}]}'])
+def test_what_is_no_verdict_is_refused(content: bytes) -> None:
+    with pytest.raises(Refusal, match=r"verdict\.json"):
+        verdict.read(content)
+
+
+def test_the_json_has_no_number_that_json_has_not() -> None:
+    found = Findings([judge([trial(0, "silu", math.inf), trial(1, "relu", math.nan)], "activation", BASELINE)])
+    plain = json.loads(verdict.files(found)["verdict.json"], parse_constant=pytest.fail)
+    assert [row["best"] for row in plain["verdicts"][0]["rows"]] == [None, None]
+
+
+def test_a_verdict_of_nothing_is_empty() -> None:
+    assert judge([], "activation", BASELINE) == Verdict("activation", [])
