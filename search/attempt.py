@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from safetensors.torch import save_file
 
 from denoise import train
-from denoise.config import Composed, raw_compose
-from search import machine, pace, record, stops, storage, tracking
+from denoise.config import Composed, next_compose
+from search import history, machine, pace, rdb, record, stops, storage, tracking
 from search.display import Display
 from search.plan import Search
 from search.record import Record
@@ -21,6 +21,7 @@ from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
 
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
+COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
 
 @dataclass
@@ -33,7 +34,6 @@ class Session:
     parent: Run
     display: Display
     trained: list[Trained] = field(default_factory=list)
-    searched: float = 0.0  # when the last trial was told, on the monotonic clock
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states; all without any."""
@@ -54,7 +54,7 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
     tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
     earlier = tracker.find(**tags) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
-    composed = raw_compose(tuple(overrides))
+    composed = next_compose(tuple(overrides))
     trial.set_user_attr("config_sha256", config_sha256(composed))
     if ended is not None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
@@ -69,8 +69,7 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
     if done.result is not None:
         attributes |= stops.use(done.step, done.metrics, seconds)
-    for name, value in attributes.items():
-        trial.set_user_attr(name, value)
+    rdb.note(trial, attributes)
     _constrain(session, trial, done.metrics)
     values = _values(search, done)
     if values is not None:
@@ -78,7 +77,8 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
     else:
         study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
     _state(search, trial).unlink(missing_ok=True)
-    _forget(session)
+    if weights_file(search, done.run_id).exists():
+        _forget(session)
     session.trained.append(done)
     display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
 
@@ -86,7 +86,8 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
 def drawn(session: Session, trial: Trial) -> list[str]:
     """The overrides of a trial: its draw's, and what makes its cost equal. They are kept: measured only once."""
     known = trial.user_attrs.get("overrides")
-    overrides = session.search.space.suggest(trial)
+    with rdb.together(trial):
+        overrides = session.search.space.suggest(trial)
     if known is not None:
         return list(known)
     if session.search.settings.equal == "time":
@@ -129,9 +130,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     exceeded: list[str] = []
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
-        for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"):
-            if f"cost/{name}" in metrics:
-                trial.set_user_attr(f"cost/{name}", metrics[f"cost/{name}"])
+        rdb.note(trial, {name: metrics[name] for name in COSTS if name in metrics})
         if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
             exceeded.append(said)
             return True
@@ -162,9 +161,9 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     """A complete training of the same config, data and machine, in this search or before: its result is this one's."""
     sha256 = trial.user_attrs["config_sha256"]
-    for other in session.trials(TrialState.COMPLETE):
-        if other.number != trial.number and other.user_attrs.get("config_sha256") == sha256:
-            return session.tracker.record(other.user_attrs["run_id"])
+    other = history.of(session.study).twin(sha256)
+    if other is not None:
+        return session.tracker.record(other.user_attrs["run_id"])
     here = {"config_sha256": sha256, "outcome": "complete", "machine": json.dumps(machine.describe())}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
         if run.data.tags.get("role") in ("trial", "train"):
@@ -192,9 +191,8 @@ def weights_file(search: Search, run_id: str) -> Path:
 
 def _may_be_best(session: Session, number: int, value: float | None) -> bool:
     """Whether a trial is the baseline's or among those that may be confirmed."""
-    others = [trial.values[0] for trial in session.trials(TrialState.COMPLETE)]
     places = max(1, int(session.search.settings.confirm.finalists))
-    return number == 0 or (value is not None and sum(other <= value for other in others) < places)
+    return number == 0 or (value is not None and history.of(session.study).better(value) < places)
 
 
 def _keep(search: Search, run_id: str, result: train.Result) -> None:

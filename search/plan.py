@@ -10,11 +10,12 @@ from typing import Any
 
 import optuna
 from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial
 
 from denoise import catalog, train
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, mode, pretrained, space, stops, storage
+from search import confirm, fit, mode, pretrained, space, stops, storage, transfer
 from search.mode import Joint
 from search.space import Space
 from search.trial import bare, plain_config
@@ -36,6 +37,7 @@ class Search:
     store: Path
     storage_url: str
     notes: list[str]
+    most: int | None = None  # how many trials there can be, where the sampler lists the space
 
     @property
     def settings(self) -> Any:
@@ -45,7 +47,11 @@ class Search:
     @property
     def total(self) -> int:
         """How many trials of its own the search is to have."""
-        return self.mode.total
+        return self.mode.total if self.most is None else min(self.mode.total, self.most)
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are still to be begun."""
+        return self.mode.missing(trials) - (self.mode.total - self.total)
 
 
 def prepare(typed: Sequence[str]) -> Search:
@@ -73,7 +79,9 @@ def prepare(typed: Sequence[str]) -> Search:
     if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
         raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
     confirm.settings(cfg.search.confirm, cfg.seed)
-    storage.sampler(cfg)
+    inner = storage.sampler(cfg, asks).fresh(0)
+    if note := fit.check(inner, str(composed.choices["sampler"]), found):
+        missing.append(note)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
@@ -88,8 +96,10 @@ def prepare(typed: Sequence[str]) -> Search:
     what |= {name: cfg.search[name] for name in ("caps", "screen")}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
     baseline = found.suggest(optuna.trial.FixedTrial(points[0]))
+    transfer.check(cfg.search.transfer, baseline)
     full = f"{name}-{digest(what)}"
-    return Search(composed, found, asks, baseline, left_out, full, f"{name}-{digest(base)}", store, url, missing)
+    family = f"{name}-{digest(base)}"
+    return Search(composed, found, asks, baseline, left_out, full, family, store, url, missing, fit.most(inner, found))
 
 
 def digest(content: dict[str, Any]) -> str:

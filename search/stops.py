@@ -12,10 +12,11 @@ def reached(stop: DictConfig, trials: Sequence[FrozenTrial]) -> str:
 
     What a trial used is in its attributes, so a search that is gone on with counts what it used before.
     """
-    used = {name: sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials) for name in USED}
     for name, what in USED.items():
-        if stop[name] is not None and used[name] >= stop[name]:
-            return f"search.stop.{name}={stop[name]:g}: the trials have used {used[name]:.4g} {what}"
+        if stop[name] is not None:
+            used = sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials)
+            if used >= stop[name]:
+                return f"search.stop.{name}={stop[name]:g}: the trials have used {used:.4g} {what}"
     if stop.stale is not None and (since := stale(trials)) >= stop.stale:
         return f"search.stop.stale={stop.stale}: {since} complete trials in a row without a better one"
     return ""

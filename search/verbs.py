@@ -14,6 +14,7 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
+from search import answer as answering
 from search import confirm, pretrained, server
 from search import report as board
 from search.record import Record, check, check_known
@@ -45,21 +46,13 @@ def search(options: argparse.Namespace) -> int:
     _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
     with Display(prepared.name, prepared.total, console=console) as display:
         answer = study.run(prepared, *stores, display, began)
-    console.print(board.leaderboard(answer.records, prepared.baseline, prepared.name))
-    if answer.confirmation is None:
-        console.print(board.summary(answer.records, prepared.baseline))
-    else:
-        _confirmed(answer.confirmation)
+    findings = None if prepared.mode.confounded else answer.findings  # else they are not what was asked
+    answering.show(console, answer.records, prepared.baseline, prepared.name, answer.confirmation, findings)
     console.print("\nnext:  make ui          compare the trials in MLflow")
     console.print("       make best        the best config as a command, and best.yaml")
     console.print("       make reproduce   train the best again: the same number, bit for bit")
+    console.print("       make report      all of this again, and what each choice came to")
     return 0 if answer.best is not None else 1
-
-
-def _confirmed(found: confirm.Confirmation) -> None:
-    console.print(confirm.table(found))
-    for line in confirm.sentences(found):
-        console.print(line)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -170,12 +163,8 @@ def report(options: argparse.Namespace) -> int:
     import json
 
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
-    console.print(board.leaderboard(records, baseline, parent.info.run_name))
-    found = confirm.load(tracker, parent.info.run_id)
-    if found is None:
-        console.print(board.summary(records, baseline))
-    else:
-        _confirmed(found)
+    found, findings = confirm.load(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
+    answering.show(console, records, baseline, parent.info.run_name, found, findings)
     return 0
 
 

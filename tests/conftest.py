@@ -31,7 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-LONG = ("test_search", "test_verbs", "test_tracking", "test_own_component", "test_bad_input")
+LONG = (
+    "test_search",
+    "test_question",
+    "test_confirm",
+    "test_verbs",
+    "test_tracking",
+    "test_own_component",
+    "test_bad_input",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

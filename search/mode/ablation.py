@@ -30,6 +30,7 @@ class Ablation(Joint):
     """
 
     name = "ablation"
+    confounded = False
 
     @staticmethod
     def asked(composed: Composed) -> dict[str, Asked]:
@@ -117,12 +118,13 @@ class Ablation(Joint):
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
 
     def candidates(self, records: Sequence[Record]) -> list[Record]:
-        """The best trial of each arm."""
+        """The best trial of each arm, and the baseline."""
         best: dict[tuple[str, ...], Record] = {}
         for record in records:
             values = dict(text.partition("=")[::2] for text in record.overrides)
             best.setdefault(tuple(values.get(name, "") for name in self.scientific), record)
-        return list(best.values())
+        first = {id(record) for record in best.values()}
+        return [record for record in records if id(record) in first or record.number == 0]
 
     def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
         """The arms of a round: all, or the best by the rounds before; the baseline's always."""

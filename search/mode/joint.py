@@ -21,6 +21,7 @@ class Joint:
 
     name = "joint"
     objectives: tuple[str, ...] = (OBJECTIVE,)
+    confounded = True  # whether other things differ too where an option does
 
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
         self.settings, self.space, self.points = settings, space, list(points)

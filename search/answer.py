@@ -1,0 +1,41 @@
+"""What a person reads of a search: its trials, what was confirmed of them, what each choice came to."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from denoise.refusal import Refusal
+from search import confirm, report, verdict
+from search.record import Record
+from search.tracking import Tracker
+
+
+def show(
+    console: Console,
+    records: Sequence[Record],
+    baseline: Sequence[str],
+    name: str,
+    found: confirm.Confirmation | None,
+    findings: verdict.Findings | None,
+) -> None:
+    """Show the trials, what was confirmed of them, and what each choice came to."""
+    console.print(report.leaderboard(records, baseline, name))
+    if found is None:
+        console.print(report.summary(records, baseline))
+    else:
+        console.print(confirm.table(found))
+        for line in confirm.sentences(found):
+            console.print(line)
+    if findings is not None:
+        verdict.show(findings, console)
+
+
+def findings(tracker: Tracker, run_id: str) -> verdict.Findings | None:
+    """Read what a search's run has of its choices; None where it has not come to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return verdict.read(tracker.artifact(run_id, verdict.NAME, Path(folder)).read_bytes())
+        except Refusal:
+            return None
