@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.claims.finding import Check, Finding, Table, geometric, over_seeds
 from benchmarks.claims.plot import Axis, Line, Panel, draw
@@ -61,7 +61,7 @@ def flow(
         torch.randn(BATCH, 1, width, generator=stream(seed, f"claims/{name}"), dtype=torch.float64)
         for name in ("input", "gradient")
     )
-    met = []
+    met: list[Tensor] = []
     for linear, norm, act in layers:
         z = norm(linear(h)) if met else norm(linear(h)).detach().requires_grad_()
         z.retain_grad()

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks import results
@@ -14,9 +13,9 @@ PLOTS = results.ROOT / "docs" / "claims"
 COMMAND = "python -m benchmarks.claims"
 
 
-def read(path: Path = RESULTS) -> dict[str, Any]:
+def read() -> dict[str, Any]:
     """What is measured so far: {} before the first run, else {"claims": {number: what was found}}."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     return found
 
 
@@ -85,7 +84,7 @@ def shown(value: float | str) -> str:
     return {"inf": "never"}.get(value, value) if isinstance(value, str) else f"{value:.3g}"
 
 
-def refresh(path: Path = PAGE, content: Mapping[str, Any] | None = None) -> None:
+def refresh() -> None:
     """Write the page anew from the results."""
-    text = path.read_text(encoding="utf-8")
-    path.write_text(written(read() if content is None else content, text), encoding="utf-8")
+    text = written(read(), PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(text, encoding="utf-8")

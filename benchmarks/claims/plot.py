@@ -115,8 +115,8 @@ def _panel(panel: Panel, x0: int, y0: int) -> list[str]:
         dash = " stroke-dasharray='5 3'" if line.dashed else ""
         drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f"<polyline points='{drawn}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
-        place = (x0 + (WIDE // 2) * (i % 2), y0 + HIGH + 44 + 14 * (i // 2))
-        parts.append(text(*place, f"{'--' if line.dashed else '—'} {line.name}", colour=colour))
+        left, below = x0 + (WIDE // 2) * (i % 2), y0 + HIGH + 44 + 14 * (i // 2)
+        parts.append(text(left, below, f"{'--' if line.dashed else '—'} {line.name}", colour=colour))
     return parts
 
 

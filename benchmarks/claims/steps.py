@@ -64,10 +64,9 @@ def early_losses(optimizer: str, lr: float, seeds: Sequence[int] = (0, 1, 2), st
     """Training losses of a digits classifier, step by step, a list for each seed."""
     found: list[list[float]] = []
     for seed in seeds:
-        losses: list[float] = []
+        found.append([])
         model = classifier.mlp("relu", "kaiming_normal", seed)
-        classifier.fit(model, optimizer, steps, seed=seed, lr=lr, watch=lambda _, loss, to=losses: to.append(loss))
-        found.append(losses)
+        classifier.fit(model, optimizer, steps, seed=seed, lr=lr, watch=lambda _, loss: found[-1].append(loss))
     return found
 
 

@@ -1,5 +1,7 @@
 """Claim 3: weights that are all equal, or all zero; classifiers of the digits 64-32-32-10, float64, one seed."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ class Trace:
     """
 
     def __init__(self, initializer: str, activation: str, steps: int = STEPS, seed: int = 0) -> None:
-        settings = {"value": VALUE} if initializer == "constant" else {}
+        settings: dict[str, Any] = {"value": VALUE} if initializer == "constant" else {}
         model = classifier.mlp(activation, initializer, seed, **settings).double()
         model.insert(0, Ink())
         self.linear = classifier.layers(model)
