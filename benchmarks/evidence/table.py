@@ -32,7 +32,7 @@ from search import machine, space
 TRAININGS = results.FOLDER / "evidence.jsonl"
 TABLE = Path(__file__).parent / "table.jsonl.gz"
 DEFAULTS = {"configs": 1000, "part": 0, "parts": 1, "again": 0}
-STEPS, EVERY, WIDTH, WIDER, WIDER_ROWS, BLOCK = 256, 16, 8, 16, 200, 50
+STEPS, EVERY, WIDTH, WIDER, WIDER_ROWS, BLOCK = 128, 16, 8, 16, 150, 50
 FIXED = (
     "model.num_heads=2",
     "model.embedding_dim=32",
@@ -45,7 +45,7 @@ FIXED = (
     "trainer.num_threads=1",
     "trainer.accelerator=cpu",
     "solver.images=1",
-    "solver.steps=1",
+    "solver.steps=2",
 )
 
 
@@ -133,7 +133,11 @@ def fill(configs: int, part: int, parts: int) -> None:
         left = (time.perf_counter() - began) / i * (len(missing) - i)
         value = f"{content['curve'][-1]:.4f}" if content["curve"] else "-"
         said = f"draw {row.draw} seed {row.seed} width {row.width}: {content['outcome']} {value}"
-        print(f"{i}/{len(missing)}  {said}  {content['seconds']:.1f} s  [{left / 60:.0f} min left]", file=sys.stderr)
+        print(
+            f"{i}/{len(missing)}  {said}  {content['seconds']:.1f} s  [{left / 60:.0f} min left]",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def pack(configs: int) -> int:
