@@ -146,6 +146,7 @@ def pack(configs: int) -> int:
     chosen = [known[row] for row in rows(configs) if row in known]
     machines = [one.pop("machine") for one in chosen]
     head = {"fixed": FIXED, "steps": STEPS, "every": EVERY, "machine": machines[0], "commit": results.commit()}
+    head["space"] = whole_space().describe()
     text = "\n".join(json.dumps(one, separators=(",", ":")) for one in (head, *chosen)) + "\n"
     TABLE.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
     return len(chosen)

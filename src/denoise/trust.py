@@ -13,7 +13,7 @@ from typing import Any
 
 from denoise.refusal import Refusal
 
-PREFIXES = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
+PREFIXES = ("denoise.", "search.pruner.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.")
 
 allowed: list[str] = list(PREFIXES)
 homes: list[Path] = []
