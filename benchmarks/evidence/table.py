@@ -159,6 +159,7 @@ def pack(configs: int) -> int:
         raise Refusal(f"{TABLE}: its rows are another machine's; move {TRAININGS} and the table away, or go on there")
     where = json.loads(machines.pop())
     head = {"fixed": FIXED, "steps": STEPS, "every": EVERY, "machine": where, "commit": results.commit()}
+    head["space"] = whole_space().describe()
     text = "\n".join(json.dumps(one, separators=(",", ":")) for one in (head, *chosen)) + "\n"
     TABLE.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
     return len(chosen)
