@@ -1,0 +1,248 @@
+"""What searching itself costs: a search's own loop around trainings that take no time, in studies of growing size.
+
+    .venv/bin/python -m benchmarks.searching [trials=100,1000,10000] [repeat=15] [peer=true] [markdown=true]
+
+The study is filled with plausible finished trials of the real space of `make search`; then `repeat` more trials run
+through search/study.py's loop, with MLflow and the study on SQLite, the training alone replaced. `peer=true` times
+plain Optuna beside it, which does less: ask, as many suggestions, tell, with its TPE on SQLite.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import optuna
+from optuna.trial import create_trial
+
+from benchmarks import arguments, results
+from benchmarks.filling import Random, add, fill
+from denoise import train
+from denoise.refusal import Refusal
+from search import rdb
+from search import study as searching
+from search.space import Space
+from search.storage import open_study
+
+GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 3.0
+PARTS = ("ask", "suggest", "compose", "report", "tracker", "tell", "other")
+WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls within each other the outermost counts
+    "ask": [(optuna.Study, "ask")],
+    "suggest": [(Space, "suggest")],
+    "compose": [(searching, "next_compose")],
+    "report": [(optuna.trial.Trial, "report"), (optuna.trial.Trial, "should_prune")],
+    "tell": [(optuna.Study, "tell"), (rdb, "note")],
+}
+TRACKER = ("create_run", "log_batch", "log_artifacts", "set_terminated", "search_runs", "get_run", "update_run")
+
+
+def counts(value: str) -> tuple[int, ...]:
+    """Read numbers of trials, with commas between them. Errors: ValueError."""
+    if not all(word.isdecimal() and int(word) > 0 for word in value.split(",")):
+        raise ValueError("must be whole numbers of 1 or more, with commas between them")
+    return tuple(sorted({int(word) for word in value.split(",")}))
+
+
+YES = arguments.one_of("true", "false")
+READERS = {"trials": counts, "repeat": arguments.at_least(3), "peer": YES, "markdown": YES}
+DEFAULTS: dict[str, Any] = {"trials": (100, 1000, 10000), "repeat": 15, "peer": "false", "markdown": "false"}
+
+
+class Clock:
+    """Seconds by part; a call within a timed call counts for the outer one."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.inside = False
+
+    def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **more: Any) -> Any:
+            if self.inside:
+                return call(*args, **more)
+            self.inside, began = True, time.perf_counter()
+            try:
+                return call(*args, **more)
+            finally:
+                self.inside = False
+                self.seconds[part] += time.perf_counter() - began
+
+        return run
+
+
+def no_training(cfg: Any, observer: Any, *args: Any, **more: Any) -> Any:
+    """Stand in for denoise.train.train: the metrics and evaluations of a training, at once."""
+    level = 0.2 + 0.0005 * (zlib.crc32(str(cfg.optimizer).encode()) % 100)
+    metrics: dict[str, float] = {}
+    last, every = cfg.trainer.max_steps, cfg.trainer.val_every
+    outcome, reached = "complete", last
+    for step in range(every, last + 1, every):
+        value = level + step**-0.5
+        metrics = {"val/loss": value, "train/loss": value} | {f"val/loss_band_{k}": value for k in range(8)}
+        observer.on_metrics(step, metrics)
+        if observer.on_objective(step, value):
+            outcome, reached = "stopped", step
+            break
+    observer.on_metrics(reached, {f"health/layer_{k}/rms": 1.0 for k in range(50)})
+    return train.Result(outcome, reached, metrics, {}, "0" * 64, b"PNG", b"<svg/>")
+
+
+@contextmanager
+def watched(clock: Clock, tracker: Any) -> Iterator[None]:
+    """Time the parts of the loop, with no training."""
+    patches: list[Any] = [patch.object(train, "train", no_training)]
+    for part, places in WATCHED.items():
+        patches += [patch.object(at, name, clock.timed(part, getattr(at, name))) for at, name in places]
+    client = tracker.client
+    patches += [patch.object(client, name, clock.timed("tracker", getattr(client, name))) for name in TRACKER]
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()
+
+
+class Silent:
+    """A display of nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **more: None
+
+
+def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
+    """Milliseconds of each of `repeat` trials in a study of `count`, by part; seconds to load it."""
+    prepared = searching.prepare([f"store={store}", f"search.n_trials={count + repeat + 2}", "trainer.num_threads=1"])
+    study, tracker = searching.open_stores(prepared)
+    fill(study, prepared.space, count)
+    parent = searching.open_parent(tracker, prepared)
+    loading = []
+    for _ in range(3):
+        began = time.perf_counter()
+        study = open_study(prepared.storage_url, prepared.name, prepared.composed.cfg)
+        searching.count(study)
+        loading.append(time.perf_counter() - began)
+    rows, silent, clock = [], Silent(), Clock()
+    with watched(clock, tracker):
+        for k in range(repeat + 2):
+            clock.seconds.clear()
+            began, worked = time.perf_counter(), time.process_time()
+            searching.count(study, running=True)
+            searching.one_trial(prepared, study, study.ask(), tracker, parent, silent)  # type: ignore[arg-type]
+            whole, cpu = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
+            row = {part: 1000 * seconds for part, seconds in clock.seconds.items()}
+            if k >= 2:  # the first ones warm up
+                rows.append(row | {"other": whole - sum(row.values()), "whole": whole, "cpu": cpu})
+    parameters = statistics.mean(len(trial.params) for trial in study.get_trials(deepcopy=False)[-repeat:])
+    return {"loading_seconds": loading, "trials": rows, "parameters": parameters}
+
+
+def plain(count: int, repeat: int, parameters: int, folder: Path) -> dict[str, Any]:
+    """Plain Optuna with as many parameters, seven of them choices: milliseconds of ask, suggestions and tell."""
+    folder.mkdir(parents=True)
+    url = f"sqlite:///{(folder / 'plain.db').resolve()}"
+    study = optuna.create_study(storage=url, study_name="plain", sampler=optuna.samplers.TPESampler(seed=0))
+
+    def draw(trial: Any) -> None:
+        for k in range(7):
+            trial.suggest_categorical(f"c{k}", [f"o{n}" for n in range(16)])
+        for k in range(parameters - 7):
+            trial.suggest_float(f"x{k}", 1e-5, 1.0, log=True)
+
+    trials = []
+    for number in range(count):
+        like: Any = Random(np.random.default_rng(number))
+        draw(like)
+        value = float(like.generator.random())
+        trials.append(create_trial(params=like.params, distributions=like.distributions, value=value))
+    add(study, trials)
+    loading, rows = [], []
+    for _ in range(3):
+        began = time.perf_counter()
+        study = optuna.load_study(storage=url, study_name="plain", sampler=optuna.samplers.TPESampler(seed=0))
+        study.get_trials(deepcopy=False)
+        loading.append(time.perf_counter() - began)
+    for _ in range(repeat + 2):
+        began, worked = time.perf_counter(), time.process_time()
+        trial = study.ask()
+        draw(trial)
+        study.tell(trial, 0.5)
+        times = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
+        rows.append(dict(zip(("whole", "cpu"), times, strict=True)))
+    return {"loading_seconds": loading, "trials": rows[2:], "parameters": parameters}
+
+
+def middle(found: dict[str, Any], part: str) -> float:
+    """The median over the trials."""
+    return statistics.median(row.get(part, 0.0) for row in found["trials"])
+
+
+def rows(raw: dict[str, Any]) -> list[results.Row]:
+    """The figures with goals: milliseconds a trial and seconds to load, at the largest study."""
+    made = []
+    for count, found in raw["ours"].items():
+        times = [row["whole"] for row in found["trials"]]
+        goal = {"relation": "<=", "goal": GOAL_MILLISECONDS} if int(count) >= 10000 else {}
+        what = f"a trial's cost in a study of {count}"
+        made.append(results.Row("trial", what, middle(found, "whole"), "ms", min(times), max(times), **goal))  # type: ignore[arg-type]
+        loading = found["loading_seconds"]
+        goal = {"relation": "<=", "goal": GOAL_LOADING} if int(count) >= 10000 else {}
+        what = f"loading a study of {count}, seconds"
+        made.append(results.Row("load", what, statistics.median(loading), "", min(loading), max(loading), **goal))  # type: ignore[arg-type]
+    return made
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The table of benchmarks/README.md."""
+    head = ["trials in the study", *PARTS, "whole", "of it CPU", "loading", "plain Optuna", "its loading"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for count, found in content["raw"]["ours"].items():
+        peer = content["raw"]["plain"].get(count)
+        cells = [f"{middle(found, part):.0f}" for part in (*PARTS, "whole", "cpu")]
+        cells.append(f"{statistics.median(found['loading_seconds']):.2f} s")
+        cells += [f"{middle(peer, 'whole'):.0f}", f"{statistics.median(peer['loading_seconds']):.2f} s"] if peer else []
+        lines.append(f"| {count} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure, print the table, write results/searching.json. Exit status: 0 done, 2 a refusal."""
+    warnings.filterwarnings("ignore")
+    try:
+        given = arguments.read(sys.argv[1:] if words is None else words, DEFAULTS, READERS)
+    except Refusal as error:
+        print(error, file=sys.stderr)
+        return 2
+    path = results.FOLDER / "searching.json"
+    if given["markdown"] == "true":
+        print(markdown(json.loads(path.read_text(encoding="utf-8"))))
+        return 0
+    content = results.start("python -m benchmarks.searching", "full")
+    content["raw"] = {"ours": {}, "plain": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in given["trials"]:
+            found = ours(count, given["repeat"], Path(folder) / str(count))
+            content["raw"]["ours"][str(count)] = found
+            if given["peer"] == "true":
+                number = max(8, round(found["parameters"]))
+                content["raw"]["plain"][str(count)] = plain(count, given["repeat"], number, Path(folder) / f"p{count}")
+            print(markdown(content).splitlines()[-1], flush=True)
+    content["rows"] = [results.as_json(row) for row in rows(content["raw"])]
+    content["load"]["after"] = results.load()
+    results.write(path, content)
+    print(f"\n{markdown(content)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
