@@ -29,8 +29,9 @@ from benchmarks import arguments, results
 from benchmarks.filling import Random, add, fill
 from denoise import train
 from denoise.refusal import Refusal
-from search import rdb
+from search import attempt, rdb, storage
 from search import study as searching
+from search.attempt import Session
 from search.space import Space
 from search.storage import open_study
 
@@ -39,8 +40,8 @@ PARTS = ("ask", "suggest", "compose", "report", "tracker", "tell", "other")
 WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls within each other the outermost counts
     "ask": [(optuna.Study, "ask")],
     "suggest": [(Space, "suggest")],
-    "compose": [(searching, "next_compose")],
-    "report": [(optuna.trial.Trial, "report"), (optuna.trial.Trial, "should_prune")],
+    "compose": [(attempt, "next_compose")],
+    "report": [(storage, "should_stop")],
     "tell": [(optuna.Study, "tell"), (rdb, "note")],
 }
 TRACKER = ("create_run", "log_batch", "log_artifacts", "set_terminated", "search_runs", "get_run", "update_run")
@@ -79,8 +80,8 @@ class Clock:
         return run
 
 
-def no_training(cfg: Any, observer: Any, *args: Any, **more: Any) -> Any:
-    """Stand in for denoise.train.train: the metrics and evaluations of a training, at once."""
+def no_training(cfg: Any, module: Any, observer: Any, *args: Any) -> Any:
+    """Stand in for denoise.train.fit: the metrics and evaluations of a training, at once."""
     level = 0.2 + 0.0005 * (zlib.crc32(str(cfg.optimizer).encode()) % 100)
     metrics: dict[str, float] = {}
     last, every = cfg.trainer.max_steps, cfg.trainer.val_every
@@ -99,7 +100,8 @@ def no_training(cfg: Any, observer: Any, *args: Any, **more: Any) -> Any:
 @contextmanager
 def watched(clock: Clock, tracker: Any) -> Iterator[None]:
     """Time the parts of the loop, with no training."""
-    patches: list[Any] = [patch.object(train, "train", no_training)]
+    patches: list[Any] = [patch.object(train, "fit", no_training), patch.object(train, "prepare", lambda cfg: None)]
+    patches += [patch.object(train, "counted", lambda cfg, module: {}), patch.object(attempt, "_keep")]
     for part, places in WATCHED.items():
         patches += [patch.object(at, name, clock.timed(part, getattr(at, name))) for at, name in places]
     client = tracker.client
@@ -129,16 +131,16 @@ def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
     loading = []
     for _ in range(3):
         began = time.perf_counter()
-        study = open_study(prepared.storage_url, prepared.name, prepared.composed.cfg)
-        searching.count(study)
+        study = open_study(prepared.storage_url, prepared.name, prepared.composed.cfg, prepared.mode)
+        study.get_trials(deepcopy=False)
         loading.append(time.perf_counter() - began)
-    rows, silent, clock = [], Silent(), Clock()
+    rows, clock = [], Clock()
+    session = Session(prepared, study, tracker, parent, Silent())  # type: ignore[arg-type]
     with watched(clock, tracker):
         for k in range(repeat + 2):
             clock.seconds.clear()
             began, worked = time.perf_counter(), time.process_time()
-            searching.count(study, running=True)
-            searching.one_trial(prepared, study, study.ask(), tracker, parent, silent)  # type: ignore[arg-type]
+            searching.next_trial(session)
             whole, cpu = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
             row = {part: 1000 * seconds for part, seconds in clock.seconds.items()}
             if k >= 2:  # the first ones warm up

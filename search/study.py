@@ -33,16 +33,24 @@ def run(search: Search, study: Study, tracker: Tracker, display: Display, began:
         display.continues(len(session.own(*OVER)))
         for stale in storage.left_behind(study):
             one_trial(session, Trial(study, stale._trial_id), again=True)
-        while search.missing(session.trials()) > 0:
-            if said := stops.reached(search.settings.stop, session.own(*OVER)):
-                display.note(f"ends here: {said}")
-                break
-            search.mode.refill(study)
-            one_trial(session, study.ask())
+        while next_trial(session):
+            pass
         return ending.end(session, began)
     except KeyboardInterrupt:
         session.parent.interrupt()
         raise
+
+
+def next_trial(session: Session) -> bool:
+    """Run the next trial; False where all are done, or a budget is used up."""
+    if session.search.missing(session.trials()) <= 0:
+        return False
+    if said := stops.reached(session.search.settings.stop, session.own(*OVER)):
+        session.display.note(f"ends here: {said}")
+        return False
+    session.search.mode.refill(session.study)
+    one_trial(session, session.study.ask())
+    return True
 
 
 def open_stores(search: Search) -> tuple[Study, Tracker]:

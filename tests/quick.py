@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from denoise import train
-from search import storage
+from search import attempt, storage
 from search import study as searching
 
 SMALL = [
     *("trainer.max_steps=8", "trainer.val_every=1", "trainer.num_threads=1", "search.enqueue=[]"),
     *("lr_schedule=constant", "search.kinds.lr_schedule=[constant]", "search.kinds.normalization=[group_norm]"),
     *("search.kinds.weight_normalization=[none]", "search.kinds.initializer=[torch_default]"),
-    "search.kinds.feed_forward=[mlp]",
+    *("search.kinds.feed_forward=[mlp]", "search.confirm.finalists=0"),
 ]
 CHOICES = ["search.kinds.activation=[silu,relu,swish]", "search.kinds.optimizer=[adamw,sgd,lion]"]
 NUMBERS = ["search.kinds.activation=[silu]", "search.kinds.optimizer=[adamw]"]
@@ -49,7 +49,7 @@ def curve(cfg: Any) -> tuple[float, float]:
     return 0.2 + 0.1 * u + abs(float(cfg.optimizer.lr) - 0.003), 0.3 * (u * 17 % 1)
 
 
-def formula(cfg: Any, observer: Any = None, *args: Any, **more: Any) -> train.Result:
+def formula(cfg: Any, module: Any, observer: Any, *args: Any) -> train.Result:
     """In place of a training: level + slope / step, stopped where the observer says so."""
     level, slope = curve(cfg)
     for step in range(cfg.trainer.val_every, cfg.trainer.max_steps + 1, cfg.trainer.val_every):
@@ -67,8 +67,9 @@ def a_new_process(monkeypatch: pytest.MonkeyPatch, life: int) -> None:
 
 def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
     """Search, and return each trial: overrides, state, curve."""
-    monkeypatch.setattr(train, "train", formula)
-    monkeypatch.setattr(searching, "_keep", lambda *args: None)
+    for name, stub in (("prepare", lambda cfg: None), ("counted", lambda *args: {}), ("fit", formula)):
+        monkeypatch.setattr(train, name, stub)
+    monkeypatch.setattr(attempt, "_keep", lambda *args: None)
     display = Silent()
     prepared = searching.prepare([f"store={store}", *SMALL, *overrides])
     study, tracker = searching.open_stores(prepared)

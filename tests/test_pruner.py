@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.pruners import BasePruner, SuccessiveHalvingPruner
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
 from denoise import catalog
@@ -22,6 +23,13 @@ from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def whole_study(study: optuna.Study, trial: Any) -> optuna.Study:
+    """All trials are compared."""
+    return study
+
+
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
 MORE = {
     "median": ["pruner.n_startup_trials=2"],
@@ -89,7 +97,8 @@ def test_a_decision_that_a_kill_cut_off_is_taken_again(name: str) -> None:
             decided = trial.should_prune()
             noted = study._storage.get_trial(trial._trial_id).system_attrs
             again = optuna.trial.Trial(study, trial._trial_id)
-            assert storage.would_stop(study, again) == decided, f"trial {trial.number}, step {step}"
+            found = storage.should_stop(study, again, whole_study, again=True)
+            assert found == decided, f"trial {trial.number}, step {step}"
             assert study._storage.get_trial(trial._trial_id).system_attrs == noted
             if decided and step < STEPS:
                 study.tell(trial, state=TrialState.PRUNED)
@@ -110,7 +119,8 @@ def test_a_decision_before_which_a_kill_came_is_the_one_that_would_have_been_tak
         for step in range(1, STEPS + 1):
             trial.report(float(curve[step - 1]), step)
             second.pruner = pruner(name)
-            if storage.would_stop(second, optuna.trial.Trial(second, trial._trial_id)) and step < STEPS:
+            again = optuna.trial.Trial(second, trial._trial_id)
+            if storage.should_stop(second, again, whole_study, again=True) and step < STEPS:
                 second.tell(trial, state=TrialState.PRUNED)
                 break
         else:
@@ -132,26 +142,27 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     whole, _ = run(stores[0], wanted, monkeypatch)
     states = {state for _, state, _ in whole}
     assert states == ({"COMPLETE"} if name == "none" else {"COMPLETE", "PRUNED"})
-    decide, report = optuna.trial.Trial.should_prune, optuna.trial.Trial.report
-    calls: list[int] = []
+    decide, report = storage.should_stop, _CachedStorage.set_trial_intermediate_value
+    calls: list[Any] = []
 
-    def about_to_stop(self: Any) -> bool:
-        if decide(self):
+    def about_to_stop(*args: Any) -> bool:
+        if decide(*args):
             raise Killed
         return False
 
-    def reported(self: Any, value: float, step: int) -> None:
-        report(self, value, step)
-        calls.append(step)
+    def reported(*args: Any) -> None:
+        report(*args)
+        calls.append(args)
         if len(calls) == 7:
             raise Killed
 
-    for life, (method, dying) in enumerate([("should_prune", about_to_stop), ("report", reported)]):
-        if name == "none" and method == "should_prune":
+    places = [(storage, "should_stop", about_to_stop), (_CachedStorage, "set_trial_intermediate_value", reported)]
+    for life, (owner, method, dying) in enumerate(places):
+        if name == "none" and method == "should_stop":
             continue
         with monkeypatch.context() as patched:
             a_new_process(patched, life)
-            patched.setattr(optuna.trial.Trial, method, dying)
+            patched.setattr(owner, method, dying)
             with pytest.raises(Killed):
                 run(stores[1], wanted, patched)
     a_new_process(monkeypatch, 99)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import TPESampler
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
@@ -61,7 +62,7 @@ def test_a_search_twice_and_a_search_with_kills_draw_the_same_trials(
     whole, _ = run(whole_store, wanted, monkeypatch)
     assert len(whole) == (6 if sampler == "brute_force" else TRIALS)
     places = [(Storage, "set_params", 3), (optuna.trial.Trial, "_suggest", 15)]
-    places += [(optuna.trial.Trial, "report", 5), (optuna.Study, "tell", 2)]
+    places += [(_CachedStorage, "set_trial_intermediate_value", 5), (optuna.Study, "tell", 2)]
     for life, (owner, name, call) in enumerate(places):
         with monkeypatch.context() as patched:
             a_new_process(patched, life)
@@ -309,10 +310,10 @@ def test_a_sampler_refuses_a_space_that_it_cannot_draw_from(given_: list[str], s
 
 def test_a_sampler_of_shared_parameters_says_so_where_others_are_conditional(tmp_path: Path) -> None:
     store = f"store={tmp_path}"
-    said = searching.prepare([store, *SMALL, "sampler=gp", *CHOICES]).note
+    said = searching.prepare([store, *SMALL, "sampler=gp", *CHOICES]).notes[0]
     assert said.startswith("note: sampler=gp models 3 parameters") and "\n" not in said
-    assert searching.prepare([store, *SMALL, "sampler=gp", *NUMBERS]).note == ""
-    assert searching.prepare([store, *SMALL, "sampler=tpe", *CHOICES]).note == ""
+    assert searching.prepare([store, *SMALL, "sampler=gp", *NUMBERS]).notes == []
+    assert searching.prepare([store, *SMALL, "sampler=tpe", *CHOICES]).notes == []
 
 
 def test_brute_force_tries_every_point_once_and_ends(
