@@ -29,10 +29,10 @@ FLOORS = (
     "diagnostics cost",
     "module",
     "callbacks build",
-    "train inspection",
+    "train inspection screen",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-DOORS = {"catalog", "config", "train", "inspection", "refusal"}  # the rooms of denoise that search may enter
+DOORS = {"catalog", "config", "train", "inspection", "screen", "refusal"}  # the rooms of denoise that search may enter
 EXCEPTIONS = {("search.sampler", "randomness")}  # the sampler's draws are keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 
