@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from denoise import train
 from denoise.config import Composed, next_compose
+from denoise.screen import screen
 from search import history, machine, pace, rdb, record, stops, storage, tracking
 from search.display import Display
 from search.plan import Search
@@ -146,6 +147,8 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
         metrics = train.counted(cfg, module)
         if said := stops.said(search.settings.caps, metrics):
             raise Turned("pruned", "cap", said, metrics)
+        if search.settings.screen and (rejected := screen(cfg, module).rejected):
+            raise Turned("failed", "screened", rejected, metrics)
 
     def keep(result: train.Result) -> None:
         if _may_be_best(session, trial.number, result.metrics.get("val/loss")):

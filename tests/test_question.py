@@ -150,3 +150,14 @@ def test_equal_time_gives_a_slower_config_fewer_steps(monkeypatch: pytest.Monkey
 
 def test_a_pace_is_measured() -> None:
     assert 0 < pace.pace(TINY) < 10
+
+
+def test_what_is_dead_is_not_trained_where_it_is_screened(tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    kinds = [f"search.kinds.{kind}=fixed" for kind in catalog.KINDS if kind != "initializer"]
+    dead = ["search.kinds.initializer=[torch_default,zeros]", "search.enqueue=[['initializer=zeros']]"]
+    searched(store, *kinds, *dead, "search.screen=true", "search.n_trials=2")
+    found = latest(store)
+    zeros = found.by_number()[1]
+    assert (zeros.outcome, zeros.step, zeros.tags["failure_kind"]) == ("failed", 0, "screened")
+    assert found.study.trials[1].state.name == "FAIL" and found.by_number()[0].outcome == "complete"

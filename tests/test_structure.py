@@ -29,11 +29,11 @@ FLOORS = (
     "diagnostics cost",
     "module",
     "callbacks build",
-    "train inspection",
+    "train inspection screen",
     "ensemble",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-DOORS = {"catalog", "config", "train", "ensemble", "inspection", "refusal"}  # what search may enter of denoise
+DOORS = {"catalog", "config", "train", "ensemble", "inspection", "screen", "refusal"}  # what search may enter
 EXCEPTIONS = {("search.sampler", "randomness"), ("search.keyed", "randomness")}  # a draw is keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 
