@@ -86,14 +86,9 @@ def prepare(typed: Sequence[str]) -> Search:
     store = Path(cfg.store).expanduser()
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
-    base |= {"equal": cfg.search.equal} | asks.question()
-    what = base | {
-        "space": found.describe(),
-        "points": points,
-        "sampler": dict(cfg.sampler),
-        "pruner": dict(cfg.pruner),
-    }
-    what |= {name: cfg.search[name] for name in ("caps", "screen")}
+    base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
+    base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
+    what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
     baseline = found.suggest(optuna.trial.FixedTrial(points[0]))
     transfer.check(cfg.search.transfer, baseline)
