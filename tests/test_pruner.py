@@ -139,6 +139,7 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
 ) -> None:
     """Killed when a trial is about to be stopped, and right after a report."""
     wanted = [f"pruner={name}", *MORE.get(name, []), "search.n_trials=9", "sampler=random", *CHOICES]
+    wanted.append(f"seed={PRUNERS.index(name)}")  # in one store, what was trained in another search is not again
     whole, _ = run(stores[0], wanted, monkeypatch)
     states = {state for _, state, _ in whole}
     assert states == ({"COMPLETE"} if name == "none" else {"COMPLETE", "PRUNED"})
