@@ -99,7 +99,8 @@ def interval(means: np.ndarray) -> list[float]:
 def summarize(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """For each strategy the means over repeats with bootstrap intervals, and the ratio to the reference's.
 
-    A search that never reaches the best configs counts as if it had trained all of them.
+    A search that never reaches the best configs counts as if it had trained all of them. Places are geometric means:
+    a config that diverges with the other seed is in the last place.
     """
     found: dict[str, Any] = {}
     spent = {
@@ -118,10 +119,12 @@ def summarize(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
                 one["ratio_interval_95"] = interval(means / resample(other))
             entry[f"best_{percent}"] = one
         for i, budget in enumerate(BUDGETS):
-            values = outcome.places[:, i]
-            entry[f"place_after_{budget}"] = {"mean": float(values.mean()), "interval_95": interval(resample(values))}
-        low, high = np.quantile(resample(outcome.on_grid), [0.025, 0.975], axis=0)
-        entry["curve"] = {"mean": outcome.on_grid.mean(axis=0).round(3).tolist()}
+            logs = np.log(outcome.places[:, i])
+            one = {"mean": float(np.exp(logs.mean())), "interval_95": interval(np.exp(resample(logs)))}
+            entry[f"place_after_{budget}"] = one
+        logs = np.log(outcome.on_grid)
+        low, high = np.exp(np.quantile(resample(logs), [0.025, 0.975], axis=0))
+        entry["curve"] = {"mean": np.exp(logs.mean(axis=0)).round(3).tolist()}
         entry["curve"] |= {"low": low.round(3).tolist(), "high": high.round(3).tolist()}
         found[name] = entry
     return found

@@ -65,6 +65,7 @@ def catalogue() -> Iterator[tuple[str, Strategy]]:
         yield f"alone_halving_{factor}_16", Strategy(says, "independent", first=16, factor=factor)
     yield "random_funnel", Strategy("random, funnel of 1/4", share=0.25)
     yield "group_funnel", Strategy("TPE by groups, funnel of 1/4", "group", share=0.25)
+    yield "default_funnel", Strategy("TPESampler(), funnel of 1/4", "intersection", share=0.25)
     yield "funnel_fifth", Strategy(f"{alone}, funnel of 1/5", "independent", 8, share=0.2)
     yield "funnel_third", Strategy(f"{alone}, funnel of 1/3", "independent", 8, share=1 / 3)
     yield "funnel", Strategy(f"{alone}, funnel of 1/4", "independent", 8, share=0.25)
