@@ -56,7 +56,8 @@ class Search:
 
 def prepare(typed: Sequence[str]) -> Search:
     """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
-    overrides = beneath(compose(typed, "search").cfg.search.overrides, typed)
+    of_search = [text for text in typed if parse(text).key_or_group.split(".")[0] == "search"]
+    overrides = beneath(compose(of_search, "search").cfg.search.overrides, typed)
     composed = compose(overrides, "search")
     cfg = composed.cfg
     kind = mode.find(composed)

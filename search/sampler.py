@@ -22,7 +22,7 @@ from search.view import View
 
 
 class TPE(TPESampler):
-    """Optuna's TPE by groups, a group drawn when one of its parameters is asked for.
+    """Optuna's TPE, each parameter alone or by groups, drawn when one of its parameters is asked for.
 
     A group is the parameters that occur in the same trials: the choices that each trial makes, the parameters of one
     option. Optuna's own `group=True` draws every group for every trial, those of options that are not chosen too: with
@@ -31,9 +31,11 @@ class TPE(TPESampler):
 
     keyed = True  # whatever was drawn before, and in whichever process
 
-    def __init__(self, *, n_startup_trials: int = 10, n_ei_candidates: int = 24, trial_seed: int = 0) -> None:
+    def __init__(
+        self, *, n_startup_trials: int = 10, n_ei_candidates: int = 24, groups: bool = True, trial_seed: int = 0
+    ) -> None:
         super().__init__(n_startup_trials=n_startup_trials, n_ei_candidates=n_ei_candidates, seed=trial_seed)
-        self.trial_seed = trial_seed
+        self.trial_seed, self.groups = trial_seed, groups
         self.split: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
         self.drawn: dict[str, Any] = {}
 
@@ -48,7 +50,7 @@ class TPE(TPESampler):
             seed = key(self.trial_seed, param_name) % 2**32
             return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
         if param_name not in self.drawn:
-            together = group(learnt, param_name) or {param_name: param_distribution}
+            together = (group(learnt, param_name) if self.groups else {}) or {param_name: param_distribution}
             self._rng.rng.seed(key(self.trial_seed, " ".join(together)) % 2**32)
             self.drawn |= self._sample(study, trial, together)
         return self.drawn[param_name]

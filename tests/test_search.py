@@ -183,16 +183,16 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
 # where a kill leaves most behind, each as code that ends the process there without a word
 MOMENTS = {
     "a trial is about to be stopped": """
-decide = optuna.pruners.SuccessiveHalvingPruner.prune
+decide = storage.should_stop
 
 
-def die(self, study, trial):
-    if decide(self, study, trial):
+def die(*args):
+    if decide(*args):
         os._exit(9)
     return False
 
 
-optuna.pruners.SuccessiveHalvingPruner.prune = die
+storage.should_stop = die
 """,
     "a trial's outcome is written and its run is not closed": """
 def die(self, run_id, status=None, end_time=None):
@@ -227,7 +227,7 @@ PROGRAM = """
 import os, sys
 import optuna
 from mlflow.tracking import MlflowClient
-from search import attempt
+from search import attempt, storage
 from search.__main__ import main
 {moment}
 sys.exit(main(sys.argv[1:]))
