@@ -18,6 +18,9 @@ from scipy.stats import spearmanr
 from benchmarks.evidence import model, pruners, replay, samplers, strategies, summary, surrogate
 from benchmarks.evidence.pool import Pool, build
 from benchmarks.evidence.strategies import STRATEGIES, Strategy, groups_of, search
+from denoise import catalog
+from denoise.config import compose
+from denoise.refusal import Refusal
 from search.pruner import FunnelPruner
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -243,6 +246,14 @@ def test_the_funnel_of_a_real_study_stops_where_the_replayed_one_does(share: flo
     ours = pruners.Funnel(share)
     replayed = [strategies.train(curve, i, ours)[0] for i, curve in enumerate(curves)]
     assert replayed == decisions(FunnelPruner(EVERY, share), curves, "a")
+
+
+def test_the_funnel_is_a_choice_of_a_search() -> None:
+    cfg = compose(["pruner=funnel"], "search").cfg
+    made = catalog.call(cfg.pruner, where="pruner")
+    assert isinstance(made, FunnelPruner) and made.first == cfg.trainer.val_every and made.share == 0.25
+    with pytest.raises(Refusal, match="share=2"):
+        compose(["pruner=funnel", "pruner.share=2"], "search")
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "tpe_default", "halving_2_16", "hyperband", "median", "funnel"])
