@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,6 +46,36 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that no worker is left with one of them at the end."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's tables are made once a process and copied into each new SQLite file: making them takes seconds.
+
+    A command that a test starts as a process of its own makes its tables itself.
+    """
+    import sqlite3
+
+    import mlflow.store.db.utils as tables
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # it takes the function by the module's name
+
+    make, template = tables._initialize_tables, tmp_path_factory.mktemp("mlflow") / "empty.db"
+
+    def copied(engine: Any) -> None:
+        if engine.dialect.name != "sqlite":
+            make(engine)
+            return
+        if not template.exists():
+            make(engine)
+            with sqlite3.connect(template) as into:
+                engine.raw_connection().driver_connection.backup(into)
+            return
+        with sqlite3.connect(template) as whole:
+            whole.backup(engine.raw_connection().driver_connection)
+
+    tables._initialize_tables = copied
+    yield
+    tables._initialize_tables = make
 
 
 @pytest.fixture(autouse=True)

@@ -150,7 +150,7 @@ def test_the_history_is_what_a_look_at_every_trial_gives(url: str) -> None:
         if under_way and luck.random() < 0.5:
             trial = under_way.pop(luck.randrange(len(under_way)))
             state = luck.choice([TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
-            rdb.note(trial, {"overrides": [f"a={luck.randrange(6)}"]})
+            rdb.note(trial, {"config_sha256": f"{luck.randrange(6)}"})
             study.tell(trial, luck.random() if state == TrialState.COMPLETE else None, state=state)
         else:
             under_way.append(study.ask())
@@ -159,10 +159,9 @@ def test_the_history_is_what_a_look_at_every_trial_gives(url: str) -> None:
             for each in (study, late):
                 found, trials = history.of(each), each.get_trials(deepcopy=False)
                 complete = [t for t in trials if t.state == TrialState.COMPLETE]
-                assert found.done == sum(t.state.is_finished() for t in trials)
-                assert found.running == len(under_way)
-                assert found.best == min((t.value for t in complete), default=None)
+                assert found.values == sorted(t.value for t in complete if t.value is not None)
+                assert found.better(0.5) == sum(value <= 0.5 for value in found.values)
                 for a in range(6):
-                    same = [t.number for t in complete if t.user_attrs["overrides"] == [f"a={a}"]]
-                    twin = found.twin([f"a={a}"])
+                    same = [t.number for t in complete if t.user_attrs["config_sha256"] == f"{a}"]
+                    twin = found.twin(f"{a}")
                     assert (twin.number if twin else None) == min(same, default=None)

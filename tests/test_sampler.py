@@ -51,7 +51,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def overrides(sampler: str, trials: int = TRIALS) -> list[str]:
     seed = f"seed={SAMPLERS.index(sampler)}"  # in one store, what was trained in another search is not again
-    return [f"sampler={sampler}", f"search.n_trials={trials}", seed, *MORE.get(sampler, CHOICES)]
+    return [
+        f"sampler={sampler}",
+        "pruner=successive_halving",
+        f"search.n_trials={trials}",
+        seed,
+        *MORE.get(sampler, CHOICES),
+    ]
 
 
 @pytest.mark.parametrize("sampler", EACH)
@@ -221,7 +227,7 @@ def test_tpe_draws_no_group_that_the_trial_does_not_ask_for(monkeypatch: pytest.
     monkeypatch.setattr(
         TPE, "_sample", lambda self, s, t, space: drawn.append(list(space)) or sample(self, s, t, space)
     )
-    study = optuna.create_study(sampler=keyed("tpe"))
+    study = optuna.create_study(sampler=keyed("tpe", "sampler.groups=true"))
     study.optimize(Conditional(options=20), n_trials=12)
     assert 1 <= len(drawn) <= 2 * 4 + 4
 
