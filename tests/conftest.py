@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """
     import sqlite3
 
-    import mlflow.store.db.utils as tables
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # it takes the function by the module's name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is imported here first; no test asked for it
+        import mlflow.store.db.utils as tables
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # it takes the function by the module's name
 
     make, template = tables._initialize_tables, tmp_path_factory.mktemp("mlflow") / "empty.db"
 

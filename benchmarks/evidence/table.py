@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 
 from benchmarks import arguments, results
 from benchmarks.pairing import append, trainings
@@ -122,6 +123,8 @@ def measure(row: Row, found: space.Space) -> dict[str, Any]:
 def fill(configs: int, part: int, parts: int) -> None:
     """Train what the file lacks, this part's share of it."""
     found, here = whole_space(), machine.describe()
+    if TABLE.exists() and load()[0]["machine"] != here:
+        raise Refusal(f"{TABLE}: was trained on another machine, whose bits are others; move it away to begin anew")
     done = set(trained())
     wanted = [row for row in rows(configs) if row.draw % parts == part]
     missing = [row for row in wanted if row not in done]
@@ -195,6 +198,7 @@ def main(given: Sequence[str] | None = None) -> int:
     readers |= {"parts": arguments.at_least(1), "again": arguments.at_least(1)}
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
     try:
         o = arguments.read(list(sys.argv[1:] if given is None else given), DEFAULTS, readers)
         if o["again"]:
