@@ -10,17 +10,15 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
 from search.keyed import KeyedSampler
-from search.rdb import Storage
-from search.tracking import hide_password
+from search.rdb import Cached, Storage
+from search.tracking import hide_password, write_ahead
 from search.view import View
 
 RUNG = "completed_rung_"
@@ -33,9 +31,9 @@ def open_study(url: str, name: str, cfg: DictConfig) -> Study:
     try:
         storage = Storage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
         if url.startswith("sqlite"):
-            _write_ahead(storage)
+            write_ahead(storage.engine)
         return optuna.create_study(
-            storage=storage,
+            storage=Cached(storage),
             study_name=name,
             direction="minimize",
             load_if_exists=True,
@@ -63,19 +61,6 @@ def sampler(cfg: DictConfig) -> KeyedSampler:
     made = KeyedSampler(make, cfg.seed, history)
     made.fresh(0)
     return made
-
-
-def _write_ahead(storage: RDBStorage) -> None:
-    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
-
-    def pragmas(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    event.listen(storage.engine, "connect", pragmas)
-    storage.engine.dispose()
 
 
 def would_stop(study: Study, trial: Trial) -> bool:
