@@ -1,6 +1,7 @@
 """A sampler whose draws are keyed by the trial's number, so a search that was killed goes on as if it had not been."""
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from search.view import still
 Make = Callable[[Mapping[str, int]], BaseSampler]
 Round = Callable[[FrozenTrial], int]
 See = Callable[[Study, FrozenTrial], Study]
+Place = tuple[int, int, float, int]
 LEARNT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -34,6 +36,7 @@ class KeyedSampler(BaseSampler):
         self.make, self.seed, self.history = make, seed, history
         self.round: Round = round or (lambda trial: trial.number)
         self.see: See = see or (lambda study, trial: study)
+        self.places: dict[int, list[Place]] = {}  # of finished trials, which keep it
         self.current: tuple[int, Study, BaseSampler] | None = None
 
     def fresh(self, number: int, what: str = "") -> BaseSampler:
@@ -46,7 +49,7 @@ class KeyedSampler(BaseSampler):
         """What this trial's draws see of the study, and its sampler."""
         if self.current is None or self.current[0] != trial.number:
             trials = self.see(study, trial).get_trials(deepcopy=False)
-            view = still(study, informative(trials, study.directions, self.history))
+            view = still(study, informative(trials, study.directions, self.history, self.places))
             self.current = (trial.number, self.see(view, trial), self.fresh(self.round(trial)))
         return self.current[1:]
 
@@ -76,30 +79,39 @@ class KeyedSampler(BaseSampler):
 
 
 def informative(
-    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], most: int | None
+    trials: Sequence[FrozenTrial],
+    directions: Sequence[StudyDirection],
+    most: int | None,
+    places: dict[int, list[Place]] | None = None,
 ) -> list[FrozenTrial]:
     """Of the complete and the pruned trials the best half of `most` and the latest half; all where there are no more.
 
     Trials under way stay, failed ones go. With several objectives each has its part of the best. Best: complete before
-    pruned, then those pruned latest, then by value.
+    pruned, then those pruned latest, then by value. `places` keeps what was found out, by number.
     """
-    done = [trial for trial in trials if trial.state in LEARNT]
-    if most is None or len(done) <= most:
+    if most is None or len(trials) <= most:
+        return list(trials)
+    places = {} if places is None else places
+    for trial in trials:
+        if trial.number not in places and trial.state in LEARNT:
+            places[trial.number] = _places(trial, directions)
+    done = [places[trial.number] for trial in trials if trial.state in LEARNT]
+    if len(done) <= most:
         return list(trials)
     best: set[int] = set()
-    for k, direction in enumerate(directions):
-        sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-        placed = [(*_place(trial, k, sign), trial.number) for trial in done]
-        best |= {row[-1] for row in heapq.nsmallest(most // 2 // len(directions), placed)}
-    latest = [trial.number for trial in done if trial.number not in best][len(best) - most :]
+    for k in range(len(directions)):
+        best |= {place[-1] for place in heapq.nsmallest(most // 2 // len(directions), [each[k] for each in done])}
+    latest = [each[0][-1] for each in done if each[0][-1] not in best][len(best) - most :]
     kept = best.union(latest)
     return [trial for trial in trials if trial.number in kept or not trial.state.is_finished()]
 
 
-def _place(trial: FrozenTrial, objective: int, sign: float) -> tuple[int, int, float]:
+def _places(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[Place]:
+    """For each objective what a better trial has less of, and the trial's number."""
+    signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
     if trial.state == TrialState.COMPLETE:
-        return 0, 0, sign * trial.values[objective]
+        return [(0, 0, sign * value, trial.number) for sign, value in zip(signs, trial.values, strict=True)]
     curve = trial.intermediate_values
     step = max(curve, default=-1)
-    value = curve[step] if curve else 0.0
-    return 1, -step, sign * value if value == value else float("inf")
+    value = curve.get(step, math.inf)
+    return [(1, -step, math.inf if math.isnan(value) else sign * value, trial.number) for sign in signs]

@@ -1,5 +1,6 @@
 """Optuna's storage on a database, read in bulk and written a trial at a time: the same tables, fewer questions."""
 
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
@@ -9,12 +10,13 @@ from functools import lru_cache
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, insert, or_, select
 
 MANY = 500  # more trials than this by name are read as a range: databases bound the names of one question
 
@@ -67,9 +69,14 @@ class Storage(RDBStorage):
 
     def set_params(self, trial_id: int, params: Mapping[str, tuple[float, BaseDistribution]]) -> None:
         """Write parameters, internal value and domain by name, in one transaction."""
+        rows = [
+            {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": _text(domain)}
+            for name, (value, domain) in params.items()
+        ]
         with _create_scoped_session(self.scoped_session, True) as session:
-            for name, (value, domain) in params.items():
-                self._set_trial_param_without_commit(session, trial_id, name, value, domain, domain)
+            trial: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
+            self.check_trial_is_updatable(trial_id, trial.state)
+            session.execute(insert(models.TrialParamModel), rows)
 
     def set_user_attrs(self, trial_id: int, attrs: Mapping[str, Any]) -> None:
         """Write user attributes in one transaction."""
@@ -134,6 +141,29 @@ def _trial(row: Any, parts: dict[str, Any]) -> FrozenTrial:
 
 def _local(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+
+
+@lru_cache(maxsize=4096)
+def _text(domain: BaseDistribution) -> str:
+    return distribution_to_json(domain)
+
+
+class Cached(_CachedStorage):
+    """Optuna's cache of finished trials, which sorts all of them at each look; they are in order already."""
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        self._read_trials_from_remote_storage(study_id)
+        with self._lock:
+            known = self._studies[study_id].trials
+            try:
+                trials = [known[number] for number in range(len(known))]
+            except KeyError:  # one that this process has not read yet is missing between
+                trials = [known[number] for number in sorted(known)]
+            if states is not None:
+                trials = [trial for trial in trials if trial.state in states]
+            return copy.deepcopy(trials) if deepcopy else trials
 
 
 @contextmanager

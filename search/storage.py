@@ -10,18 +10,16 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
 from search.keyed import KeyedSampler
 from search.mode import Joint
-from search.rdb import Storage
-from search.tracking import hide_password
+from search.rdb import Cached, Storage
+from search.tracking import hide_password, write_ahead
 from search.view import View
 
 RUNG = "completed_rung_"
@@ -34,9 +32,9 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
     try:
         storage = Storage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
         if url.startswith("sqlite"):
-            _write_ahead(storage)
+            write_ahead(storage.engine)
         return optuna.create_study(
-            storage=storage,
+            storage=Cached(storage),
             study_name=name,
             directions=["minimize"] * (len(asks.objectives) if asks else 1),
             load_if_exists=True,
@@ -64,19 +62,6 @@ def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
     made = KeyedSampler(make, cfg.seed, history, asks.round if asks else None, asks.history if asks else None)
     made.fresh(0)
     return made
-
-
-def _write_ahead(storage: RDBStorage) -> None:
-    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
-
-    def pragmas(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    event.listen(storage.engine, "connect", pragmas)
-    storage.engine.dispose()
 
 
 Seen = Callable[[Study, FrozenTrial], Study]  # the study as it is to be seen for a trial

@@ -40,6 +40,8 @@ class Tracker:
             if self.local:
                 Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            if self.local:
+                write_ahead(self.client._tracking_client.store.engine)
             found = self.client.get_experiment_by_name(experiment)
             if found is None:
                 place = (store / "artifacts").resolve().as_uri() if self.local else None
@@ -201,6 +203,20 @@ class Run:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""
         self.flush({"outcome": outcome, **(tags or {})})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])
+
+
+def write_ahead(engine: Any) -> None:
+    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
+    from sqlalchemy import event
+
+    def pragmas(connection: Any, record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    event.listen(engine, "connect", pragmas)
+    engine.dispose()
 
 
 def hide_password(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from omegaconf import DictConfig, OmegaConf
 
 from denoise import catalog, train
-from denoise.config import Composed
+from denoise.config import Composed, as_yaml
 from denoise.refusal import Refusal
 from search import machine, pretrained, tracking
 from search.space import NOT_THE_TRIALS
@@ -130,7 +130,7 @@ def perform(
     """
     cfg = composed.cfg
     follower = Follower(run, screen, cfg.trainer.max_steps, stop)
-    files = {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(plain_config(composed))).encode()}
+    files = {"config.yaml": as_yaml(plain_config(composed)).encode()}
     try:
         resolved = pretrained.resolve(cfg, run.tracker)
         module = train.prepare(resolved)

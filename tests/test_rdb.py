@@ -7,11 +7,11 @@ from typing import Any
 import optuna
 import pytest
 from optuna.storages import RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import TrialState, create_trial
 
 from search import history, rdb
-from search.rdb import Storage, together
+from search.rdb import Cached, Storage, together
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -90,6 +90,24 @@ def test_a_second_process_sees_what_a_first_one_does(url: str) -> None:
         assert watching.get_trials(deepcopy=False)[trial.number].params == trial.params
         study.tell(trial, 1.0)
         assert watching.get_trials(deepcopy=False)[trial.number].value == 1.0
+
+
+def test_the_cache_lists_trials_as_optunas_does(url: str) -> None:
+    study = filled(RDBStorage(url))
+    ours, theirs = Cached(Storage(url)), _CachedStorage(RDBStorage(url))
+    number = study.trials[12]._trial_id
+    for cache in (ours, theirs):  # a trial is known before those in front of it
+        cache._studies[study._study_id] = _StudyInfo()
+        cache._add_trials_to_cache(study._study_id, [cache._backend.get_trial(number)])
+    for states in (None, (TrialState.COMPLETE, TrialState.FAIL)):
+        for deepcopy in (True, False):
+            found = [each.get_all_trials(study._study_id, deepcopy, states) for each in (ours, theirs)]
+            assert plain(found[0]) == plain(found[1])
+    del ours._studies[study._study_id].trials[3]
+    assert [t.number for t in ours.get_all_trials(study._study_id)] == [k for k in range(len(study.trials)) if k != 3]
+    copied = ours.get_all_trials(study._study_id)
+    copied[0].user_attrs["changed"] = True
+    assert "changed" not in ours.get_all_trials(study._study_id)[0].user_attrs
 
 
 def draw(trial: Any) -> dict[str, Any]:

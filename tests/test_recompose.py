@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from denoise import catalog, config
-from denoise.config import Composed, compose, next_compose, raw_compose
+from denoise.config import Composed, as_yaml, compose, next_compose, raw_compose
 from search import space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -104,3 +104,9 @@ def test_an_experiment_that_sets_a_component_is_hydras(tmp_path: Path) -> None:
     for more in [(), ("optimizer=lion",), ("optimizer=adamw",), ("optimizer.lr=0.5",), ("activation=relu",)]:
         overrides = ("experiment=mine", *more)
         assert same(next_compose(overrides), raw_compose(overrides)), overrides
+
+
+def test_plain_data_is_written_as_omegaconf_writes_it() -> None:
+    plain = OmegaConf.to_container(raw_compose(()).cfg, resolve=True)
+    plain["words"] = ["1e-5", "null", "yes", "3", "", "a: b", "two\nlines", None, True, 1e-5, 12, 1.0, "ä"]
+    assert as_yaml(plain) == OmegaConf.to_yaml(OmegaConf.create(plain))

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise import catalog, domain, recompose, trust
@@ -110,6 +111,13 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
+
+
+def as_yaml(plain: Any) -> str:
+    """Plain data as OmegaConf writes it: what looks like a number and is a word is quoted."""
+    return yaml.dump(
+        plain, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper()
+    )
 
 
 def parse(text: str) -> Override:
