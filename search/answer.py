@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from denoise.refusal import Refusal
-from search import confirm, report, verdict
+from search import confirm, front, report, verdict
 from search.record import Record
 from search.tracking import Tracker
 
@@ -19,9 +19,15 @@ def show(
     name: str,
     found: confirm.Confirmation | None,
     findings: verdict.Findings | None,
+    cost: str | None = None,
 ) -> None:
-    """Show the trials, what was confirmed of them, and what each choice came to."""
+    """Show the trials, of a search with a cost the front, what was confirmed, and what each choice came to."""
     console.print(report.leaderboard(records, baseline, name))
+    if cost is not None:
+        found_front = front.find(records, cost, baseline)
+        console.print(front.table(found_front, baseline))
+        for line in front.sentences(found_front):
+            console.print(line)
     if found is None:
         console.print(report.summary(records, baseline))
     else:

@@ -193,7 +193,9 @@ def weights_file(search: Search, run_id: str) -> Path:
 
 
 def _may_be_best(session: Session, number: int, value: float | None) -> bool:
-    """Whether a trial is the baseline's or among those that may be confirmed."""
+    """Whether a trial is the baseline's or among those that may be confirmed; with a cost that shows later."""
+    if session.search.mode.cost is not None:
+        return True
     places = max(1, int(session.search.settings.confirm.finalists))
     return number == 0 or (value is not None and history.of(session.study).better(value) < places)
 
@@ -211,8 +213,7 @@ def _forget(session: Session) -> None:
     """Remove the weights of trials that better ones have overtaken."""
     complete = session.trials(TrialState.COMPLETE)
     places = max(1, int(session.search.settings.confirm.finalists))
-    ranked = sorted(complete, key=lambda trial: (trial.values[0], trial.number))
-    kept = [*ranked[:places], *(trial for trial in complete if trial.number == 0)]
+    kept = [*session.search.mode.leaders(complete, places), *(trial for trial in complete if trial.number == 0)]
     files = {weights_file(session.search, trial.user_attrs["run_id"]) for trial in kept}
     for path in weights_file(session.search, "").parent.glob("best-*.safetensors"):
         if path not in files:

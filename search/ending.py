@@ -37,6 +37,7 @@ def end(session: Session, began: float) -> Answer:
     findings = judged(session, records, found)
     top = winner(records, found)
     files = report.files(records, search.baseline, search.name) | verdict.files(findings)
+    files |= search.mode.files(records)
     if top is not None and top.value is not None:
         files["best.yaml"] = report.best_yaml(top, search.name)
         parent.metrics(len(records), {"best/val/loss": top.value})

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import optuna
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
@@ -91,11 +90,12 @@ def prepare(typed: Sequence[str]) -> Search:
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
-    baseline = found.suggest(optuna.trial.FixedTrial(points[0]))
-    transfer.check(cfg.search.transfer, baseline)
+    transfer.check(cfg.search.transfer, asks.baseline)
     full = f"{name}-{digest(what)}"
     family = f"{name}-{digest(base)}"
-    return Search(composed, found, asks, baseline, left_out, full, family, store, url, missing, fit.most(inner, found))
+    return Search(
+        composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, fit.most(inner, found)
+    )
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -75,6 +75,7 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     params |= {"data": search.composed.choices["data"], "model": search.composed.choices["model"], "seed": cfg.seed}
     params |= {"sampler": search.composed.choices["sampler"], "pruner": search.composed.choices["pruner"]}
     tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
+    tags |= {"cost": search.mode.cost} if search.mode.cost else {}
     parent = tracker.start(search.name, tags, params)
     described = json.dumps(search.space.describe(), indent=1).encode()
     parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})

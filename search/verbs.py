@@ -47,7 +47,8 @@ def search(options: argparse.Namespace) -> int:
     with Display(prepared.name, prepared.total, console=console) as display:
         answer = study.run(prepared, *stores, display, began)
     findings = None if prepared.mode.confounded else answer.findings  # else they are not what was asked
-    answering.show(console, answer.records, prepared.baseline, prepared.name, answer.confirmation, findings)
+    shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
+    answering.show(console, *shown)
     console.print("\nnext:  make ui          compare the trials in MLflow")
     console.print("       make best        the best config as a command, and best.yaml")
     console.print("       make reproduce   train the best again: the same number, bit for bit")
@@ -164,7 +165,7 @@ def report(options: argparse.Namespace) -> int:
 
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
     found, findings = confirm.load(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
-    answering.show(console, records, baseline, parent.info.run_name, found, findings)
+    answering.show(console, records, baseline, parent.info.run_name, found, findings, parent.data.tags.get("cost"))
     return 0
 
 

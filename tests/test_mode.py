@@ -195,6 +195,13 @@ def test_the_sampler_of_two_objectives_goes_on_after_stopped_trials() -> None:
     assert len(study.trials) == 14 and any(trial.state == TrialState.PRUNED for trial in study.trials)
 
 
+def test_the_weights_of_the_whole_front_are_kept() -> None:
+    search, study = pareto()
+    for cost, value in ((100.0, 0.3), (90.0, 0.4), (80.0, 0.5), (95.0, 0.6), (85.0, 0.5)):
+        study.tell(reported(search, study, cost, value)[0], [value, cost])
+    assert {trial.number for trial in search.mode.leaders(study.trials, 1)} == {0, 1, 2}
+
+
 def test_values_of_both_objectives_are_told() -> None:
     search, _ = pareto()
     assert search.mode.values({"val/loss": 0.3, "cost/parameters": 7.0}) == [0.3, 7.0]

@@ -118,7 +118,7 @@ def test_a_budget_ends_the_search(
     assert len(latest(store).records) == trials, "the same command counts what was used before"
 
 
-def test_the_cost_of_a_pareto_search_is_an_objective(tmp_path: Path) -> None:
+def test_the_cost_of_a_pareto_search_is_an_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "runs"
     narrow = ["search=pareto", "search.cost=parameters", "search.domains.model.width.low=8", "search.n_trials=4"]
     searched(store, *narrow, "search.domains.model.width.high=16")
@@ -127,6 +127,12 @@ def test_the_cost_of_a_pareto_search_is_an_objective(tmp_path: Path) -> None:
         if record.outcome == "complete":
             trial = found.study.trials[int(record.number or 0)]
             assert trial.values == [record.value, record.metrics["cost/parameters"]]
+    shown = [folder for folder in (store / "artifacts" / found.parent.info.run_id / "artifacts").iterdir()]
+    assert {"front.json", "front.svg"} <= {path.name for path in shown}
+    said = capsys.readouterr().out
+    assert "The front, cheapest first" in said and "complete trials are on the front" in said
+    assert main(["report", f"store={store}"]) == 0
+    assert "The front, cheapest first" in capsys.readouterr().out
 
 
 def test_equal_time_gives_a_slower_config_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,16 @@ FLOORS = (
     "ensemble",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
-DOORS = {"catalog", "config", "train", "ensemble", "inspection", "screen", "refusal"}  # what search may enter
+DOORS = {
+    "catalog",
+    "config",
+    "train",
+    "ensemble",
+    "inspection",
+    "screen",
+    "picture",
+    "refusal",
+}  # what search may enter
 EXCEPTIONS = {("search.sampler", "randomness"), ("search.keyed", "randomness")}  # a draw is keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 

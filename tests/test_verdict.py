@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
+from denoise.picture.svg import ticks
 from denoise.refusal import Refusal
 from search import agreement, verdict
 from search.importance import Importance, Share
@@ -22,7 +23,6 @@ from search.record import Record
 from search.verdict import Arm, Chance, Findings, LrRange, Verdict, judge, picture, sentences, table
 from search.verdict.arm import expected_best, resampled_variance, studentized_range
 from search.verdict.judge import option_of
-from search.verdict.picture import ticks
 from tests.test_report import BASELINE
 
 DOMAINS = {"optimizer.adamw.lr": {"low": 1e-4, "high": 1e-1, "log": True, "step": None}}

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from denoise.picture.health import svg, text
+from denoise.picture.svg import page, text
 
 WIDE, HIGH, LEFT, TOP = 330, 220, 62, 44
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#744210", "#319795", "#4a5568", "#e53e3e")
@@ -81,7 +81,7 @@ def draw(title: str, panels: Sequence[Panel]) -> bytes:
     for i, panel in enumerate(panels):
         parts += _panel(panel, LEFT + i * (WIDE + LEFT + 8), TOP)
     most = max((len(panel.lines) for panel in panels), default=0)
-    return svg(LEFT + len(panels) * (WIDE + LEFT + 8) - LEFT + 8, TOP + HIGH + 50 + 14 * ((most + 1) // 2), parts)
+    return page(LEFT + len(panels) * (WIDE + LEFT + 8) - LEFT + 8, TOP + HIGH + 50 + 14 * ((most + 1) // 2), parts)
 
 
 def _panel(panel: Panel, x0: int, y0: int) -> list[str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from denoise.picture.health import svg, text
+from denoise.picture.svg import page, text
 
 SHOWN = ("random", "tpe", "tpe_default", "halving_2_16", "hyperband", "median", "funnel")
 COLOURS = ("#718096", "#2b6cb0", "#805ad5", "#dd6b20", "#b7791f", "#319795", "#c53030")
@@ -37,7 +37,7 @@ def places(content: Mapping[str, Any]) -> bytes:
         parts.append(text(LEFT + WIDE + 14, TOP + 14 + 16 * i, f"— {name}", colour=colours[name]))
     note = f"{content['configs']} configs, {content['repeats']} searches a strategy; bands: 95 % of the mean"
     parts.append(text(LEFT, TOP + HIGH + 44, note, colour="#666"))
-    return svg(LEFT + WIDE + 130, TOP + HIGH + 56, parts)
+    return page(LEFT + WIDE + 130, TOP + HIGH + 56, parts)
 
 
 def axes(x: Any, y: Any, compute: Sequence[float], bottom: float) -> list[str]:

@@ -7,6 +7,7 @@ from html import escape
 from rich.table import Table
 from rich.text import Text
 
+from denoise.picture.svg import page, text, ticks
 from search.confirm.result import Arm, Confirmation, Finalist
 from search.confirm.statistics import BETTER, OPEN, WORSE
 
@@ -132,26 +133,21 @@ def picture(found: Confirmation) -> bytes:
     def x(value: float) -> float:
         return round(LEFT + WIDE * (value - low) / (high - low), 1)
 
-    step = 10 ** math.floor(math.log10((high - low) / 2))
-    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 6)
     title = f"Difference to the baseline in val/loss, {100 * found.settings.level:g} % intervals that hold together"
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-family='sans-serif' "
-        "font-size='12' fill='#222'>",
-        f"<title>{escape(title)}</title><rect width='100%' height='100%' fill='#fff'/>",
-        _text(10, 20, title, "start", "font-weight='bold'"),
-        _text(x(0) - 8, TOP - 10, "better", "end"),
-        _text(x(0) + 8, TOP - 10, "worse"),
+        f"<title>{escape(title)}</title>",
+        text(10, 20, title, weight="bold"),
+        text(x(0) - 8, TOP - 10, "better", "end"),
+        text(x(0) + 8, TOP - 10, "worse"),
     ]
-    for i in range(math.ceil(low / step), math.floor(high / step) + 1):
-        at = x(i * step)
-        parts.append(f"<path d='M{at} {TOP}V{bottom}' stroke='{'#222' if i == 0 else '#ddd'}'/>")
-        parts.append(_text(at, bottom + 16, f"{i * step:.3g}" if i else "0", "middle"))
+    for value in ticks(low, high):
+        parts.append(f"<path d='M{x(value)} {TOP}V{bottom}' stroke='{'#ddd' if value else '#222'}'/>")
+        parts.append(text(x(value), bottom + 16, f"{value:.3g}", "middle"))
     for i, one in enumerate(found.finalists):
         parts += _row(one, TOP + ROW * i + ROW // 2, x)
     legend = "dot and thick line: mean and t interval; thin line: bootstrap; diamond: what the search had said"
-    parts += [_text(10, height - 16, legend, "start", "font-size='11'"), "</svg>", ""]
-    return "\n".join(parts).encode()
+    parts.append(text(10, height - 16, legend, size=11))
+    return page(width, height, parts, size=12)
 
 
 def _values(one: Finalist) -> list[float]:
@@ -162,7 +158,7 @@ def _values(one: Finalist) -> list[float]:
 def _row(one: Finalist, y: int, x: Callable[[float], float]) -> list[str]:
     colour = COLOUR[one.verdict]
     name = one.name if len(one.name) <= 46 else one.name[:45] + "…"
-    parts = ["<g>", f"<title>{escape(one.name)}</title>", _text(LEFT - 12, y + 4, name, "end", "font-size='11'")]
+    parts = ["<g>", f"<title>{escape(one.name)}</title>", text(LEFT - 12, y + 4, name, "end", size=11)]
     for interval, thick, dy in ((one.interval, 4, 0), (one.bootstrap, 1.5, 8)):
         if interval is not None:
             ends = f"M{x(interval[0])} {y + dy}H{x(interval[1])}"
@@ -173,8 +169,4 @@ def _row(one: Finalist, y: int, x: Callable[[float], float]) -> list[str]:
     if one.mean_difference is not None:
         parts.append(f"<circle cx='{x(one.mean_difference)}' cy='{y}' r='5' fill='{colour}'/>")
     said = one.verdict + (f", diverged {one.diverged}x" if one.diverged else "")
-    return [*parts, _text(LEFT + WIDE + 12, y + 4, said, "start", f"fill='{colour}'"), "</g>"]
-
-
-def _text(x: float, y: float, said: str, anchor: str = "start", more: str = "") -> str:
-    return f"<text x='{x}' y='{y}' text-anchor='{anchor}' {more}>{escape(said)}</text>"
+    return [*parts, text(LEFT + WIDE + 12, y + 4, said, colour=colour), "</g>"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from denoise.config import Composed
 from search.record import Record
@@ -21,10 +21,12 @@ class Joint:
 
     name = "joint"
     objectives: tuple[str, ...] = (OBJECTIVE,)
+    cost: str | None = None  # the metric that is weighed against quality
     confounded = True  # whether other things differ too where an option does
 
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
         self.settings, self.space, self.points = settings, space, list(points)
+        self.baseline = space.suggest(FixedTrial(dict(points[0])))
         self.filled = False
 
     @staticmethod
@@ -52,6 +54,14 @@ class Joint:
     def candidates(self, records: Sequence[Record]) -> list[Record]:
         """Of the trials, best first, those that may be confirmed."""
         return list(records)
+
+    def files(self, records: Sequence[Record]) -> dict[str, bytes]:
+        """What a search of this mode leaves behind beside its leaderboard and its verdicts."""
+        return {}
+
+    def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
+        """Of the complete trials those that may yet be confirmed: their weights are kept."""
+        return sorted(trials, key=lambda trial: (trial.values[0], trial.number))[:places]
 
     def refill(self, study: Study) -> None:
         """Put the known starts that are still missing before what the sampler draws."""

@@ -9,7 +9,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from denoise.refusal import Refusal, choose
+from search import front
 from search.mode.joint import OBJECTIVE, Joint
+from search.record import Record
 from search.space import Space
 from search.view import View
 
@@ -29,11 +31,24 @@ class Pareto(Joint):
         super().__init__(settings, space, points)
         if settings.cost not in COSTS:
             raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
-        self.cost = f"cost/{settings.cost}"
+        self.cost: str = f"cost/{settings.cost}"
         self.objectives = (OBJECTIVE, self.cost)
 
     def question(self) -> dict[str, Any]:
         return {"mode": self.name, "cost": self.cost}
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        return front.spread(front.find(records, self.cost, self.baseline))
+
+    def files(self, records: Sequence[Record]) -> dict[str, bytes]:
+        return front.files(front.find(records, self.cost, self.baseline), self.baseline)
+
+    def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
+        best: list[FrozenTrial] = []
+        for trial in sorted(trials, key=lambda trial: (trial.values[1], trial.values[0], trial.number)):
+            if not best or trial.values[0] < best[-1].values[0]:
+                best.append(trial)
+        return best
 
     def history(self, study: Study, trial: FrozenTrial) -> Study:
         return ByQuality(study, lambda other: True)

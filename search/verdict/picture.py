@@ -5,10 +5,10 @@ from html import escape
 
 import numpy as np
 
+from denoise.picture.svg import page, text, ticks
 from search.verdict.judge import Row, Verdict
 
 ROW, TOP, LEFT, PLOT, RIGHT, BOTTOM = 18, 56, 200, 560, 190, 40
-FONT = "font-family='sans-serif' font-size='11' fill='#222'"
 BANDS = ("#eaf1f8", "#f7f7f7")
 INK, DOT = "#2b6cb0", "#7a8794"
 
@@ -18,16 +18,14 @@ def picture(verdict: Verdict) -> bytes:
     low, high = window(verdict.rows)
     height = TOP + ROW * len(verdict.rows) + BOTTOM
     parts = [
-        _text(8, 18, f"{verdict.choice}: val/loss after tuning, lower is better", weight="bold"),
-        _text(8, 34, _legend(verdict), colour="#666"),
+        text(8, 18, f"{verdict.choice}: val/loss after tuning, lower is better", weight="bold"),
+        text(8, 34, _legend(verdict), colour="#666"),
     ]
     parts += _bands(verdict.rows)
     parts += _scale(low, high, TOP + ROW * len(verdict.rows))
     for i, row in enumerate(verdict.rows):
         parts += _drawn(row, TOP + ROW * i + ROW // 2, low, high)
-    size = f"width='{LEFT + PLOT + RIGHT}' height='{height}'"
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' {size} {FONT}>"
-    return "\n".join([head, "<rect width='100%' height='100%' fill='#fff'/>", *parts, "</svg>\n"]).encode()
+    return page(LEFT + PLOT + RIGHT, height, parts, size=11)
 
 
 def window(rows: Sequence[Row]) -> tuple[float, float]:
@@ -43,13 +41,6 @@ def window(rows: Sequence[Row]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers inside of [low, high]."""
-    step = 10.0 ** np.floor(np.log10((high - low) / 4))
-    step *= next(factor for factor in (5, 2, 1) if (high - low) / (factor * step) >= 4)
-    return [float(k * step) for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
-
-
 def _legend(verdict: Verdict) -> str:
     chance = "tuning and seeds" if verdict.seed_sd is not None else "tuning alone; one seed each"
     return f"dots: trials; bar: 95 % interval of the best ({chance}); a band: options that cannot be told apart"
@@ -63,7 +54,7 @@ def _bands(rows: Sequence[Row]) -> list[str]:
         parts.append(
             f"<rect class='band' x='0' y='{y}' width='{LEFT + PLOT + RIGHT}' height='{high}' fill='{BANDS[i % 2]}'/>"
         )
-        parts.append(_text(8, y + 13, str(rank), weight="bold"))
+        parts.append(text(8, y + 13, str(rank), weight="bold"))
     return parts
 
 
@@ -72,12 +63,12 @@ def _scale(low: float, high: float, bottom: int) -> list[str]:
     for value in ticks(low, high):
         x = _place(value, low, high)
         parts.append(f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{TOP}' y2='{bottom}' stroke='#ddd'/>")
-        parts.append(_text(x, bottom + 16, f"{value:.6g}", "middle"))
+        parts.append(text(x, bottom + 16, f"{value:.6g}", "middle"))
     return parts
 
 
 def _drawn(row: Row, y: int, low: float, high: float) -> list[str]:
-    parts = [_text(LEFT - 10, y + 4, row.option if len(row.option) < 29 else row.option[:27] + "…", "end")]
+    parts = [text(LEFT - 10, y + 4, row.option if len(row.option) < 29 else row.option[:27] + "…", "end")]
     for value in row.values:
         x = _place(value, low, high)
         look = f"fill='none' stroke='{DOT}'" if value > high else f"fill='{DOT}' fill-opacity='0.55'"
@@ -94,15 +85,9 @@ def _drawn(row: Row, y: int, low: float, high: float) -> list[str]:
         parts.append(f"<path class='best' d='M{x:.1f} {y - 6}l5 6l-5 6l-5 -6z' {look}/>")
     said = "" if row.best is None else f"{row.best:.4f}"
     said += f"  {row.note}" if row.note else ""
-    parts.append(_text(LEFT + PLOT + 12, y + 4, said.strip(), colour="#222" if row.best is not None else "#888"))
+    parts.append(text(LEFT + PLOT + 12, y + 4, said.strip(), colour="#222" if row.best is not None else "#888"))
     return parts
 
 
 def _place(value: float, low: float, high: float) -> float:
     return LEFT + PLOT * (min(max(value, low), high) - low) / (high - low)
-
-
-def _text(x: float, y: float, said: str, anchor: str = "start", weight: str = "normal", colour: str = "#222") -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y}' text-anchor='{anchor}' font-weight='{weight}' fill='{colour}'>{escape(said)}</text>"
-    )

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from denoise.picture.svg import page, text
+
 COLUMNS = 40  # more looks than this are thinned out
 ROW, LABEL, GAP, TOP = 13, 215, 18, 62
 BLUE, GREY, RED = (43, 108, 176), (238, 238, 238), (197, 48, 48)
-STYLE = "font-family='sans-serif' font-size='10' fill='#222'"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def layers_by_steps(history: Sequence[tuple[int, Mapping[str, float]]]) -> bytes
                 parts.append(text(x + len(steps) * cell, below, str(steps[-1]), "end"))
             x += wide + GAP
     title = "Health of the layers over a training: a row a layer, in the order in which they run; a column a look"
-    return svg(x, TOP + ROW * most + 24, [text(8, 16, title, weight="bold"), *parts])
+    return page(x, TOP + ROW * most + 24, [text(8, 16, title, weight="bold"), *parts])
 
 
 def table(looks: Sequence[tuple[int, Mapping[str, float]]], figure: str) -> dict[str, list[float]]:
@@ -133,20 +134,9 @@ def through_depth(title: str, panels: Mapping[str, Sequence[Curve]]) -> bytes:
         parts.append(text(x0, y0 + high + 14, "input"))
         parts.append(text(x0 + wide, y0 + high + 14, "output", "end"))
     most = max(len(curves) for curves in panels.values())
-    return svg(left + len(panels) * (wide + left + 10), 44 + high + 44 + 14 * most, parts)
+    return page(left + len(panels) * (wide + left + 10), 44 + high + 44 + 14 * most, parts)
 
 
 def short(name: str, length: int = 36) -> str:
     """A layer's name, its beginning left out where it is long."""
     return name if len(name) <= length else "…" + name[-length + 1 :]
-
-
-def text(x: float, y: float, said: str, anchor: str = "start", weight: str = "normal", colour: str = "#222") -> str:
-    """A piece of text."""
-    return f"<text x='{x}' y='{y}' text-anchor='{anchor}' font-weight='{weight}' fill='{colour}'>{escape(said)}</text>"
-
-
-def svg(width: float, height: float, parts: Sequence[str]) -> bytes:
-    """A whole picture on white."""
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' {STYLE}>"
-    return "\n".join([head, "<rect width='100%' height='100%' fill='#fff'/>", *parts, "</svg>\n"]).encode()
