@@ -18,12 +18,16 @@ class History:
         self.first: dict[str, FrozenTrial] = {}
         self.values: list[float] = []
         self.taken: set[int] = set()
+        self.upto = 0  # so many trials from the first on are over and were looked at
 
     def read(self, study: Study) -> "History":
         """Take in what has ended since."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if trial.number not in self.taken:
+        trials = study.get_trials(deepcopy=False)
+        for trial in trials[self.upto :]:
+            if trial.state == TrialState.COMPLETE and trial.number not in self.taken:
                 self._take(trial)
+        while self.upto < len(trials) and trials[self.upto].state.is_finished():
+            self.upto += 1
         return self
 
     def _take(self, trial: FrozenTrial) -> None:

@@ -87,31 +87,34 @@ def informative(
     """Of the complete and the pruned trials the best half of `most` and the latest half; all where there are no more.
 
     Trials under way stay, failed ones go. With several objectives each has its part of the best. Best: complete before
-    pruned, then those pruned latest, then by value. `places` keeps what was found out, by number.
+    pruned, then those pruned latest, then by value. `places` keeps what was found out, by trial id.
     """
     if most is None or len(trials) <= most:
         return list(trials)
     places = {} if places is None else places
+    done = []
     for trial in trials:
-        if trial.number not in places and trial.state in LEARNT:
-            places[trial.number] = _places(trial, directions)
-    done = [places[trial.number] for trial in trials if trial.state in LEARNT]
+        if trial.state in LEARNT:
+            place = places.get(trial._trial_id)
+            if place is None:
+                place = places[trial._trial_id] = _places(trial, directions)
+            done.append(place)
     if len(done) <= most:
         return list(trials)
     best: set[int] = set()
     for k in range(len(directions)):
         best |= {place[-1] for place in heapq.nsmallest(most // 2 // len(directions), [each[k] for each in done])}
-    latest = [each[0][-1] for each in done if each[0][-1] not in best][len(best) - most :]
+    latest = [each[0][-1] for each in done[-most:] if each[0][-1] not in best][len(best) - most :]
     kept = best.union(latest)
-    return [trial for trial in trials if trial.number in kept or not trial.state.is_finished()]
+    return [trial for trial in trials if trial._trial_id in kept or not trial.state.is_finished()]
 
 
 def _places(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[Place]:
-    """For each objective what a better trial has less of, and the trial's number."""
+    """For each objective what a better trial has less of, and the trial's id: ids are in the order of numbers."""
     signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
     if trial.state == TrialState.COMPLETE:
-        return [(0, 0, sign * value, trial.number) for sign, value in zip(signs, trial.values, strict=True)]
+        return [(0, 0, sign * value, trial._trial_id) for sign, value in zip(signs, trial.values, strict=True)]
     curve = trial.intermediate_values
     step = max(curve, default=-1)
     value = curve.get(step, math.inf)
-    return [(1, -step, math.inf if math.isnan(value) else sign * value, trial.number) for sign in signs]
+    return [(1, -step, math.inf if math.isnan(value) else sign * value, trial._trial_id) for sign in signs]

@@ -66,9 +66,15 @@ class FunnelPruner(BasePruner):
         value = trial.intermediate_values[step]
         if math.isnan(value):
             return True
-        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-        measured = 1 + sum((one.last_step or 0) >= self.first for one in others)
-        allowed = max(1, math.ceil(measured * self.share * self.first / step - 1e-9))
         sign = 1 if study.direction.name == "MINIMIZE" else -1
-        there = [one.intermediate_values[step] for one in others if step in one.intermediate_values]
-        return sum(sign * other < sign * value for other in there) >= allowed
+        measured, better = 1, 0
+        for other in study.get_trials(deepcopy=False):
+            curve = other.intermediate_values
+            if not curve:
+                continue
+            there = curve.get(step)
+            if there == value and other.number == trial.number:  # itself; the number is asked for last: it costs most
+                continue
+            measured += there is not None or max(curve) >= self.first
+            better += there is not None and sign * there < sign * value
+        return better >= max(1, math.ceil(measured * self.share * self.first / step - 1e-9))

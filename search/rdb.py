@@ -149,7 +149,7 @@ def _text(domain: BaseDistribution) -> str:
 
 
 class Cached(_CachedStorage):
-    """Optuna's cache of finished trials, which sorts all of them at each look; they are in order already."""
+    """Optuna's cache of finished trials, which goes through all of them at each look; here they stay listed."""
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -157,8 +157,13 @@ class Cached(_CachedStorage):
         self._read_trials_from_remote_storage(study_id)
         with self._lock:
             known = self._studies[study_id].trials
+            over: list[FrozenTrial] = vars(self._studies[study_id]).setdefault(
+                "over", []
+            )  # all before the first that runs
+            while len(over) in known and known[len(over)].state.is_finished():
+                over.append(known[len(over)])
             try:
-                trials = [known[number] for number in range(len(known))]
+                trials = over + [known[number] for number in range(len(over), len(known))]
             except KeyError:  # one that this process has not read yet is missing between
                 trials = [known[number] for number in sorted(known)]
             if states is not None:

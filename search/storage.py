@@ -73,9 +73,10 @@ def should_stop(study: Study, trial: Trial, rivals: Seen, again: bool = False) -
     With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
     that a rung was passed, and would not look at it a second time.
     """
-    frozen = copy.deepcopy(study._storage.get_trial(trial._trial_id))
+    frozen = study._storage.get_trial(trial._trial_id)
     seen = rivals(study, frozen)
     if again:
+        frozen = copy.deepcopy(frozen)
         last = frozen.intermediate_values[max(frozen.intermediate_values)]
         noted = {name for name, value in frozen.system_attrs.items() if name.startswith(RUNG) and value == last}
         frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}

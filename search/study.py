@@ -45,7 +45,8 @@ def next_trial(session: Session) -> bool:
     """Run the next trial; False where all are done, or a budget is used up."""
     if session.search.missing(session.trials()) <= 0:
         return False
-    if said := stops.reached(session.search.settings.stop, session.own(*OVER)):
+    stop = session.search.settings.stop
+    if any(limit is not None for limit in stop.values()) and (said := stops.reached(stop, session.own(*OVER))):
         session.display.note(f"ends here: {said}")
         return False
     session.search.mode.refill(session.study)

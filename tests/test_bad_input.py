@@ -347,6 +347,15 @@ OPTION_FILES = {
     "no target": ("# f\n# s\nspace: {}\n", ["mine", "_target_"]),
     "a target that is not there": ("# f\n# s\n_target_: torch.nn.Nothing\nspace: {}\n", ["torch.nn.Nothing"]),
     "a target that is not trusted": ("# f\n# s\n_target_: os.system\nspace: {}\n", ["os.system", "torch.", "allow="]),
+    "a target that a trusted module imports": ("# f\n# s\n_target_: torch.os.system\nspace: {}\n", ["torch.os.system"]),
+    "a target that runs what it reads": (
+        "# f\n# s\n_target_: torch.hub.load\nspace: {}\n",
+        ["torch.hub.load", "allow="],
+    ),
+    "a target within that a trusted module imports": (
+        "# f\n# s\n_target_: torch.nn.Softplus\nbeta: {_target_: torch.os.getpid}\nspace: {}\n",
+        ["torch.os.getpid"],
+    ),
     "a parameter the target lacks": ("# f\n# s\n_target_: torch.nn.ReLU\nfoo: 1\nspace: {}\n", ["foo"]),
     "a space that is a number": ("# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nspace: 3\n", ["space"]),
     "a domain of no type": (
@@ -390,10 +399,8 @@ def test_an_option_file_that_is_wrong(name: str, verb: str, tmp_path: Path, capf
     ("arguments", "words"),
     [
         (["train", "activation=swih"], ["activation=swih", "'swish'"]),
-        (["search", "search.kinds.activation=[rulu]"], ["rulu", "'relu'"]),
         (["serach"], ["serach", "'search'"]),
         (["best"], ["no search"]),
-        (["train", "model.num_heads=0"], ["model.num_heads=0"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -103,6 +103,7 @@ def test_the_cache_lists_trials_as_optunas_does(url: str) -> None:
         for deepcopy in (True, False):
             found = [each.get_all_trials(study._study_id, deepcopy, states) for each in (ours, theirs)]
             assert plain(found[0]) == plain(found[1])
+    ours._studies[study._study_id].__dict__.pop("over")
     del ours._studies[study._study_id].trials[3]
     assert [t.number for t in ours.get_all_trials(study._study_id)] == [k for k in range(len(study.trials)) if k != 3]
     copied = ours.get_all_trials(study._study_id)

@@ -260,7 +260,7 @@ def trial_of(number: int, state: TrialState, value: float, step: int) -> FrozenT
     made = create_trial(
         state=state, value=value if state == TrialState.COMPLETE else None, intermediate_values={step: value}
     )
-    made.number = number
+    made.number = made._trial_id = number
     return made
 
 

@@ -25,6 +25,7 @@ class Strategy:
     factor: int = 0
     share: float = 0.0  # of a funnel
     other: str = ""  # another pruner
+    failures: bool = False  # the sampler learns of failed trials, as the worst of all
     seen: tuple[int | None, int | None] = (None, None)  # the sampler looks at the best and the latest trials alone
 
     def pruner(self, pool: Pool, study: str) -> Pruner:
@@ -69,6 +70,8 @@ def catalogue() -> Iterator[tuple[str, Strategy]]:
     yield "funnel_fifth", Strategy(f"{alone}, funnel of 1/5", "independent", 8, share=0.2)
     yield "funnel_third", Strategy(f"{alone}, funnel of 1/3", "independent", 8, share=1 / 3)
     yield "funnel", Strategy(f"{alone}, funnel of 1/4", "independent", 8, share=0.25)
+    says = f"{alone}, which learns of failed trials, funnel of 1/4"
+    yield "funnel_failures", Strategy(says, "independent", 8, share=0.25, failures=True)
     for best, latest in ((25, 75), (75, 225)):
         says = f"the same, of which TPE sees the best {best} and the latest {latest}"
         yield f"funnel_sees_{best + latest}", Strategy(says, "independent", 8, share=0.25, seen=(best, latest))
@@ -116,6 +119,8 @@ def search(
         seen = pool.curves[view, row, :reached]
         failed = len(seen) == 0 or math.isnan(seen[-1])
         cost += int(pool.failed[view, row]) if failed else reached * pool.every
+        if failed and strategy.failures:
+            sampler.tell(number, row, 0, math.inf, False)
         if not failed:
             sampler.tell(number, row, reached * pool.every, float(seen[-1]), complete)
         found.append((row, cost, complete, float(seen[-1]) if not failed else math.nan))

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from denoise.domain import is_domain
 from denoise.refusal import Refusal, choose
-from denoise.trust import add_home, check_targets
+from denoise.trust import add_home, check_objects, check_targets
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 KINDS = (
@@ -188,8 +188,9 @@ def check_form(path: Path, content: Any) -> None:
 
 
 def check_target(found: Entry) -> None:
-    """Refuse an option whose target cannot be imported, or does not take its parameters."""
+    """Refuse an option whose target cannot be imported, is not trusted, or does not take its parameters."""
     try:
+        check_objects({"_target_": found.target, **found.parameters}, str(found.path))
         target = get_object(found.target)
     except (ImportError, ValueError) as error:
         raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
@@ -235,6 +236,7 @@ def call(
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}
     check_targets(content, where)
     try:
+        check_objects(content, where)
         target = get_object(str(content.pop("_target_")))
         parameters = instantiate(content, _convert_="all") if nested(content) else content
         taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in content}

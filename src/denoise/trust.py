@@ -6,10 +6,12 @@ allows by name (allow=[mine.]), and what lies in a folder that a person gives by
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from hydra.utils import get_object
 
 from denoise.refusal import Refusal
 
@@ -23,6 +25,13 @@ PREFIXES = (
     "search.sampler.",
     "search.pruner.",
 )
+
+BARRED = (
+    "torch.hub.",
+    "torch.serialization.",
+    "torch.package.",
+    "torch.utils.cpp_extension.",
+)  # they run what they read
 
 allowed: list[str] = list(PREFIXES)
 homes: list[Path] = []
@@ -63,16 +72,32 @@ def trusted(target: str) -> bool:
 
 
 def check_targets(node: Any, where: str) -> None:
-    """Refuse a `_target_` that is not trusted, however deep it stands."""
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not trusted(str(target)):
+    """Refuse a `_target_` whose name is not trusted, however deep it stands."""
+    for target in targets(node):
+        if not trusted(target):
             raise Refusal(
                 f"{where}: _target_ {target} is not trusted; legal prefixes: {', '.join(allowed)}; put its Python file "
-                f"into the folder of --config-dir, or add allow=[{str(target).split('.')[0]}.]"
+                f"into the folder of --config-dir, or add allow=[{target.split('.')[0]}.]"
             )
-        for value in node.values():
-            check_targets(value, where)
-    elif isinstance(node, list):
-        for value in node:
-            check_targets(value, where)
+
+
+def check_objects(node: Any, where: str) -> None:
+    """Import the targets; refuse what is not defined where its name says: torch.os.system, and torch.hub.load."""
+    consent = tuple(prefix for prefix in allowed if prefix not in PREFIXES)
+    for target in targets(node):
+        found = get_object(target)
+        home = getattr(found, "__module__", None)
+        name = f"{home}.{getattr(found, '__qualname__', '')}"
+        barred = name.startswith(BARRED) and not name.startswith(consent)
+        if home is not None and (barred or not trusted(name)):
+            raise Refusal(f"{where}: _target_ {target} is not trusted: it is {name}; add allow=[{home}.] to use it")
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` of a config, however deep it stands."""
+    if isinstance(node, Mapping):
+        if node.get("_target_") is not None:
+            yield str(node["_target_"])
+        node = list(node.values())
+    for value in node if isinstance(node, list) else ():
+        yield from targets(value)
