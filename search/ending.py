@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from denoise.refusal import Refusal
 from search import agreement, attempt, confirm, importance, record, report, transfer, verdict
 from search.attempt import Session
-from search.confirm import Confirmation
+from search.confirm import Confirmation, trainings
 from search.record import Record
 from search.tracking import Run
 from search.verdict import Findings
@@ -87,7 +87,7 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
         return None
     session.display.phase("confirming on fresh seeds", asked.most)
     chosen = search.mode.candidates(records)
-    found = confirm.confirm(asked, session.tracker, session.parent, chosen, search.baseline, session.display)
+    found = trainings.confirm(asked, session.tracker, session.parent, chosen, search.baseline, session.display)
     return found if found.finalists else None
 
 

@@ -14,8 +14,7 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import answer as answering
-from search import confirm, pretrained, server
+from search import pretrained, server
 from search import report as board
 from search.record import Record, check, check_known
 from search.record import best as best_of
@@ -34,6 +33,7 @@ console = Out(highlight=False, markup=False, width=None if sys.stdout.isatty() e
 
 def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
+    from search import answer as answering
     from search import study
     from search.display import Display
 
@@ -158,11 +158,14 @@ def reproduce(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Show the leaderboard of the latest search, or of the search RUN."""
+    import json
+
+    from search import answer as answering
+    from search import confirm
+
     composed = compose(options.overrides)
     tracker = _tracker(composed, must_exist=True)
     parent = _parent(tracker, options.run)
-    import json
-
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
     found, findings = confirm.load(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
     answering.show(console, records, baseline, parent.info.run_name, found, findings, parent.data.tags.get("cost"))

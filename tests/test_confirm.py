@@ -12,12 +12,12 @@ from rich.console import Console
 
 from denoise.refusal import Refusal
 from search import record
-from search.confirm import Confirmation, Settings, confirm, picture, sentences, table
+from search.confirm import Confirmation, Settings, picture, sentences, table
 from search.confirm import trainings as confirming
 from search.confirm.result import Arm, Ensemble, Finalist, from_json, load
 from search.confirm.result import settings as read
 from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, paired, t_interval
-from search.confirm.trainings import with_seed
+from search.confirm.trainings import confirm, with_seed
 from search.record import Record
 from search.tracking import Run, Tracker
 from search.trial import Trained
@@ -52,14 +52,16 @@ def trial(number: int, overrides: list[str], value: float | None, outcome: str =
     return Record(number, f"run-{number}", outcome, 4, overrides, value)
 
 
-RECORDS = [
-    trial(0, BASELINE, 0.5),
-    trial(1, BAD, 0.48),
-    trial(2, GOOD, 0.4),
-    trial(3, GOOD, 0.4),
-    trial(4, [*TINY, "activation=relu"], 0.1, "pruned"),
-    trial(5, [*TINY, "activation=elu"], 0.6),
-]
+RECORDS = record.rank(
+    [
+        trial(0, BASELINE, 0.5),
+        trial(1, BAD, 0.48),
+        trial(2, GOOD, 0.4),
+        trial(3, GOOD, 0.4),
+        trial(4, [*TINY, "activation=relu"], 0.1, "pruned"),
+        trial(5, [*TINY, "activation=elu"], 0.6),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,17 @@ def test_it_is_read_back_from_the_search_s_run_and_is_not_made_twice(
     assert names == {"confirmation.json", "confirmation.svg", "confirmation.txt"}
 
 
+def test_one_function_under_two_names_is_confirmed_once() -> None:
+    same = [trial(2, GOOD, 0.4), trial(7, [*TINY, "activation=gelu_sigma"], 0.4), trial(0, BASELINE, 0.5)]
+    chosen = confirming.start(SETTINGS, [*same, trial(8, [*TINY, "activation=swish"], 0.5)], BASELINE)
+    assert [one.trial for one in chosen.finalists] == [2] and not chosen.baseline_best
+
+
+def test_finalists_are_taken_in_the_order_that_is_given() -> None:
+    chosen = confirming.start(SETTINGS, [trial(1, BAD, 0.48), trial(0, BASELINE, 0.3), trial(2, GOOD, 0.4)], BASELINE)
+    assert [one.trial for one in chosen.finalists] == [1, 2] and chosen.baseline_best
+
+
 def test_another_finalist_takes_the_baseline_s_runs_and_trains_its_own(
     done: tuple[Confirmation, Screen], store: Path
 ) -> None:
@@ -162,7 +175,7 @@ def test_another_finalist_takes_the_baseline_s_runs_and_trains_its_own(
         Settings(1, 3, 1000, 0.95),
         tracker,
         parent,
-        [*RECORDS, trial(6, [*TINY, "activation=tanh"], 0.3)],
+        [trial(6, [*TINY, "activation=tanh"], 0.3), *RECORDS],
         BASELINE,
         screen,
     )
@@ -278,7 +291,7 @@ def test_another_failure_is_no_verdict_and_is_tried_again(instead: Any, store: P
 
 def test_with_nothing_to_compare_nothing_is_trained(store: Path) -> None:
     tracker, parent = opened(store, "other-4")
-    found = confirm(SETTINGS, tracker, parent, RECORDS[:1], BASELINE, Screen())
+    found = confirm(SETTINGS, tracker, parent, [trial(0, BASELINE, 0.5)], BASELINE, Screen())
     assert not found.finalists and "Nothing was confirmed" in sentences(found)[0]
     off = confirm(Settings(0, 3, 1000, 0.95), tracker, parent, RECORDS, BASELINE, Screen())
     assert (

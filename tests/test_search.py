@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from denoise import train
 from search.__main__ import main
 from search.record import Record
-from search.tracking import Tracker
+from search.tracking import Tracker, open_tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
@@ -235,6 +235,8 @@ sys.exit(main(sys.argv[1:]))
 
 
 def killed_at(moment: str, arguments: list[str]) -> None:
+    (store,) = (text.partition("=")[2] for text in arguments if text.startswith("store="))
+    open_tracker(None, "denoise-search", Path(store))  # MLflow's tables are made here, where it is quick
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     command = [sys.executable, "-c", PROGRAM.format(moment=MOMENTS[moment]), *arguments]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

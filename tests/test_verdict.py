@@ -231,8 +231,9 @@ def test_the_option_of_a_part_follows_the_main_choice() -> None:
     [
         ([0.001, 0.003, 0.01, 0.03], [0.9, 0.52, 0.5, 0.6], LrRange(0.003, 0.01, math.log10(10 / 3))),
         ([0.001, 0.01, 0.099], [0.9, 0.5, 0.5], LrRange(0.01, 0.099, math.log10(9.9), "high")),
-        ([0.0001, 0.1], [0.5, 0.51], LrRange(0.0001, 0.1, 3.0, "both")),
-        ([0.01, 0.01], [0.5, 0.5], None),
+        ([0.0001, 0.003, 0.1], [0.5, 0.5, 0.51], LrRange(0.0001, 0.1, 3.0, "both")),
+        ([0.01, 0.01, 0.01], [0.5, 0.5, 0.5], None),
+        ([0.01, 0.02], [0.5, 0.5], None),
     ],
 )
 def test_good_learning_rates(rates: list[float], values: list[float], wanted: LrRange | None) -> None:
@@ -244,7 +245,7 @@ def test_good_learning_rates(rates: list[float], values: list[float], wanted: Lr
 
 
 def test_good_learning_rates_of_several_optimizers_are_not_thrown_together() -> None:
-    records = [trial(i, "silu", 0.5, lr=10**-i) for i in (1, 2, 3)]
+    records = [trial(i, "silu", 0.5, lr=10**-i) for i in (1, 2, 3, 4)]
     records[0].overrides[1] = "optimizer=muon"
     assert judge(records, "activation", BASELINE).rows[0].lr_range is None
     assert judge(records, "optimizer", BASELINE).rows[0].lr_range is not None

@@ -1,4 +1,4 @@
-"""After a search: the finalists and the baseline again on fresh seeds, and what that shows."""
+"""After a search: the finalists and the baseline again on fresh seeds (`trainings`), and what that shows."""
 
 from search.confirm.result import FILE as FILE
 from search.confirm.result import Confirmation as Confirmation
@@ -8,4 +8,3 @@ from search.confirm.result import settings as settings
 from search.confirm.shown import picture as picture
 from search.confirm.shown import sentences as sentences
 from search.confirm.shown import table as table
-from search.confirm.trainings import confirm as confirm

@@ -45,8 +45,8 @@ def confirm(
 ) -> Confirmation:
     """Train what is missing, judge, evaluate the ensembles; written to the search's run `parent`.
 
-    records: the search's trials; baseline: the overrides of its trial 0. With nothing to compare nothing is trained or
-    written. Errors: Refusal where a recorded config is not legal here.
+    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0. With
+    nothing to compare nothing is trained or written. Errors: Refusal where a recorded config is not legal here.
     """
     found = start(settings, records, baseline)
     if not found.finalists:
@@ -75,26 +75,30 @@ def confirm(
 
 
 def start(settings: Settings, records: Sequence[Record], baseline: Sequence[str]) -> Confirmation:
-    """Choose the finalists: the best complete trials with distinct configs, never the baseline's."""
+    """Choose the finalists: the first complete trials with distinct configs, never the baseline's.
+
+    A trial with another's value to the last bit is the same function under another name, such as gelu_sigma with
+    sigma=1 and gelu: it is not confirmed beside it.
+    """
     own = _key(config_sha256(compose(list(baseline))), baseline)
-    ranked = [r for r in record.rank(records) if r.outcome == "complete" and r.value is not None]
-    ranked = [r for r in ranked if r.value is not None and math.isfinite(r.value)]
-    chosen: dict[str, Record] = {}
-    base: Record | None = None
-    for one in ranked:
-        key = _key(one.tags.get("config_sha256", ""), one.overrides)
-        if key == own or one.overrides == list(baseline):
-            base = base or one
-        elif key not in chosen:
-            chosen[key] = one
+    complete = [r for r in records if r.outcome == "complete" and r.value is not None and math.isfinite(r.value)]
+    keys = {r.run_id: _key(r.tags.get("config_sha256", ""), r.overrides) for r in complete}
+    base = next((r for r in complete if keys[r.run_id] == own or r.overrides == list(baseline)), None)
+    chosen: list[Record] = []
+    known = {own} if base is None else {own, base.value}
+    for one in complete:
+        if one is not base and not {keys[one.run_id], one.value} & known:
+            chosen.append(one)
+            known |= {keys[one.run_id], one.value}
     finalists = [
         Finalist(r.run_id, r.number, record.difference(r.overrides, baseline), r.overrides, r.value)
-        for r in list(chosen.values())[: settings.finalists]
+        for r in chosen[: settings.finalists]
     ]
     arm = Arm("", None, "baseline", list(baseline), None)
     if base is not None:
         arm = Arm(base.run_id, base.number, "baseline", list(baseline), base.value)
-    return Confirmation(settings, arm, finalists, baseline_best=bool(ranked) and ranked[0] is base)
+    best = min((r.value for r in complete if r.value is not None), default=None)
+    return Confirmation(settings, arm, finalists, baseline_best=base is not None and base.value == best)
 
 
 def _key(digest: str, overrides: Sequence[str]) -> str:

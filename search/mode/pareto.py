@@ -38,7 +38,11 @@ class Pareto(Joint):
         return {"mode": self.name, "cost": self.cost}
 
     def candidates(self, records: Sequence[Record]) -> list[Record]:
-        return front.spread(front.find(records, self.cost, self.baseline))
+        found = front.find(records, self.cost, self.baseline)
+        chosen = front.spread(found)
+        if found.baseline is not None and found.baseline not in chosen:
+            chosen.append(found.baseline)
+        return chosen
 
     def files(self, records: Sequence[Record]) -> dict[str, bytes]:
         return front.files(front.find(records, self.cost, self.baseline), self.baseline)

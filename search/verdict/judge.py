@@ -12,6 +12,7 @@ from search.verdict.arm import Arm, Chance
 
 TOP = 3  # the trials whose median stands beside the best
 DIVERGED = 1e30
+RATES = 3  # different learning rates are needed to speak of a range
 EDGE = 0.05  # of the domain's width: as near as this is at its edge
 ENDED = ("complete", "pruned", "failed")
 
@@ -209,7 +210,8 @@ def lr_range(
 ) -> LrRange | None:
     """The learning rates of the complete trials whose objective is at most `worst`, and whether they touch an edge.
 
-    None where it was not searched, or where the trials are of several optimizers, whose rates do not compare.
+    None where fewer than RATES came to their end, or where the trials are of several optimizers, whose rates do not
+    compare.
     """
     tried: list[tuple[float, float]] = []
     optimizers: set[str] = set()
@@ -223,7 +225,7 @@ def lr_range(
         if record.outcome == "complete" and record.value is not None and rate > 0:
             tried.append((rate, record.value))
     good = [rate for rate, value in tried if value <= worst]
-    if len(optimizers) != 1 or len({rate for rate, _ in tried}) < 2 or not good:
+    if len(optimizers) != 1 or len({rate for rate, _ in tried}) < RATES or not good:
         return None
     low, high = min(good), max(good)
     domain = (domains or {}).get(f"optimizer.{next(iter(optimizers))}.lr") or (domains or {}).get("optimizer.lr")
