@@ -11,6 +11,7 @@ from torch import nn
 
 from denoise import catalog
 from denoise.catalog import Entry
+from search import evidence
 from search.costs import COST, activation_numbers
 from search.curves import draw_activation, draw_course
 
@@ -66,10 +67,11 @@ def draw(entry: Entry) -> str:
 
 
 def page(kind: str, entries: list[Entry]) -> str:
-    """The page of a kind: what it is, a table of all options, a section for each."""
+    """The page of a kind: what it is, a table of all options, what trainings say, a section for each."""
     lines = [f"# {kind}", "", f"<!-- made by make catalog from conf/{kind}/ -->", "", ABOUT[kind], ""]
     if kind == "activation":
         lines += [CRITERIA, "", *activation_table(entries), ""]
+    lines += evidence.section(kind, evidence.read())
     for entry in entries:
         lines += [*section(entry), ""]
     return "\n".join(lines)
