@@ -13,12 +13,12 @@ from search.record import Record, difference
 
 FILE = "front.json"
 NAMES = {
-    "cost/step_seconds": "seconds a step",
-    "cost/peak_memory_bytes": "peak memory, bytes",
-    "cost/parameters": "parameters",
-    "cost/flops_per_step": "operations a step",
+    "cost/step_seconds": ("time a step", "s"),
+    "cost/peak_memory_bytes": ("peak memory", "B"),
+    "cost/parameters": ("parameters", ""),
+    "cost/flops_per_step": ("operations a step", ""),
 }
-LEFT, TOP, WIDE, HIGH = 76, 52, 560, 330
+LEFT, TOP, WIDE, HIGH = 76, 62, 560, 330
 LINE, DOT, BASE = "#2b6cb0", "#7a8794", "#c2570c"
 
 
@@ -74,8 +74,9 @@ def table(front: Front, baseline: Sequence[str]) -> Table:
     shown = Table(title="The front, cheapest first", title_justify="left", title_style="bold", pad_edge=False)
     shown.add_column("trial", justify="right")
     shown.add_column("differs from the baseline", overflow="fold", ratio=1)
-    for name in (NAMES[front.cost], "of the baseline's", "val/loss", "of the baseline's"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    name, unit = NAMES[front.cost]
+    for column in (name, "of the baseline's", "val/loss", "of the baseline's"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for one in front.best:
         differs = difference(one.overrides, baseline)
         of_cost = of_loss = "-"
@@ -83,7 +84,9 @@ def table(front: Front, baseline: Sequence[str]) -> Table:
             of_cost = f"{one.metrics[front.cost] / front.baseline.metrics[front.cost]:.0%}"
             of_loss = f"{_loss(one) / _loss(front.baseline):.1%}"
         label = Text(differs, "bold" if differs == "baseline" else "")
-        shown.add_row(str(one.number), label, amount(one.metrics[front.cost]), of_cost, f"{_loss(one):.4f}", of_loss)
+        shown.add_row(
+            str(one.number), label, amount(one.metrics[front.cost], unit), of_cost, f"{_loss(one):.4f}", of_loss
+        )
     return shown
 
 
@@ -102,12 +105,12 @@ def sentences(front: Front) -> list[str]:
     return [f"{count}. The baseline lies behind: no worse and no dearer than it is trial {numbers} (one seed each)."]
 
 
-def amount(value: float) -> str:
-    """Three digits with a prefix: 12.3 m, 1.25 M."""
+def amount(value: float, unit: str = "") -> str:
+    """Three digits with a prefix: 12.3 ms, 1.25 M."""
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ")):
         if abs(value) >= size:
-            return f"{value / size:.3g} {prefix}".rstrip()
-    return f"{value:.3g}"
+            return f"{value / size:.3g} {prefix}{unit}".rstrip()
+    return f"{value:.3g} {unit}".rstrip()
 
 
 def files(front: Front, baseline: Sequence[str]) -> dict[str, bytes]:
@@ -133,7 +136,8 @@ def picture(front: Front, baseline: Sequence[str]) -> bytes:
 
     What is far worse than all of the front is drawn at the upper edge, hollow.
     """
-    title = f"val/loss against {NAMES[front.cost]}: what none is better than at its cost"
+    name, unit = NAMES[front.cost]
+    title = f"val/loss against {name}: what none is better than at its cost"
     parts = [text(8, 18, title, weight="bold")]
     if not front.best:
         return page(LEFT + WIDE + 40, 60, [*parts, text(8, 40, "no trial came to its end")], size=11)
@@ -148,12 +152,12 @@ def picture(front: Front, baseline: Sequence[str]) -> bytes:
     for value in ticks(left, right):
         x = LEFT + WIDE * (value - left) / (right - left)
         parts.append(f"<path d='M{x:.1f} {TOP}V{TOP + HIGH}' stroke='#eee'/>")
-        parts.append(text(x, TOP + HIGH + 16, amount(value), "middle"))
+        parts.append(text(x, TOP + HIGH + 16, amount(value, unit), "middle"))
     for value in ticks(low, high):
         y = TOP + HIGH * (high - value) / (high - low)
         parts.append(f"<path d='M{LEFT} {y:.1f}H{LEFT + WIDE}' stroke='#eee'/>")
         parts.append(text(LEFT - 8, y + 4, f"{value:.6g}", "end"))
-    parts.append(text(LEFT + WIDE, TOP + HIGH + 32, NAMES[front.cost], "end", weight="bold"))
+    parts.append(text(LEFT + WIDE, TOP + HIGH + 32, name, "end", weight="bold"))
     parts.append(text(LEFT - 8, TOP - 8, "val/loss", "end", weight="bold"))
     corners = [place(one) for one in front.best]
     stair = f"M{corners[0][0]} {TOP}V{corners[0][1]}" + "".join(f"H{x}V{y}" for x, y in corners[1:])
@@ -168,15 +172,19 @@ def picture(front: Front, baseline: Sequence[str]) -> bytes:
 def _mark(one: Record, front: Front, at: tuple[float, float], above: bool, baseline: Sequence[str]) -> list[str]:
     (x, y), leads = at, one in front.best
     said = f"trial {one.number}: {difference(one.overrides, baseline)}; val/loss {_loss(one):.4f}, "
-    said += f"{NAMES[front.cost]} {amount(one.metrics[front.cost])}"
+    name, unit = NAMES[front.cost]
+    said += f"{name} {amount(one.metrics[front.cost], unit)}"
     colour = BASE if one is front.baseline else LINE if leads else DOT
     look = f"fill='{'#fff' if above else colour}' stroke='{colour}'"
     shape = f"<circle cx='{x}' cy='{y}' r='{5 if leads else 3.5}' {look}>"
     if one is front.baseline:
         shape = f"<path d='M{x} {y - 7}l6 7l-6 7l-6 -7z' {look}>"
     end = "</path>" if shape.startswith("<path") else "</circle>"
-    label = [text(x + 7, y - 7, str(one.number), weight="bold")] if leads or one is front.baseline else []
-    return [f"{shape}<title>{escape(said)}</title>{end}", *label]
+    drawn = [f"{shape}<title>{escape(said)}</title>{end}"]
+    if leads or one is front.baseline:
+        below = leads and front.best.index(one) % 2  # by turns, so that neighbours' numbers do not meet
+        drawn.append(text(x - 5 if below else x + 7, y + 18 if below else y - 7, str(one.number), weight="bold"))
+    return drawn
 
 
 def _ends(values: Sequence[float], least: float) -> tuple[float, float]:

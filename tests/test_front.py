@@ -91,3 +91,4 @@ def test_where_the_baseline_stands_is_said(points: list[tuple[int, int]], said: 
 )
 def test_a_cost_is_shown_in_three_digits(value: float, said: str) -> None:
     assert front.amount(value) == said
+    assert front.amount(value, "s") == (said if said[-1].isalpha() else f"{said} ") + "s"
