@@ -35,12 +35,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 LONG = (
     "test_search",
-    "test_question",
-    "test_confirm",
+    "test_train",
     "test_verbs",
+    "test_question",
     "test_tracking",
-    "test_own_component",
     "test_bad_input",
+    "test_own_component",
+    "test_sampler",
+    "test_pruner",
+    "test_confirm",
+    "test_recompose",
 )
 
 

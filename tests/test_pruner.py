@@ -1,5 +1,6 @@
 """Every pruner of conf/pruner: it stops the bad, the same search twice and after kills stops the same trials."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ STEPS = 8
 
 def pruner(name: str) -> BasePruner:
     """The pruner as a search config builds it, for curves of eight points."""
-    cfg = compose([f"pruner={name}", *MORE.get(name, []), *SMALL[:2]], "search").cfg
-    return catalog.call(cfg.pruner, where="pruner")
+    return catalog.call(node(name), where="pruner")
+
+
+@cache
+def node(name: str) -> Any:
+    """Its node in the composed config."""
+    return compose([f"pruner={name}", *MORE.get(name, []), *SMALL[:2]], "search").cfg.pruner
 
 
 def curves(number: int) -> np.ndarray:
