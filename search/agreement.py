@@ -122,7 +122,8 @@ def sentences(agreements: Sequence[Agreement]) -> list[str]:
         later = next((each for each in agreements if each.answer == "can be"), None)
         said.append(f"Early stopping cannot be trusted here at {first.cheap}: {_figures(first)}.")
         if later is not None:
-            said[-1] += f" From {later.cheap} on it can be ({_figures(later)}): set pruner.min_resource to that step."
+            said[-1] += f" From {later.cheap} on it can be ({_figures(later)}): let the pruner begin at that step "
+            said[-1] += "(pruner.first of funnel, pruner.min_resource of the halving ones)."
     elif first.answer == "can be":
         said.append(f"Early stopping can be trusted here, from {first.cheap} on: {_figures(first)}.")
     else:

@@ -21,6 +21,7 @@ from search.record import Record
 from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
 
+OF_IT = ("machine", "data_sha256")  # where and on what a result that is taken over was found
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
@@ -61,7 +62,7 @@ def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         kind = ended.tags.get("failure_kind", "")
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
-    elif (twin := _twin(session, trial, composed)) is not None:
+    elif (twin := _twin(session, trial, composed)) is not None and not stops.said(search.settings.caps, twin.metrics):
         done = _repeat(session, trial, composed, overrides, twin)
     else:
         done = _train(session, trial, composed, overrides, earlier)
@@ -151,8 +152,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
             raise Turned("failed", "screened", rejected, metrics)
 
     def keep(result: train.Result) -> None:
-        if _may_be_best(session, trial.number, result.metrics.get("val/loss")):
-            _keep(search, run.run_id, result)
+        _keep(search, run.run_id, result)
 
     done = perform(composed, run, session.display, stop, checkpoint, keep=keep, admit=admit)
     if exceeded and done.outcome == "pruned":
@@ -176,7 +176,9 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
 
 def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
     number = str(trial.number)
-    tags = {"trial": number, "duplicate_of": twin.run_id}
+    tags = {"trial": number, "duplicate_of": twin.run_id} | {
+        name: twin.tags[name] for name in OF_IT if name in twin.tags
+    }
     run = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     run.metrics(twin.step, twin.metrics)
     run.end("complete", {"step": str(twin.step), "weights_sha256": twin.tags.get("weights_sha256", "")})
@@ -190,14 +192,6 @@ def _state(search: Search, trial: Trial) -> Path:
 def weights_file(search: Search, run_id: str) -> Path:
     """Where the weights of a trial that may be the best wait until the search ends."""
     return search.store / "checkpoints" / search.name / f"best-{run_id}.safetensors"
-
-
-def _may_be_best(session: Session, number: int, value: float | None) -> bool:
-    """Whether a trial is the baseline's or among those that may be confirmed; with a cost that shows later."""
-    if session.search.mode.cost is not None:
-        return True
-    places = max(1, int(session.search.settings.confirm.finalists))
-    return number == 0 or (value is not None and history.of(session.study).better(value) < places)
 
 
 def _keep(search: Search, run_id: str, result: train.Result) -> None:

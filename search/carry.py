@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from denoise.config import raw_compose
-from search import stops
+from search import pace, stops
 from search.space import Space
 from search.trial import config_sha256
 
@@ -67,7 +67,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     one that is no longer searched must have had the value that it has now: the whole config must be the same one.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
-    cheap = [trial for trial in finished if not stops.said(caps, trial.user_attrs)]
+    cheap = [t for t in finished if not stops.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
     return Carried(old.study_name, kept, len(finished) - len(kept))
@@ -84,6 +84,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
         overrides = space.suggest(known)
     except ValueError:
         return None
+    overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []))
     if known.given != trial.params:
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:

@@ -92,14 +92,23 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
 
 
 def winner(records: Sequence[Record], found: Confirmation | None) -> Record | None:
-    """The trial to take: of the baseline and the finalists the best over the fresh seeds, else the search's best."""
-    top = record.best(records)
+    """The trial to take: of the baseline and the finalists the best over the fresh seeds, else the search's best.
+
+    Of those that failed on the fewest seeds; where the baseline is not among them there are no differences to it, and
+    the means over the seeds decide.
+    """
+    top, runs = record.best(records), {one.run_id: one for one in records}
     if found is None:
         return top
-    runs = {one.run_id: one for one in records}
-    means = [(one.mean_difference, one.run_id) for one in found.finalists if one.mean_difference is not None]
-    means += [(0.0, found.baseline.run_id)] if found.baseline.run_id in runs else []
-    return runs.get(min(means)[1], top) if means else top
+    ended = [arm for arm in (found.baseline, *found.finalists) if arm.run_id in runs and arm.finite]
+    fewest = min((len(arm.failures) for arm in ended), default=0)
+    sound = [arm for arm in ended if len(arm.failures) == fewest]
+    means = [(sum(arm.finite) / len(arm.finite), arm.run_id) for arm in sound]
+    if found.baseline in sound:
+        rivals = [one for one in found.finalists if one in sound]
+        means = [(one.mean_difference, one.run_id) for one in rivals if one.mean_difference is not None]
+        means.append((0.0, found.baseline.run_id))
+    return runs[min(means)[1]] if means else top
 
 
 def crown(session: Session, top: Record) -> None:

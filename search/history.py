@@ -1,10 +1,9 @@
-"""What a search asks of the trials before: which had the same config, and how many were better.
+"""What a search asks of the trials before: which had the same config.
 
 An index over the finished trials of a study, which do not change: each is looked at once. It holds nothing that another
 process would not find in the storage.
 """
 
-from bisect import bisect_right, insort
 from weakref import WeakKeyDictionary
 
 from optuna.study import Study
@@ -12,11 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 class History:
-    """The complete trials of a study by the hash of their config, and their values in order; kept up by `read`."""
+    """The complete trials of a study by the hash of their config; kept up by `read`."""
 
     def __init__(self) -> None:
         self.first: dict[str, FrozenTrial] = {}
-        self.values: list[float] = []
         self.taken: set[int] = set()
         self.upto = 0  # so many trials from the first on are over and were looked at
 
@@ -32,7 +30,6 @@ class History:
 
     def _take(self, trial: FrozenTrial) -> None:
         self.taken.add(trial.number)
-        insort(self.values, trial.values[0])
         sha256 = trial.user_attrs.get("config_sha256")
         if sha256 is not None and (sha256 not in self.first or trial.number < self.first[sha256].number):
             self.first[sha256] = trial
@@ -40,10 +37,6 @@ class History:
     def twin(self, sha256: str) -> FrozenTrial | None:
         """The first complete trial of the same config: its result is this one's too."""
         return self.first.get(sha256)
-
-    def better(self, value: float) -> int:
-        """How many complete trials are at least as good."""
-        return bisect_right(self.values, value)
 
 
 _histories: WeakKeyDictionary[Study, History] = WeakKeyDictionary()

@@ -65,7 +65,10 @@ def measure(study: Study, seed: int = 0) -> Importance:
         ped = get_param_importances(
             _study(trials, shared), evaluator=PedAnovaImportanceEvaluator(target_quantile=best), params=list(shared)
         )
-        variance = fanova(trials, shared, seed)
+        try:
+            variance = fanova(trials, shared, seed)
+        except RuntimeError:  # no tree of Optuna's forest found anything to divide
+            return Importance(len(trials), left_out=left_out, why="the values hardly differ")
     shares = [Share(name, float(ped[name]), variance[name]) for name in shared]
     return Importance(len(trials), sorted(shares, key=lambda s: (-s.ped_anova, s.name)), best, left_out)
 

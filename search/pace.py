@@ -9,6 +9,7 @@ from denoise.config import compose, raw_compose
 from search import pretrained
 
 STEPS = 16  # of a look at the pace; the first ones are left out
+KEYS = ("trainer.max_steps=", "trainer.val_every=")  # what equal time sets
 
 
 def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
@@ -25,21 +26,33 @@ def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) 
     t = compose(list(baseline)).cfg.trainer
     if list(overrides) == list(baseline):
         return list(overrides)
-    ratio = known / pace(overrides)
+    own = pace(overrides)
+    if not known or not own:
+        return list(overrides)
+    ratio = known / own
     every = max(1, round(t.val_every * ratio))
-    keys = ("trainer.max_steps=", "trainer.val_every=")
-    kept = [text for text in overrides if not text.startswith(keys)]
     return [
-        *kept,
+        *(text for text in overrides if not text.startswith(KEYS)),
         f"trainer.max_steps={max(1, round(every * t.max_steps / t.val_every))}",
         f"trainer.val_every={every}",
     ]
 
 
-def pace(overrides: Sequence[str]) -> float:
-    """Seconds of a training step, from a few of them."""
+def as_it_was(overrides: Sequence[str], before: Sequence[str]) -> list[str]:
+    """The overrides with the steps that a trial had before; as they are where it had the same."""
+    steps = [text for text in before if text.startswith(KEYS)]
+    if all(text in overrides for text in steps):
+        return list(overrides)
+    return [*(text for text in overrides if not text.startswith(KEYS)), *steps]
+
+
+def pace(overrides: Sequence[str]) -> float | None:
+    """Seconds of a training step, from a few of them; None for what cannot be trained, as its trial will say."""
     cfg = raw_compose(tuple(overrides)).cfg
     cfg.trainer.update({"max_steps": STEPS, "val_every": STEPS, "val_samples": 4, "gap_samples": 0})
     cfg.trainer.health_every = 10 * STEPS
     cfg.solver.update({"images": 1, "steps": 2})
-    return train.train(pretrained.resolve(cfg)).metrics["cost/step_seconds"]
+    try:
+        return train.train(pretrained.resolve(cfg)).metrics.get("cost/step_seconds")
+    except Exception:  # whatever an option of one's own may raise
+        return None

@@ -87,10 +87,11 @@ def prepare(typed: Sequence[str]) -> Search:
     url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
+    base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
-    transfer.check(cfg.search.transfer, asks.baseline)
+    transfer.check(cfg.search.transfer, asks.baseline, found.free)
     full = f"{name}-{digest(what)}"
     family = f"{name}-{digest(base)}"
     return Search(

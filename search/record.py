@@ -71,6 +71,14 @@ def rank(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=place)
 
 
+def distinct(records: Sequence[Record]) -> list[Record]:
+    """Without trials that have another's config and so its result: the first in this order stays."""
+    kept: dict[str, Record] = {}
+    for record in records:
+        kept.setdefault(record.tags.get("config_sha256") or record.tags.get("duplicate_of") or record.run_id, record)
+    return list(kept.values())
+
+
 def best(records: Sequence[Record]) -> Record | None:
     """The complete trial with the lowest objective, None where there is none."""
     ranked = [record for record in rank(records) if record.outcome == "complete" and record.value == record.value]

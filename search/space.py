@@ -24,7 +24,8 @@ from denoise import catalog
 from denoise.config import Composed, leaves, parse
 from denoise.refusal import Refusal, choose
 
-SEARCHABLE = ("dropout", "placement", "zero_output", "data", "trainer", "denoiser")  # what a free domain is mostly for
+SEARCHABLE = ("dropout", "placement", "zero_output", "trainer", "model")  # what a free domain is mostly for
+MEASURE = ("denoiser", "data", "trainer.val_samples", "model.class_conditional")  # what val/loss itself depends on
 DOMAIN_KEYS = ("type", "low", "high", "step", "log", "choices", "name", "attributes")
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 
@@ -149,6 +150,9 @@ def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Aske
             }
     free = {path: distribution(f"search.domains.{path}", node) for path, node in flat(search.domains)}
     for path in free:
+        if path != "data.batch_size" and f"{path}.".startswith(tuple(f"{key}." for key in MEASURE)):
+            legal = choose(path, _paths(composed))
+            raise Refusal(f"search.domains.{path}: cannot be searched, val/loss itself depends on it; {legal}")
         if OmegaConf.select(composed.cfg, path) is None:
             raise Refusal(
                 f"search.domains.{path}: the config has no such value to start from; {choose(path, _paths(composed))}"
@@ -249,7 +253,8 @@ def _searched(path: str, composed: Composed, domains: dict[str, dict[str, dict[s
 
 
 def _paths(composed: Composed) -> list[str]:
-    return [path for path, value in leaves(composed.cfg) if value is not None and path.split(".")[0] in SEARCHABLE]
+    found = [path for path, value in leaves(composed.cfg) if value is not None and path.split(".")[0] in SEARCHABLE]
+    return [path for path in found if path not in MEASURE]
 
 
 def _inside(where: str, value: Any, domain: BaseDistribution) -> Any:

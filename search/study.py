@@ -9,7 +9,7 @@ from optuna.trial import Trial
 
 from denoise.config import raw_compose
 from search import carry, ending, report, stops, storage
-from search.attempt import Session, one_trial
+from search.attempt import OF_IT, Session, one_trial
 from search.carry import Carried
 from search.display import Display
 from search.ending import Answer
@@ -118,7 +118,7 @@ def copy_run(session: Session, trial: Any) -> None:
     """Note a trial that was carried over in this search's books."""
     old = session.tracker.record(trial.user_attrs["carried"])
     overrides, number = trial.user_attrs["overrides"], str(trial.number)
-    tags = {"trial": number, "carried_from": old.run_id}
+    tags = {"trial": number, "carried_from": old.run_id} | {name: old.tags[name] for name in OF_IT if name in old.tags}
     composed = raw_compose(tuple(overrides))
     new = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     new.metrics(old.step, old.metrics)

@@ -1,6 +1,6 @@
 """Whether what is found at one shape holds at another: some of a search's configs, trained at that one too."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 from omegaconf import DictConfig
@@ -20,10 +20,14 @@ def at(overrides: Sequence[str], settings: DictConfig) -> list[str]:
     return [*kept, f"{settings.path}={settings.to}"]
 
 
-def check(settings: DictConfig, baseline: Sequence[str]) -> None:
-    """Refuse a shape that the baseline cannot have."""
+def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -> None:
+    """Refuse a shape that the baseline cannot have, or that is searched itself (`free`)."""
     if settings.to is None:
         return
+    if settings.path in free:
+        raise Refusal(
+            f"search.transfer.path={settings.path}: is searched here; leave search.domains.{settings.path} out"
+        )
     try:
         compose(at(baseline, settings))
     except Refusal as error:
@@ -32,7 +36,7 @@ def check(settings: DictConfig, baseline: Sequence[str]) -> None:
 
 def chosen(records: Sequence[Record], trials: int) -> list[Record]:
     """Complete trials with distinct configs, spread evenly from the best to the worst."""
-    complete = [r for r in record.rank(records) if r.outcome == "complete" and "duplicate_of" not in r.tags]
+    complete = [r for r in record.distinct(record.rank(records)) if r.outcome == "complete"]
     places = sorted({round(float(i)) for i in np.linspace(0, len(complete) - 1, min(trials, len(complete)))})
     return [complete[i] for i in places] if complete else []
 
@@ -50,7 +54,7 @@ def train(
     known = {r.tags.get("config_sha256"): r for r in _runs(tracker, parent)}
     display.phase(f"at {settings.path}={settings.to}", len(small))
     for one in small:
-        overrides = at(one.overrides, settings)
+        overrides = at(record.check_known(record.check(one)).overrides, settings)
         composed = compose(overrides)
         found = known.get(config_sha256(composed))
         if found is None or found.outcome == "running":

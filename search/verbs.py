@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -46,7 +47,9 @@ def search(options: argparse.Namespace) -> int:
     _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
     with Display(prepared.name, prepared.total, console=console) as display:
         answer = study.run(prepared, *stores, display, began)
-    findings = None if prepared.mode.confounded else answer.findings  # else they are not what was asked
+    findings = answer.findings
+    if prepared.mode.confounded:  # what each choice came to is not what was asked; make report shows it
+        findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     answering.show(console, *shown)
     console.print("\nnext:  make ui          compare the trials in MLflow")

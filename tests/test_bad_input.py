@@ -251,6 +251,16 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("search", ["+search.kinds.model=[unet]"], ["model", "activation"]),
     ("search", ["~search.kinds.foo"], ["~search.kinds.foo", "search.kinds.activation"]),
     ("search", [f"{DOMAIN}3"], ["search.domains.dropout=3", "type: float"]),
+    (
+        "search",
+        ["+search.domains.denoiser.P_mean={type:categorical,choices:[-1.2,-3.0]}"],
+        ["search.domains.denoiser.P_mean", "val/loss itself depends on it"],
+    ),
+    (
+        "search",
+        ["+search.domains.model.width={type:categorical,choices:[16,32]}", "search.transfer.to=24"],
+        ["search.transfer.path=model.width", "search.domains.model.width"],
+    ),
     ("search", [f"{DOMAIN}{{type:flot,low:0,high:1}}"], ["search.domains.dropout", "flot", "type: float"]),
     ("search", [f"{DOMAIN}{{type:float,low:1,high:0}}"], ["search.domains.dropout", "type: float"]),
     ("search", [f"{DOMAIN}{{type:float,low:0}}"], ["search.domains.dropout", "high"]),

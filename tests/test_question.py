@@ -86,11 +86,14 @@ def test_what_was_trained_in_another_search_is_not_trained_again(tmp_path: Path)
     ]
 
 
-def test_a_config_that_costs_too_much_is_not_trained_and_the_sampler_knows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [False, True], ids=["new", "trained before without the cap"])
+def test_a_config_that_costs_too_much_is_not_trained_and_the_sampler_knows(before: bool, tmp_path: Path) -> None:
     store = tmp_path / "runs"
     kinds = [f"search.kinds.{kind}=fixed" for kind in catalog.KINDS]
     domain = "+search.domains.model.width={type:categorical,choices:[8,16]}"
     start = "search.enqueue=[['model.width=16']]"
+    if before:
+        searched(store, *kinds, domain, start, "search.n_trials=2")
     searched(store, *kinds, domain, start, "search.caps.parameters=50000", "search.n_trials=2")
     found = latest(store)
     dear = found.by_number()[1]
@@ -98,7 +101,11 @@ def test_a_config_that_costs_too_much_is_not_trained_and_the_sampler_knows(tmp_p
     assert "over search.caps.parameters=50000" in dear.failure and dear.metrics["cost/parameters"] > 50000
     trials = found.study.trials
     assert trials[1].state.name == "PRUNED" and trials[1].constraints["caps.parameters"] > 0
-    assert trials[0].constraints["caps.parameters"] < 0
+    if not before:
+        assert trials[0].constraints["caps.parameters"] < 0
+        searched(store, *kinds, domain, start, "search.caps.parameters=500000", "search.n_trials=2")
+        wide = [record for record in latest(store).records if value(record, "model.width") == "16"]
+        assert any(record.outcome == "complete" for record in wide), "what a lower cap turned away is not tried again"
 
 
 @pytest.mark.parametrize(
@@ -167,3 +174,17 @@ def test_what_is_dead_is_not_trained_where_it_is_screened(tmp_path: Path) -> Non
     zeros = found.by_number()[1]
     assert (zeros.outcome, zeros.step, zeros.tags["failure_kind"]) == ("failed", 0, "screened")
     assert found.study.trials[1].state.name == "FAIL" and found.by_number()[0].outcome == "complete"
+
+
+def test_what_cannot_be_paced_is_left_for_its_trial_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "STEPS", 2)
+    assert pace.pace([*TINY, "model.num_heads=3"]) is None
+    assert pace.pace([*TINY, "optimizer=sgd", "optimizer.lr=1e9", "trainer.log_every=1"]) is None
+
+
+def test_steps_that_equal_time_gave_go_with_a_trial_that_is_carried_over() -> None:
+    before = ["trainer.max_steps=2", "trainer.val_every=1", "activation=relu"]
+    carried = pace.as_it_was(["trainer.max_steps=40", "activation=relu"], before)
+    assert carried == ["activation=relu", "trainer.max_steps=2", "trainer.val_every=1"]
+    same = ["trainer.max_steps=40", "activation=relu"]
+    assert pace.as_it_was(same, same) == same and pace.as_it_was(["activation=relu"], []) == ["activation=relu"]

@@ -178,8 +178,6 @@ def test_the_history_is_what_a_look_at_every_trial_gives(url: str) -> None:
             for each in (study, late):
                 found, trials = history.of(each), each.get_trials(deepcopy=False)
                 complete = [t for t in trials if t.state == TrialState.COMPLETE]
-                assert found.values == sorted(t.value for t in complete if t.value is not None)
-                assert found.better(0.5) == sum(value <= 0.5 for value in found.values)
                 for a in range(6):
                     same = [t.number for t in complete if t.user_attrs["config_sha256"] == f"{a}"]
                     twin = found.twin(f"{a}")

@@ -244,6 +244,13 @@ def test_good_learning_rates(rates: list[float], values: list[float], wanted: Lr
         assert (found.low, found.high) == (wanted.low, wanted.high) and found.decades == pytest.approx(wanted.decades)
 
 
+def test_learning_rates_from_a_list_have_no_edge() -> None:
+    listed = {"optimizer.adamw.lr": {"choices": [0.001, 0.01, 0.1]}}
+    records = [trial(i, "silu", 0.5, lr=lr) for i, lr in enumerate([0.001, 0.01, 0.1])]
+    found = judge(records, "activation", BASELINE, domains=listed).rows[0].lr_range
+    assert found is not None and found.edge == ""
+
+
 def test_good_learning_rates_of_several_optimizers_are_not_thrown_together() -> None:
     records = [trial(i, "silu", 0.5, lr=10**-i) for i in (1, 2, 3, 4)]
     records[0].overrides[1] = "optimizer=muon"

@@ -162,7 +162,8 @@ class Confirmation:
             one.interval = one.bootstrap = one.level_used = None
             if not one.diverged and one.pairs in rule.levels:
                 one.level_used = 1 - rule.levels[one.pairs]
-                one.interval = rule.interval(differences)
+                found = rule.interval(differences)
+                one.interval = found if found is not None and math.isfinite(found[1] - found[0]) else None
                 one.bootstrap = statistics.bootstrap_interval(differences, one.level_used)
             one.search_difference = one.shrinkage = None
             if one.searched is not None and self.baseline.searched is not None:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from denoise import train
 from denoise.config import Composed, compose, parse
 from denoise.ensemble import Member, evaluate, objective
+from denoise.refusal import Refusal
 from search import record, tracking
 from search.confirm.result import FILE, Arm, Confirmation, Ensemble, Finalist, Settings, load
 from search.confirm.shown import picture, sentences
@@ -52,7 +53,10 @@ def confirm(
     if not found.finalists:
         return found
     trainings = Trainings(tracker, parent)
-    before = load(tracker, parent.run_id)
+    try:
+        before = load(tracker, parent.run_id)
+    except Refusal:  # of another version, or changed: the trainings are there, and it is written anew
+        before = None
     if before is not None and _same(before, found):
         trainings.clear()
         return before

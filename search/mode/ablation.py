@@ -126,6 +126,12 @@ class Ablation(Joint):
         first = {id(record) for record in best.values()}
         return [record for record in records if id(record) in first or record.number == 0]
 
+    def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
+        best: dict[str, FrozenTrial] = {}
+        for trial in sorted(trials, key=lambda trial: (trial.values[0], trial.number)):
+            best.setdefault(str(trial.user_attrs.get("arm")), trial)
+        return super().leaders(list(best.values()), places)
+
     def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
         """The arms of a round: all, or the best by the rounds before; the baseline's always."""
         best = {self.key(start): math.inf for start in self.arms}

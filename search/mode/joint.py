@@ -60,8 +60,13 @@ class Joint:
         return {}
 
     def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
-        """Of the complete trials those that may yet be confirmed: their weights are kept."""
-        return sorted(trials, key=lambda trial: (trial.values[0], trial.number))[:places]
+        """Of the complete trials those that may yet be confirmed or win: their weights are kept.
+
+        The best with values of their own, so many as there are places, beside the baseline.
+        """
+        first = {trial.values[0]: trial for trial in sorted(trials, key=lambda trial: -trial.number)}
+        ranked = sorted(first.values(), key=lambda trial: trial.values[0])
+        return [trial for trial in ranked if trial.number != 0][:places]
 
     def refill(self, study: Study) -> None:
         """Put the known starts that are still missing before what the sampler draws."""

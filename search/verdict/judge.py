@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from search.record import Record
+from search.record import Record, distinct
 from search.verdict.arm import Arm, Chance
 
 TOP = 3  # the trials whose median stands beside the best
@@ -99,7 +99,7 @@ def judge(
     for record in records:
         if record.outcome in ENDED:
             groups.setdefault(option_of(record.overrides, choice, baseline), []).append(record)
-    arms = {option: Arm(_values(group), sum(map(_drawn, group))) for option, group in groups.items()}
+    arms = {option: Arm(_values(group), len(distinct(group))) for option, group in groups.items()}
     chance = Chance(list(arms.values()), seed_sd, seed_df)
     placed = ranks(groups, arms, chance)
     rows = []
@@ -160,14 +160,12 @@ def ranks(groups: Mapping[str, Sequence[Record]], arms: Mapping[str, Arm], chanc
 
 
 def _values(group: Sequence[Record]) -> tuple[float, ...]:
-    """The objectives of the complete trials, ascending; one above DIVERGED, or none, is no value."""
-    found = [record.value for record in group if record.outcome == "complete" and _drawn(record)]
+    """The objectives of the complete trials, ascending; one above DIVERGED, or none, is no value.
+
+    A trial that repeats another's config has its result, which is no second draw.
+    """
+    found = [record.value for record in distinct([one for one in group if one.outcome == "complete"])]
     return tuple(sorted(value for value in found if value is not None and abs(value) < DIVERGED))
-
-
-def _drawn(record: Record) -> bool:
-    """A trial that repeats another's result is no second draw."""
-    return "duplicate_of" not in record.tags
 
 
 def _counted(option: str, rank: int, group: Sequence[Record], note: str) -> Row:
@@ -229,7 +227,7 @@ def lr_range(
         return None
     low, high = min(good), max(good)
     domain = (domains or {}).get(f"optimizer.{next(iter(optimizers))}.lr") or (domains or {}).get("optimizer.lr")
-    return LrRange(low, high, math.log10(high / low), _edge(low, high, domain) if domain else "")
+    return LrRange(low, high, math.log10(high / low), _edge(low, high, domain) if domain and "low" in domain else "")
 
 
 def _edge(low: float, high: float, domain: Mapping[str, Any]) -> str:

@@ -26,12 +26,10 @@ PREFIXES = (
     "search.pruner.",
 )
 
-BARRED = (
-    "torch.hub.",
-    "torch.serialization.",
-    "torch.package.",
-    "torch.utils.cpp_extension.",
-)  # they run what they read
+BARRED = (  # they run what they read, or start processes
+    *("torch.hub.", "torch.serialization.", "torch.package.", "torch.jit.", "torch.utils."),
+    *("torch.distributed.", "torch.multiprocessing."),
+)
 
 allowed: list[str] = list(PREFIXES)
 homes: list[Path] = []
