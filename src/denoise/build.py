@@ -1,5 +1,7 @@
 """From a config to everything that a training needs, built and checked, with nothing written."""
 
+from typing import Any
+
 import torch
 from omegaconf import DictConfig
 
@@ -18,14 +20,9 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 CLIPPINGS = ("norm", "value")
 
 
-def prepare(cfg: DictConfig) -> DenoiseModule:
-    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
-    _check_trainer(cfg.trainer)
-    if cfg.trainer.num_threads is not None:
-        torch.set_num_threads(cfg.trainer.num_threads)
-    data = data_images.load(cfg.data)
-    denoiser, stages = _build(cfg, data)
-    module = DenoiseModule(
+def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) -> DenoiseModule:
+    """Put a denoiser into the module that trains or evaluates it as the config says; `more`: what a training has."""
+    return DenoiseModule(
         denoiser,
         data,
         make_optimizer=catalog.factory("optimizer", cfg.optimizer),
@@ -34,11 +31,20 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
         batch_size=cfg.data.batch_size,
         max_steps=cfg.trainer.max_steps,
         val_samples=cfg.trainer.val_samples,
-        gap_samples=cfg.trainer.gap_samples,
         class_conditional=cfg.model.class_conditional,
-        compiled=cfg.trainer.compile,
         memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+        **more,
     )
+
+
+def prepare(cfg: DictConfig) -> DenoiseModule:
+    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
+    _check_trainer(cfg.trainer)
+    if cfg.trainer.num_threads is not None:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    data = data_images.load(cfg.data)
+    denoiser, stages = _build(cfg, data)
+    module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
     if stages:
         module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
     module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written

@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from denoise import catalog
-from denoise.build import build_denoiser
+from denoise.build import build_denoiser, module_of
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
@@ -66,18 +65,7 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = data_images.load(cfg.data)
-    module = DenoiseModule(
-        Ensemble([read(member, data) for member in members]),
-        data,
-        make_optimizer=catalog.factory("optimizer", cfg.optimizer),
-        make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
-        seed=cfg.seed,
-        batch_size=cfg.data.batch_size,
-        max_steps=cfg.trainer.max_steps,
-        val_samples=cfg.trainer.val_samples,
-        class_conditional=cfg.model.class_conditional,
-        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
-    )
+    module = module_of(cfg, Ensemble([read(member, data) for member in members]), data)
     validate(cfg, module)
     return module.objective
 
