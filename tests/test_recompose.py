@@ -5,10 +5,13 @@ from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from denoise import catalog, config
 from denoise.config import Composed, as_yaml, compose, next_compose, raw_compose
+from denoise.refusal import Refusal
 from search import space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,6 +56,37 @@ def test_every_option_composes_as_hydra_composes_it() -> None:
     for k in range(max(map(len, options.values()))):
         overrides = tuple(f"{kind}={names[k % len(names)]}" for kind, names in options.items())
         assert same(next_compose(overrides), raw_compose(overrides)), overrides
+
+
+TYPED = [
+    *("activation=relu", "activation=leaky_relu", "activation='relu'", "activation=nothing", "optimizer=lion"),
+    *("optimizer.lr=0.5", "optimizer.lr=1e-3", "optimizer.lr=1_000", "optimizer.lr=.5", "optimizer.lr=word"),
+    *("optimizer.lr=null", "optimizer.lr=", "optimizer.lr='0.5'", "optimizer.lr=${dropout}", "optimizer.lr=[1,2]"),
+    *("optimizer.betas=[0.8,0.9]", "optimizer.betas.0=0.8", "+optimizer.new=1", "++optimizer.lr=0.25", "~optimizer.lr"),
+    *(
+        "optimizer.space.lr.high=0.5",
+        "optimizer.space={}",
+        "activation.negative_slope=0.3",
+        "dropout=0.25",
+        "model=dit",
+    ),
+    *("model.width=16", "trainer.max_steps=7", "activation@parts.transformer.activation=gelu", "initializer.gain=auto"),
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(TYPED), max_size=4), st.sampled_from(["train", "search"]))
+def test_what_a_person_types_composes_as_hydra_composes_it(overrides: list[str], root: str) -> None:
+    """In any order, twice, or wrong: the same config, or the same refusal."""
+
+    def outcome(way: Any) -> Any:
+        try:
+            found = way(tuple(overrides), root)
+            return OmegaConf.to_yaml(found.cfg), found.choices
+        except Refusal as error:
+            return str(error)
+
+    assert outcome(next_compose) == outcome(raw_compose)
 
 
 def hydra_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

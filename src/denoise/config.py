@@ -43,11 +43,11 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     groups = [p for p in parsed if is_group(p)]
     for override in groups:
         _check_option(override, root)
-    base = raw_compose(tuple(str(p.input_line) for p in groups), root)
+    base = next_compose(tuple(str(p.input_line) for p in groups), root)
     for override in parsed:
         if override not in groups:
             _check_value(override, base)
-    composed = raw_compose(tuple(str(p.input_line) for p in parsed), root)
+    composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
     _check_domains(composed.cfg)
     trust.allow(composed.cfg.get("allow") or [])
     return composed
@@ -72,24 +72,31 @@ def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
     return Composed(copy.deepcopy(found.cfg), dict(found.choices))
 
 
-def next_compose(overrides: tuple[str, ...]) -> Composed:
-    """Compose a training as `raw_compose` does, quickly where the one before differs in options and their numbers."""
-    options, values, others = recompose.divide(overrides, catalog.KINDS)
-    base, chosen = _base(others, catalog.folders())
+def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
+    """Compose as `raw_compose` does, quickly where the one before differs in options and their numbers."""
+    divided = recompose.divide(overrides, catalog.KINDS)
+    if divided is None:
+        return raw_compose(overrides, root)
+    options, values, others = divided
+    if not options and not values:
+        return raw_compose(overrides, root)
     try:
+        base, chosen = _base(others, root, catalog.folders())
         cfg = recompose.assemble(base, chosen, options, values, _path, parse)
-    except OmegaConfBaseException:
+    except (Refusal, OmegaConfBaseException):  # what Hydra says of the whole is what a person can use
         cfg = None
-    return raw_compose(overrides) if cfg is None else Composed(cfg, {**chosen, **options})
+    return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
 
 
 def _path(kind: str, option: str) -> Path | None:
     return catalog.entry(kind, option).path if option in catalog.options(kind) else None
 
 
-@lru_cache(maxsize=4)
-def _base(overrides: tuple[str, ...], folders: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str | None]]:
-    found = _compose(overrides, "train", folders, resolve=False)
+@lru_cache(maxsize=16)
+def _base(
+    overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    found = _compose(overrides, root, folders, resolve=False)
     plain: Any = OmegaConf.to_container(found.cfg, resolve=False)
     return plain, found.choices
 
@@ -147,7 +154,7 @@ def _names(group: str) -> list[str]:
 def _check_option(override: Override, root: str) -> None:
     group, package = override.key_or_group, override.package
     at = group if package is None else f"{group}@{package}"
-    places = raw_compose((), root).choices
+    places = _compose((), root, catalog.folders()).choices
     if at not in places:
         raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
     value, names = override.value(), _names(group)

@@ -20,13 +20,19 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 def divide(
     overrides: tuple[str, ...], kinds: tuple[str, ...]
-) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]]:
-    """Sort overrides into options by kind, texts by path below a kind, and all others."""
+) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]] | None:
+    """Sort overrides into options by kind, texts by path below a kind, and all others.
+
+    None where one comes twice, or where a key below a kind is added or taken away: then their order counts.
+    """
     options: dict[str, str] = {}
     values: dict[str, str] = {}
     others = []
     for text in overrides:
         name, _, value = text.partition("=")
+        bare = name.lstrip("+~")
+        if name in options or name in values or (bare != name and bare.partition(".")[0] in kinds):
+            return None
         kind, dot, parameter = name.partition(".")
         if name in kinds:
             options[name] = value
