@@ -17,7 +17,6 @@ Make = Callable[[Mapping[str, int]], BaseSampler]
 Round = Callable[[FrozenTrial], int]
 See = Callable[[Study, FrozenTrial], Study]
 Place = tuple[int, int, float, int]
-LEARNT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class KeyedSampler(BaseSampler):
@@ -84,17 +83,17 @@ def informative(
     most: int | None,
     places: dict[int, list[Place]] | None = None,
 ) -> list[FrozenTrial]:
-    """Of the complete and the pruned trials the best half of `most` and the latest half; all where there are no more.
+    """Of the finished trials the best half of `most` and the latest half; all where there are no more.
 
-    Trials under way stay, failed ones go. With several objectives each has its part of the best. Best: complete before
-    pruned, then those pruned latest, then by value. `places` keeps what was found out, by trial id.
+    Trials under way stay. With several objectives each has its part of the best. Best: complete before pruned, then
+    those pruned latest, then by value; failed ones last. `places` keeps what was found out, by trial id.
     """
     if most is None or len(trials) <= most:
         return list(trials)
     places = {} if places is None else places
     done = []
     for trial in trials:
-        if trial.state in LEARNT:
+        if trial.state.is_finished():
             place = places.get(trial._trial_id)
             if place is None:
                 place = places[trial._trial_id] = _places(trial, directions)
@@ -114,6 +113,8 @@ def _places(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[Pl
     signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
     if trial.state == TrialState.COMPLETE:
         return [(0, 0, sign * value, trial._trial_id) for sign, value in zip(signs, trial.values, strict=True)]
+    if trial.state == TrialState.FAIL:
+        return [(2, 0, math.inf, trial._trial_id) for _ in signs]
     curve = trial.intermediate_values
     step = max(curve, default=-1)
     value = curve.get(step, math.inf)

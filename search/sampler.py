@@ -1,5 +1,6 @@
 """The samplers of conf/sampler/ that are not Optuna's as they are: each draw depends on the trials before it alone."""
 
+import copy
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -17,7 +18,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.randomness import key
-from search.keyed import LEARNT
 from search.view import View
 
 
@@ -27,6 +27,7 @@ class TPE(TPESampler):
     A group is the parameters that occur in the same trials: the choices that each trial makes, the parameters of one
     option. Optuna's own `group=True` draws every group for every trial, those of options that are not chosen too: with
     a hundred options a hundred models, of which a trial needs five. The draw of a group is keyed by its names.
+    A failed trial is learnt from as one of the worst; Optuna's own TPE does not see it, and draws there again.
     """
 
     keyed = True  # whatever was drawn before, and in whichever process
@@ -36,6 +37,7 @@ class TPE(TPESampler):
     ) -> None:
         super().__init__(n_startup_trials=n_startup_trials, n_ei_candidates=n_ei_candidates, seed=trial_seed)
         self.trial_seed, self.groups = trial_seed, groups
+        self.learnt: list[FrozenTrial] | None = None
         self.split: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
         self.drawn: dict[str, Any] = {}
 
@@ -45,7 +47,7 @@ class TPE(TPESampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        learnt = study.get_trials(deepcopy=False, states=LEARNT)
+        learnt = self._learnt(study)
         if len(learnt) < self._n_startup_trials:
             seed = key(self.trial_seed, param_name) % 2**32
             return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
@@ -55,15 +57,22 @@ class TPE(TPESampler):
             self.drawn |= self._sample(study, trial, together)
         return self.drawn[param_name]
 
+    def _learnt(self, study: Study) -> list[FrozenTrial]:
+        """The finished trials, read once."""
+        if self.learnt is None:
+            known = study.get_trials(deepcopy=False)
+            self.learnt = [_as_pruned(other) for other in known if other.state.is_finished()]
+        return self.learnt
+
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         """argmax l(x) / g(x) over draws from l, l and g the densities of the good trials and of the others."""
         if self.split is None:
-            trials = study.get_trials(deepcopy=False, states=(*LEARNT, TrialState.RUNNING))
-            trials = [other for other in trials if other.number != trial.number]
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            learnt = self._learnt(study)
             several = study._is_multi_objective()
             gamma = default_gamma_multiobjective if several else default_gamma
-            number = gamma(sum(other.state != TrialState.RUNNING for other in trials))
-            self.split = _split_trials(study, trials, number)
+            trials = learnt + [other for other in running if other.number != trial.number]
+            self.split = _split_trials(study, trials, gamma(len(learnt)))
         good, others = (
             self._build_parzen_estimator(study, search_space, part, handle_below=below)
             for part, below in zip(self.split, (True, False), strict=True)
@@ -71,6 +80,15 @@ class TPE(TPESampler):
         candidates = good.sample(self._rng.rng, self._n_ei_candidates)
         best = self._compare(candidates, self._compute_acquisition_func(candidates, good, others))
         return {name: domain.to_external_repr(best[name]) for name, domain in search_space.items()}
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    """A failed trial as one that was pruned before it reported anything, which is the worst there is."""
+    if trial.state != TrialState.FAIL:
+        return trial
+    worst = copy.copy(trial)
+    worst.state, worst.intermediate_values = TrialState.PRUNED, {}
+    return worst
 
 
 def group(trials: list[FrozenTrial], name: str) -> dict[str, BaseDistribution]:
