@@ -47,9 +47,13 @@ class Session:
 
 
 def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
-    """Draw, train and tell one trial. With `again` it is one that a kill left behind."""
+    """Draw, train and tell one trial that is claimed. With `again` it is one that a kill left behind."""
+    with storage.beating(trial):
+        _one_trial(session, trial, again)
+
+
+def _one_trial(session: Session, trial: Trial, again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    storage.claim(trial)
     overrides = drawn(session, trial)
     display.trial_starts(trial.number, record.difference(overrides, search.baseline))
     began = time.monotonic()

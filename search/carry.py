@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from denoise import trust
 from denoise.config import raw_compose
 from search import pace, stops
 from search.space import Space
@@ -64,7 +65,8 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     """The finished trials of `old` that are legal in `space` under `caps`, as trials of it; `baseline`: its params.
 
     A changed domain must hold the old value. A parameter that is new has the value that it had before it was searched,
-    one that is no longer searched must have had the value that it has now: the whole config must be the same one.
+    one that is no longer searched must have had the value that it has now: the whole config must be the same one, and
+    so must one's own code.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
     cheap = [t for t in finished if not stops.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
@@ -85,7 +87,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
     except ValueError:
         return None
     overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []))
-    if known.given != trial.params:
+    if known.given != trial.params or trust.own():
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:
             return None
@@ -118,4 +120,4 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     options = {f"{place}.{name}" for place, names in new["options"].items() for name in names}
     single = [n for n in (*after, *before) if (n in after) != (n in before) and n.rpartition(".")[0] not in options]
     said += [f"{'+' if name in after else '-'}{name}" for name in dict.fromkeys(single)][:3]
-    return "; ".join(said) or "its settings"
+    return "; ".join(said) or "its settings or code of one's own"

@@ -54,6 +54,12 @@ def end(session: Session, began: float) -> Answer:
     return Answer(records, top, found, findings)
 
 
+def so_far(session: Session) -> Answer:
+    """The trials of a search that other processes go on with."""
+    records = record.rank(session.tracker.records(session.parent.run_id))
+    return Answer(records, record.best(records), None, Findings([]))
+
+
 def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:
     """A verdict for each choice, what matters how much, and whether a short look and another width agree."""
     search = session.search
@@ -112,15 +118,22 @@ def winner(records: Sequence[Record], found: Confirmation | None) -> Record | No
 
 
 def crown(session: Session, top: Record) -> None:
-    """Register the best trial's weights, where they are: a trial that was not trained here has another run's."""
-    origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
-    files = [attempt.weights_file(session.search, run_id) for run_id in (top.run_id, *origins)]
-    weights = next((path.read_bytes() for path in files if path.exists()), None)
-    for run_id in origins if weights is None else ():
-        with suppress(Refusal), TemporaryDirectory() as folder:
-            weights = session.tracker.artifact(run_id, "weights/weights.safetensors", Path(folder)).read_bytes()
-    if weights is not None:
-        Run(session.tracker, top.run_id).artifacts({"weights.safetensors": weights}, "weights")
-        session.tracker.champion(top.run_id)
-    for path in attempt.weights_file(session.search, "").parent.glob("best-*"):
+    """Keep the weights that waited with their runs, and register the best trial's.
+
+    Those of all finalists are kept: the same search gone on with may take another of them. A trial that was not
+    trained here has another run's.
+    """
+    tracker = session.tracker
+    for path in sorted(attempt.weights_file(session.search, "").parent.glob("best-*")):
+        if path.suffix == ".safetensors":
+            run = Run(tracker, path.stem.removeprefix("best-"))
+            run.artifacts({"weights.safetensors": path.read_bytes()}, "weights")
         path.unlink()
+    origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
+    for run_id in (top.run_id, *origins):
+        with suppress(Refusal), TemporaryDirectory() as folder:
+            weights = tracker.artifact(run_id, "weights/weights.safetensors", Path(folder))
+            if run_id != top.run_id:
+                Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
+            tracker.champion(top.run_id)
+            return

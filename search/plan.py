@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from denoise import catalog, train
+from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
 from search import confirm, fit, mode, pretrained, space, stops, storage, transfer
@@ -55,7 +55,7 @@ class Search:
 
 def prepare(typed: Sequence[str]) -> Search:
     """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
-    of_search = [text for text in typed if parse(text).key_or_group.split(".")[0] == "search"]
+    of_search = [text for text in typed if parse(text).key_or_group in ("search", "search.overrides")]
     overrides = beneath(compose(of_search, "search").cfg.search.overrides, typed)
     composed = compose(overrides, "search")
     cfg = composed.cfg
@@ -90,6 +90,9 @@ def prepare(typed: Sequence[str]) -> Search:
     base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
+    own = found.own_parts()
+    code = trust.own_code([base["config"], *own])
+    what |= {"own_code": code, "own_parts": own} if code or own else {}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
     transfer.check(cfg.search.transfer, asks.baseline, found.free)
     full = f"{name}-{digest(what)}"

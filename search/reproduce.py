@@ -34,7 +34,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     if config_sha256(composed) != recorded.tags.get("config_sha256"):
         raise Refusal(
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
-            "has changed since; compare with its artifact config.yaml"
+            "or code of one's own has changed since; compare with its artifact config.yaml"
         )
     stop_at = recorded.step if recorded.outcome == "pruned" else None
     run = open_run(

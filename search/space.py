@@ -105,6 +105,12 @@ class Space:
             "own": [override for given in self.own.values() for override in given],
         }
 
+    def own_parts(self) -> list[dict[str, Any]]:
+        """The options that are a person's own files, with their code's name and their defaults."""
+        entries = [catalog.entry(kind_of(place), name) for place, names in self.options.items() for name in names]
+        own = [entry for entry in entries if not entry.path.is_relative_to(catalog.CONF)]
+        return [{"option": entry.option, "_target_": entry.target, **entry.parameters} for entry in own]
+
     def sha256(self) -> str:
         """Name the space: two searches with one hash ask the same question."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()

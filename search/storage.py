@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,13 +25,14 @@ from search.view import View
 
 RUNG = "completed_rung_"
 ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
+BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
 
 
 def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) -> Study:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = Storage(url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None)
+        storage = _storage(url)
         if url.startswith("sqlite"):
             write_ahead(storage.engine)
         return optuna.create_study(
@@ -47,6 +49,13 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
             f"search.storage={hide_password(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
             "or give postgresql://user:password@host/database"
         ) from error
+
+
+def _storage(url: str) -> Storage:
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None
+    with warnings.catch_warnings():  # heartbeats are marked experimental since 2021
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return Storage(url, engine_kwargs=options, heartbeat_interval=BEAT_SECONDS, grace_period=SILENT_SECONDS)
 
 
 def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
@@ -89,6 +98,11 @@ def claim(trial: Trial) -> None:
     trial.set_user_attr("worker", me())
 
 
+def beating(trial: Trial) -> BaseHeartbeatThread:
+    """Within, a trial says every BEAT_SECONDS that it is still under way."""
+    return get_heartbeat_thread(trial._trial_id, trial.storage)
+
+
 def me() -> dict[str, Any]:
     """This process: host, pid and when it began, since pids come again."""
     return {"host": os.uname().nodename, "pid": os.getpid(), "began": _began(os.getpid())}
@@ -101,10 +115,8 @@ def _began(pid: int) -> str:
         return ""
 
 
-def alive(worker: dict[str, Any]) -> bool:
-    """Tell whether a worker still runs; one on another host is taken to."""
-    if worker["host"] != os.uname().nodename:
-        return True
+def runs_here(worker: dict[str, Any]) -> bool:
+    """Tell whether a worker of this host still runs."""
     try:
         os.kill(worker["pid"], 0)
     except ProcessLookupError:
@@ -114,17 +126,36 @@ def alive(worker: dict[str, Any]) -> bool:
     return _began(worker["pid"]) == worker["began"]
 
 
+def elsewhere(study: Study) -> list[FrozenTrial]:
+    """The running trials of other workers that still run."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    lost = {trial.number for trial in left_behind(study)}
+    return [t for t in running if t.number not in lost and t.user_attrs.get("worker") != me()]
+
+
 def left_behind(study: Study) -> list[FrozenTrial]:
-    """The running trials whose worker is gone."""
+    """The running trials whose worker is gone: its process has ended, or on another host it has long been silent.
+
+    A container that is started again has another host name, so the trials of the one before are those of another host.
+    """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     workers = [trial.user_attrs.get("worker") for trial in running]
-    others = any(worker is not None and worker != me() and alive(worker) for worker in workers)
+    here = os.uname().nodename
+    silent: set[int] = set()
+    if any(worker is not None and worker["host"] != here for worker in workers):
+        silent = set(study._storage._get_stale_trial_ids(study._study_id))  # type: ignore[attr-defined]
+
+    def alive(trial: FrozenTrial, worker: dict[str, Any]) -> bool:
+        return trial._trial_id not in silent if worker["host"] != here else runs_here(worker)
+
+    living = [worker is not None and alive(trial, worker) for trial, worker in zip(running, workers, strict=True)]
+    others = any(lives and worker != me() for lives, worker in zip(living, workers, strict=True))
     found = []
-    for trial, worker in zip(running, workers, strict=True):
+    for trial, worker, lives in zip(running, workers, living, strict=True):
         if worker is None:
             began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
             if not others or time.time() - began > ORPHAN_SECONDS:
                 found.append(trial)
-        elif not alive(worker):
+        elif not lives:
             found.append(trial)
     return found

@@ -18,40 +18,66 @@ from search.plan import Search
 from search.plan import prepare as prepare
 from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
+from search.turn import turn
+
+WAIT_SECONDS = 1.0  # so often a process with nothing to do looks whether the others' trials have ended
 
 
 def run(search: Search, study: Study, tracker: Tracker, display: Display, began: float) -> Answer:
     """Run the trials that are still missing, and confirm the best on fresh seeds.
 
-    `began` is when the opening of the stores did, on the monotonic clock: the cost of searching counts from there.
+    Several processes may run one search: each takes the next trial, and the last one ends it. `began` is when the
+    opening of the stores did, on the monotonic clock: the cost of searching counts from there.
     """
-    session = Session(search, study, tracker, open_parent(tracker, search), display)
+    with turn(search.store, search.name):
+        session = Session(search, study, tracker, open_parent(tracker, search), display)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
-        take_over(session)
+        with turn(search.store, search.name):
+            take_over(session)
         display.continues(len(session.own(*OVER)))
-        for stale in storage.left_behind(study):
-            one_trial(session, Trial(study, stale._trial_id), again=True)
         while next_trial(session):
             pass
-        return ending.end(session, began)
+        if others := storage.elsewhere(study):
+            display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
+            return ending.so_far(session)
+        with turn(search.store, f"{search.name}-end", lambda: display.note("another process is ending this search")):
+            return ending.end(session, began)
     except KeyboardInterrupt:
         session.parent.interrupt()
         raise
 
 
 def next_trial(session: Session) -> bool:
-    """Run the next trial; False where all are done, or a budget is used up."""
+    """Run the next trial, first one that was left behind; False where all are done, or a budget is used up."""
+    study, search = session.study, session.search
+    with turn(search.store, search.name):
+        stale = storage.left_behind(study)
+        if stale:
+            trial: Trial | None = Trial(study, stale[0]._trial_id)
+        elif over(session):
+            return False
+        else:
+            trial = study.ask() if search.mode.refill(study) else None
+        if trial is not None:
+            storage.claim(trial)
+    if trial is None:
+        time.sleep(WAIT_SECONDS)
+    else:
+        one_trial(session, trial, again=bool(stale))
+    return True
+
+
+def over(session: Session) -> bool:
+    """Tell whether all trials are begun, or a budget is used up."""
     if session.search.missing(session.trials()) <= 0:
-        return False
+        return True
     stop = session.search.settings.stop
     if any(limit is not None for limit in stop.values()) and (said := stops.reached(stop, session.own(*OVER))):
         session.display.note(f"ends here: {said}")
-        return False
-    session.search.mode.refill(session.study)
-    one_trial(session, session.study.ask())
-    return True
+        return True
+    return False
 
 
 def open_stores(search: Search) -> tuple[Study, Tracker]:
@@ -63,7 +89,8 @@ def open_stores(search: Search) -> tuple[Study, Tracker]:
 
     elsewhere = opened() if cfg.search.storage else None
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
-    return elsewhere or opened(), tracker
+    with turn(search.store, "open"):  # two processes that make the tables at once break them
+        return elsewhere or opened(), tracker
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:
@@ -110,8 +137,9 @@ def take_over(session: Session) -> None:
 
 def said(found: Carried, changed: str) -> str:
     """One line on what was carried over."""
-    outside = f", {found.outside} lie outside the new space" if found.outside else ""
-    return f"the space has changed ({changed}): {len(found.trials)} trials of {found.study} are carried over{outside}"
+    kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
+    outside = f", {found.outside} outside the new space not" if found.outside else ""
+    return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}"
 
 
 def copy_run(session: Session, trial: Any) -> None:

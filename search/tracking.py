@@ -6,11 +6,13 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from denoise.refusal import Refusal
 from search.record import Record, check
+from search.turn import turn
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -118,7 +120,10 @@ class Tracker:
             raise Refusal(f"RUN={run_id}: has no {path}; make reproduce RUN={run_id} trains it again") from error
 
     def champion(self, run_id: str) -> str:
-        """Register a run's weights as the next version of the model, with the alias champion; returns the version."""
+        """Register a run's weights as the next version of the model, with the alias champion; returns the version.
+
+        A run that is the champion already stays the version that it is.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
@@ -126,6 +131,10 @@ class Tracker:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            with suppress(MlflowException):  # the model without a champion: a kill came between
+                champion = self.client.get_model_version_by_alias(MODEL, "champion")
+                if champion.run_id == run_id:
+                    return str(champion.version)
         source = f"{self.client.get_run(run_id).info.artifact_uri}/weights"
         version = self.client.create_model_version(MODEL, source=source, run_id=run_id).version
         self.client.set_registered_model_alias(MODEL, "champion", str(version))
@@ -136,7 +145,8 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     """Open the tracker and see that the store can be written; a refusal leaves nothing behind."""
     if resolve_uri(uri, store) == local_uri(store):
         check_store(store)
-        return Tracker(uri, experiment, store)
+        with turn(store, "open"):  # two processes that make MLflow's tables at once break them
+            return Tracker(uri, experiment, store)
     tracker = Tracker(uri, experiment, store)
     check_store(store)
     return tracker

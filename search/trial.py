@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from denoise import catalog, train
+from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
 from denoise.refusal import Refusal
 from search import machine, pretrained, tracking
@@ -74,8 +74,14 @@ def plain_config(composed: Composed) -> dict[str, Any]:
 
 
 def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config, without what its files declare as legal: the same hash, the same training."""
-    return hashlib.sha256(json.dumps(bare(plain_config(composed)), sort_keys=True).encode()).hexdigest()
+    """sha256 of the resolved config and of one's own code in it: the same hash, the same training.
+
+    Without what its files declare as legal, which no training depends on.
+    """
+    content = bare(plain_config(composed))
+    code = trust.own_code(content)
+    whole = content | {"own_code": code} if code else content
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def bare(node: Any) -> Any:

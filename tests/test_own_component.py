@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from denoise import catalog
+from denoise import catalog, trust
+from denoise.config import raw_compose
 from denoise.refusal import Refusal
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
+from search.trial import config_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
@@ -164,6 +166,51 @@ def test_a_component_of_another_kind(tmp_path: Path) -> None:
     catalog.add_folder(tmp_path)
     w = torch.nn.Parameter(torch.ones(3))
     assert catalog.build("optimizer", "mine", [w], lr=0.5).param_groups[0]["lr"] == 0.25
+
+
+def test_the_hash_of_a_config_is_also_that_of_ones_own_code(tmp_path: Path) -> None:
+    """Of the file, of those that it may import, of a package's; of a library's code it is not."""
+    (tmp_path / "hashed_code.py").write_text(MODULE)
+    (tmp_path / "hashed_package" / "inner").mkdir(parents=True)
+    (tmp_path / "hashed_package" / "__init__.py").write_text(MODULE)
+    option_file(tmp_path / "conf", "hashed_code.Half", "in_a_file")
+    option_file(tmp_path / "conf", "hashed_package.Half", "in_a_package")
+    catalog.add_folder(tmp_path)
+
+    def hashes() -> list[str]:
+        trust._sha256.cache_clear()  # as another process has it
+        return [config_sha256(raw_compose((f"activation={o}",))) for o in ("in_a_file", "in_a_package", "silu")]
+
+    seen = [hashes()]
+    assert hashes() == seen[0] and len(set(seen[0])) == 3
+    for path in ("hashed_code.py", "beside_it.py", "hashed_package/inner/deep.py"):
+        (tmp_path / path).write_text(MODULE.replace("/ 2", "/ 3"))
+        seen.append(hashes())
+    files, packages, library = ([each[k] for each in seen] for k in range(3))
+    assert len(set(files)) == len(set(packages)) == 4 and len(set(library)) == 1
+    (tmp_path / "conf" / "activation" / "in_a_file.yaml").touch()
+    assert hashes() == seen[-1]
+
+
+def test_what_was_trained_with_other_code_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home, store = tmp_path / "home", tmp_path / "runs"
+    home.mkdir()
+    (home / "edited_code.py").write_text(MODULE)
+    option_file(home / "conf", "edited_code.Half", "half")
+    kinds = ["search.kinds={activation:[silu,half]}", "search.enqueue=[['activation=half']]", "search.n_trials=2"]
+    command = ["search", "--config-dir", str(home), f"store={store}", *TINY, *kinds, "search.confirm.finalists=0"]
+    assert main(command) == 0
+    (home / "edited_code.py").write_text(MODULE.replace("/ 2", "/ 4"))
+    trust._sha256.cache_clear()
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "code of one's own" in said and "1 trial of" in said and "1 outside the new space not" in said
+    tracker = Tracker(None, "denoise-search", store)
+    after = {r.number: r for r in tracker.records(tracker.searches()[0].info.run_id)}
+    again = [r for r in after.values() if "activation=half" in r.overrides]
+    assert again and not any({"carried_from", "duplicate_of"} & r.tags.keys() for r in again)
+    assert "carried_from" in after[0].tags, "the baseline's code has not changed"
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], *words: str) -> str:

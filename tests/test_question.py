@@ -62,7 +62,7 @@ def test_a_changed_space_keeps_its_trials(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     searched(store, "search.kinds.activation=[silu,relu,gelu]", "search.n_trials=1", *same)
     said = capsys.readouterr().out
-    assert f"the space has changed (activation +gelu): 2 trials of {old.study.study_name} are carried over" in said
+    assert f"the space has changed (activation +gelu): 2 trials of {old.study.study_name} carried over" in said
     new = latest(store)
     assert new.study.study_name != old.study.study_name and len(new.records) == 3 == len(new.study.trials)
     for number, record in old.by_number().items():

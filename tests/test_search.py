@@ -1,13 +1,9 @@
 """Whole searches on real storage: the same twice, the same after kills, and what fails fails in all three places."""
 
 import json
-import os
 import random
 import shlex
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +17,9 @@ from denoise import train
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker, open_tracker
+from tests.process import run, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ROOT = Path(__file__).parents[1]
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
     *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
@@ -147,25 +143,21 @@ def progress(store: Path) -> tuple[int, int]:
 
 
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, tmp_path: Path) -> None:
-    store, luck = tmp_path / "runs", random.Random(7)
-    command = [sys.executable, "-m", "search", "search", f"store={store}", *SEARCH]
-    command += [f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    store, luck, output = tmp_path / "runs", random.Random(7), tmp_path / "output"
+    command = ["search", f"store={store}", *SEARCH, f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
     for goal in (0, 6):  # killed while it starts, and after so many evaluations and some moments
-        with (tmp_path / "output").open("w") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = start(command, output)
         deadline, moments = time.monotonic() + 90, luck.randrange(20)
-        while moments and process.poll() is None:
-            assert time.monotonic() < deadline, "no progress: " + (tmp_path / "output").read_text()
+        while moments and process.is_alive():
+            assert time.monotonic() < deadline, "no progress: " + output.read_text()
             reached = progress(store)[1] >= goal if goal else (store / "optuna.db").exists()
             moments -= reached
             time.sleep(0.01)
-        assert process.poll() is None, "it ended before it was killed: " + (tmp_path / "output").read_text()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.is_alive(), "it ended before it was killed: " + output.read_text()
+        process.kill()
+        process.join()
     assert progress(store)[0] < TRIALS, "killed too late to show anything"
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert finished.returncode == 0, finished.stderr
+    assert run(command, output) == 0, output.read_text()
     again = books(store)
     assert again.content() == first.content()
     tracker = Tracker(None, "denoise-search", store)
@@ -223,24 +215,19 @@ def die(search, run_id, result):
 calls, keep, attempt._keep = [], attempt._keep, die
 """,
 }
-PROGRAM = """
-import os, sys
+BEFORE = """
+import os
 import optuna
 from mlflow.tracking import MlflowClient
 from search import attempt, storage
-from search.__main__ import main
-{moment}
-sys.exit(main(sys.argv[1:]))
 """
 
 
-def killed_at(moment: str, arguments: list[str]) -> None:
+def killed_at(moment: str, arguments: list[str], before: str = "") -> None:
     (store,) = (text.partition("=")[2] for text in arguments if text.startswith("store="))
     open_tracker(None, "denoise-search", Path(store))  # MLflow's tables are made here, where it is quick
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    command = [sys.executable, "-c", PROGRAM.format(moment=MOMENTS[moment]), *arguments]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == 9, f"not killed where it was meant: {killed.stderr}"
+    output = Path(store) / "output"
+    assert run(arguments, output, BEFORE + before + MOMENTS[moment]) == 9, f"not killed there: {output.read_text()}"
 
 
 @pytest.mark.parametrize("moment", list(MOMENTS)[:3])

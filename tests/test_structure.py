@@ -42,6 +42,7 @@ DOORS = {
     "screen",
     "picture",
     "refusal",
+    "trust",
 }  # what search may enter
 EXCEPTIONS = {("search.sampler", "randomness"), ("search.keyed", "randomness")}  # a draw is keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these

@@ -203,6 +203,7 @@ def test_many_metrics_params_and_a_long_param_are_all_there(books: Books) -> Non
 
 
 def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
+    kept = {books.best.run_id, books.records[0].run_id}
     for record in books.records:
         files = books.files(record.run_id, tmp_path)
         assert yaml.safe_load(files["config.yaml"])["model"]["width"] == 8
@@ -211,7 +212,7 @@ def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
         else:
             assert "samples.png" not in files
         has_weights = any(name.startswith("weights/") for name in files)
-        assert has_weights == (record.run_id == books.best.run_id), "the best trial's weights are kept, and no others"
+        assert has_weights == (record.run_id in kept), "the weights of the best and of the baseline, and no others"
 
 
 def test_artifacts_of_a_search(books: Books, tmp_path: Path) -> None:

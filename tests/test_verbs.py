@@ -325,7 +325,7 @@ def test_sample_draws_a_picture(done: Done, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_sample_without_weights_says_what_to_do(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
-    other = next(record for record in done.records if record.run_id != done.best.run_id)
+    other = next(record for record in done.records if record.run_id != done.best.run_id and record.number)
     assert main(["sample", f"store={done.store}", "--run", other.run_id]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and other.run_id in err

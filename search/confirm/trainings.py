@@ -65,6 +65,7 @@ def confirm(
     course(rule, settings.fresh, lambda arm, seed: trainings.value(arms[arm], seed, screen))
     found.judge(rule)
     found.ensembles = ensembles(found, trainings)
+    found.ensembles += still_true(before.ensembles, found) if before is not None else []
     said = {word: sum(one.verdict == word for one in found.finalists) for word in VERDICTS}
     parent.artifacts(
         {
@@ -228,6 +229,12 @@ def ensembles(found: Confirmation, trainings: Trainings) -> list[Ensemble]:
         if arm is not found.baseline and members:
             best.append(min(members, key=lambda member: member[0]))
     return made + _ensemble(f"the best seeds of {len(best)} finalists", best)
+
+
+def still_true(before: Sequence[Ensemble], found: Confirmation) -> list[Ensemble]:
+    """Of an earlier confirmation with fewer seeds the ensembles whose members' weights are gone by now."""
+    runs = {run for arm in (found.baseline, *found.finalists) for run in arm.runs.values()}
+    return [one for one in before if runs.issuperset(one.runs) and one.of not in {new.of for new in found.ensembles}]
 
 
 def _ensemble(of: str, members: Sequence[tuple[float, str, Member]]) -> list[Ensemble]:

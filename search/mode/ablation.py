@@ -142,19 +142,26 @@ class Ablation(Joint):
         others = sorted(self.arms[1:], key=lambda start: best[self.key(start)])
         return [self.arms[0], *others[: self.size(number) - 1]]
 
-    def refill(self, study: Study) -> None:
-        """Where nothing waits, put the next round's trials there; a round that a kill tore is made whole."""
+    def refill(self, study: Study) -> bool:
+        """Where nothing waits, put the next round's trials there; a round that a kill tore is made whole.
+
+        False where a round that has not all arms cannot be chosen yet: trials before it still run elsewhere.
+        """
         trials = study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
-            return
+            return True
+        running = min((t.user_attrs["round"] for t in trials if t.state == TrialState.RUNNING), default=math.inf)
         there = {(trial.user_attrs.get("arm"), trial.user_attrs.get("round")) for trial in trials}
         for number in range(self.settings.per_arm):
+            if running < number and self.size(number) < len(self.arms):
+                return False
             missing = [s for s in self.arms_of(number, trials) if (self.key(s), number) not in there]
             for start in missing:
                 point = start if number == 0 else {name: start[name] for name in self.scientific}
                 study.enqueue_trial(point, user_attrs={"arm": self.key(start), "round": number})
             if missing:
-                return
+                return True
+        return True
 
     def round(self, trial: FrozenTrial) -> int:
         return int(trial.user_attrs["round"])

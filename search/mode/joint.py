@@ -68,15 +68,17 @@ class Joint:
         ranked = sorted(first.values(), key=lambda trial: trial.values[0])
         return [trial for trial in ranked if trial.number != 0][:places]
 
-    def refill(self, study: Study) -> None:
-        """Put the known starts that are still missing before what the sampler draws."""
+    def refill(self, study: Study) -> bool:
+        """Put the known starts that are still missing before what the sampler draws; False where others' trials are
+        to be waited for."""
         if self.filled:
-            return
+            return True
         there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
         for point in self.points:
             if not any(_covers(params, point) for params in there):
                 study.enqueue_trial(dict(point))
         self.filled = True
+        return True
 
     def round(self, trial: FrozenTrial) -> int:
         """What keys a trial's draws."""

@@ -4,9 +4,11 @@ A config is data, a `_target_` in it is code. Trusted are this project and the l
 allows by name (allow=[mine.]), and what lies in a folder that a person gives by hand (--config-dir).
 """
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,38 @@ def targets(node: Any) -> Iterator[str]:
         node = list(node.values())
     for value in node if isinstance(node, list) else ():
         yield from targets(value)
+
+
+def own() -> bool:
+    """Tell whether code that is not this project's or a library's was trusted at all."""
+    return bool(homes) or len(allowed) > len(PREFIXES)
+
+
+def own_code(node: Any) -> dict[str, str]:
+    """sha256 of the Python files behind each `_target_` of one's own, by the name of its module; none of a library's.
+
+    Of a module its own file and those beside it in a folder that was given, since it may import them; of a package all
+    its files. As they were when first asked for: what runs is what was imported.
+    """
+    own = {str(target).partition(".")[0] for target in targets(node) if not str(target).startswith(PREFIXES)}
+    found = {}
+    for module in sorted(own):
+        spec = find_spec(module)
+        if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+            found[module] = _sha256(Path(spec.origin))
+    return found
+
+
+@cache
+def _sha256(file: Path) -> str:
+    package = file.name == "__init__.py"
+    root = file.parents[1] if package else file.parent
+    files = {file, *(file.parent.rglob("*.py") if package else ())}
+    if root in homes:
+        files.update(root.glob("*.py"))
+        for other in root.glob("*/__init__.py"):
+            files.update(other.parent.rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,12 @@
+"""What a process that runs a verb needs, imported once."""
+
+import warnings
+from importlib import import_module
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    for name in (
+        *("lightning", "optuna", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store"),
+        *("denoise.train", "search.verbs", "search.study", "search.confirm.trainings"),
+    ):
+        import_module(name)

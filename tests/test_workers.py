@@ -1,0 +1,146 @@
+"""Several processes at one search: each trial once, one ending, and the trials of a host that has gone."""
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search import storage
+from search import study as searching
+from search.mode import Ablation
+from search.tracking import Tracker
+from search.turn import turn
+from tests.process import start
+from tests.quick import CHOICES, SMALL
+from tests.test_search import SEARCH
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+ELSEWHERE = {"host": "another-host", "pid": 1, "began": "1"}
+
+
+def test_two_processes_share_a_search_from_its_first_moment(tmp_path: Path) -> None:
+    """In a store that is not there yet: the tables, the baseline, each trial and the ending are made once."""
+    store = tmp_path / "runs"
+    more = ["search.n_trials=4", "search.confirm.finalists=1", "search.confirm.seeds=3", "pruner=none"]
+    outputs = [tmp_path / f"output-{k}" for k in range(2)]
+    processes = [start(["search", f"store={store}", *SEARCH, *more], output) for output in outputs]
+    for process in processes:
+        process.join(240)
+    said = [output.read_text() for output in outputs]
+    assert [process.exitcode for process in processes] == [0, 0], said
+    tracker = Tracker(None, "denoise-search", store)
+    (parent,) = tracker.searches()
+    records = tracker.records(parent.info.run_id)
+    assert sorted(int(record.number or 0) for record in records) == [0, 1, 2, 3]
+    assert all(record.outcome in ("complete", "failed") for record in records)
+    assert sum(text.count("/4") for text in said) >= 4 and all("trial" in text for text in said)
+    confirming = tracker.find(**{"mlflow.parentRunId": parent.info.run_id, "role": "confirm"})
+    seeds = sorted((run.data.tags["confirms"], run.data.tags["seed"]) for run in confirming)
+    assert len(seeds) == len(set(seeds)) and len(seeds) in (4, 6), "each arm on each seed once"
+    assert all(run.info.status == "FINISHED" for run in [parent, *confirming])
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> optuna.Study:
+    prepared = searching.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
+    return searching.open_stores(prepared)[0]
+
+
+def silent(store: Path, seconds: int) -> None:
+    """Let the last sign of every running trial be so long ago."""
+    with sqlite3.connect(store / "optuna.db") as base:
+        base.execute(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds} seconds')")
+
+
+@pytest.mark.parametrize(("seconds", "dead"), [(0, False), (60, False), (600, True)])
+def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
+    study: optuna.Study, tmp_path: Path, seconds: int, dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that is started again has another host name."""
+    trial = study.ask()
+    monkeypatch.setattr(storage, "me", lambda: ELSEWHERE)
+    storage.claim(trial)
+    monkeypatch.undo()
+    with storage.beating(trial):
+        pass
+    silent(tmp_path, seconds)
+    assert [t.number for t in storage.left_behind(study)] == ([0] if dead else [])
+    assert [t.number for t in storage.elsewhere(study)] == ([] if dead else [0])
+
+
+def test_a_trial_under_way_says_so_at_once_and_again(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats, twice = [], threading.Event()
+    record = storage.Storage.record_heartbeat
+    monkeypatch.setattr(study._storage._backend, "heartbeat_interval", 0.01)  # type: ignore[attr-defined]
+
+    def counted(self: Any, trial_id: int) -> None:
+        record(self, trial_id)
+        beats.append(trial_id)
+        if len(beats) == 2:
+            twice.set()
+
+    monkeypatch.setattr(storage.Storage, "record_heartbeat", counted)
+    trial = study.ask()
+    with storage.beating(trial):
+        assert twice.wait(60)
+    assert set(beats) == {trial._trial_id}
+    with sqlite3.connect(tmp_path / "optuna.db") as base:
+        assert base.execute("SELECT count(*) FROM trial_heartbeats").fetchone() == (1,)
+
+
+def test_a_smaller_round_waits_for_the_trials_before_it() -> None:
+    """Which arms stay is chosen by all that they did, not by what happened to be over."""
+    arms = ["search=ablation", "search.scientific=[activation]", "search.nuisance=[optimizer.lr]"]
+    sizes = ["search.min_per_arm=1", "search.per_arm=2", "search.keep=0.5"]
+    prepared = searching.prepare([*SMALL[:3], *arms, *sizes, "search.kinds.activation=[silu,relu,gelu,mish]"])
+    mode, study = prepared.mode, optuna.create_study()
+    assert isinstance(mode, Ablation) and [mode.size(number) for number in (0, 1)] == [4, 2]
+    assert mode.refill(study)
+    trials = [study.ask() for _ in range(4)]
+    for number, trial in enumerate(trials[:3]):
+        study.tell(trial, 0.5 - 0.1 * number)
+    assert not mode.refill(study), "the last arm still runs"
+    assert study.get_trials(states=(TrialState.WAITING,)) == []
+    study.tell(trials[3], 0.1)
+    assert mode.refill(study)
+    waiting = [trial.user_attrs["arm"] for trial in study.get_trials(states=(TrialState.WAITING,))]
+    assert waiting == ["activation=silu", trials[3].user_attrs["arm"]]
+
+
+def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
+    order, waiting, done = [], threading.Event(), threading.Event()
+
+    def second() -> None:
+        with turn(tmp_path, "x", waiting.set):
+            order.append("second")
+        done.set()
+
+    with turn(tmp_path, "x"):
+        other = threading.Thread(target=second)
+        other.start()
+        assert waiting.wait(60)
+        order.append("first")
+    assert done.wait(60) and order == ["first", "second"]
+    other.join()
+    killed = start(["best", f"store={tmp_path}"], tmp_path / "output", HOLDS.format(store=str(tmp_path)))
+    killed.join(120)
+    assert killed.exitcode == 9
+    with turn(tmp_path, "x", lambda: pytest.fail("a process that is gone holds it")):
+        pass
+
+
+HOLDS = """
+import os
+from pathlib import Path
+from search.turn import turn
+held = turn(Path({store!r}), "x")
+held.__enter__()
+os._exit(9)
+"""
