@@ -82,7 +82,7 @@ def _one_trial(session: Session, trial: Trial, again: bool) -> None:
         study.tell(trial, values)
     else:
         study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
-    _state(search, trial).unlink(missing_ok=True)
+    train.forget(_state(search, trial))
     if weights_file(search, done.run_id).exists():
         _forget(session)
     session.trained.append(done)

@@ -23,16 +23,21 @@ def context() -> ForkServerContext:
     return _context[0]
 
 
-def start(arguments: Sequence[str], output: Path, before: str = "") -> ForkServerProcess:
-    """Begin a verb; what it prints goes to a file. `before` is code that it runs first."""
-    process = context().Process(target=_run, args=(list(arguments), str(output), before))
+def start(arguments: Sequence[str], output: Path, before: str = "", errors: Path | None = None) -> ForkServerProcess:
+    """Begin a verb; what it prints goes to a file, what it says on stderr to `errors` or there too.
+
+    `before` is code that it runs first.
+    """
+    process = context().Process(target=_run, args=(list(arguments), str(output), before, str(errors or "")))
     process.start()
     return process
 
 
-def run(arguments: Sequence[str], output: Path, before: str = "", timeout: float = 240) -> int:
+def run(
+    arguments: Sequence[str], output: Path, before: str = "", errors: Path | None = None, timeout: float = 240
+) -> int:
     """Run a verb to its end and return its exit status."""
-    process = start(arguments, output, before)
+    process = start(arguments, output, before, errors)
     process.join(timeout)
     if process.is_alive():
         process.kill()
@@ -41,10 +46,9 @@ def run(arguments: Sequence[str], output: Path, before: str = "", timeout: float
     return process.exitcode
 
 
-def _run(arguments: list[str], output: str, before: str) -> None:
-    to = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(to, 1)
-    os.dup2(to, 2)
+def _run(arguments: list[str], output: str, before: str, errors: str) -> None:
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if errors else 1, 2)
     from search.__main__ import main
 
     exec(before, {"__name__": "before"})

@@ -1,6 +1,7 @@
 """Searches whose trainings take no time: the real loop on real stores, with a training that is a formula."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from denoise import train
 from search import attempt, storage
 from search import study as searching
+from search.plan import Search
 
 SMALL = [
     *("trainer.max_steps=8", "trainer.val_every=1", "trainer.num_threads=1", "search.enqueue=[]"),
@@ -65,13 +67,20 @@ def a_new_process(monkeypatch: pytest.MonkeyPatch, life: int) -> None:
     monkeypatch.setattr(storage, "me", lambda: {"host": storage.os.uname().nodename, "pid": 1, "began": f"{life}"})
 
 
+@cache
+def asked(*overrides: str) -> Search:
+    """The search that overrides ask for; checked once."""
+    return searching.prepare(overrides)
+
+
 def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
     """Search, and return each trial: overrides, state, curve."""
     for name, stub in (("prepare", lambda cfg: None), ("counted", lambda *args: {}), ("fit", formula)):
         monkeypatch.setattr(train, name, stub)
     monkeypatch.setattr(attempt, "_keep", lambda *args: None)
     display = Silent()
-    prepared = searching.prepare([f"store={store}", *SMALL, *overrides])
+    prepared = asked(f"store={store}", *SMALL, *overrides)
+    prepared.mode.filled = False  # as a process that has just started has it
     study, tracker = searching.open_stores(prepared)
     searching.run(prepared, study, tracker, display, 0.0)  # type: ignore[arg-type]
     return content(study), display

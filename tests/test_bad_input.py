@@ -18,7 +18,14 @@ from search.__main__ import main
 
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8"),
-    *("trainer.max_steps=2", "trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4"),
+    *(
+        "trainer.max_steps=2",
+        "trainer.val_every=2",
+        "trainer.val_samples=16",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+    ),
 ]  # a wrong input that is taken all the same costs seconds and not minutes
 SEARCH = [*TINY, "search.n_trials=1"]
 DIT = ["model=dit", "model.dim=16", "model.depth=1", *TINY[1:]]
@@ -316,11 +323,17 @@ def refused(capfd: pytest.CaptureFixture[str], arguments: list[str], words: list
     ("verb", "arguments", "words"), CASES, ids=[" ".join([v, *(x for x in a if x not in SEARCH)]) for v, a, _ in CASES]
 )
 def test_bad_input_is_refused_in_one_line(
-    verb: str, arguments: list[str], words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    verb: str,
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "file"
     file.write_text("a file, no folder")
     replace = {"FILE": str(file), "DEAD": "http://127.0.0.1:1"}
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     for short, long in replace.items():
         arguments = [text.replace(short, long) for text in arguments]
         words = [text.replace(short, long) for text in words]

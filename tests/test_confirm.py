@@ -25,7 +25,14 @@ from search.trial import Trained
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=4"),
-    *("trainer.val_every=4", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+    *(
+        "trainer.val_every=4",
+        "trainer.val_samples=16",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+        "trainer.num_threads=1",
+    ),
 ]
 BASELINE = [*TINY, "activation=silu"]
 GOOD, BAD = [*TINY, "activation=gelu"], [*TINY, "activation=sigmoid"]

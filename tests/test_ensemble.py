@@ -13,7 +13,14 @@ from denoise.train import train
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=4"),
-    *("trainer.val_every=4", "trainer.val_samples=20", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+    *(
+        "trainer.val_every=4",
+        "trainer.val_samples=20",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+        "trainer.num_threads=1",
+    ),
 ]
 CONFIGS = (["seed=1"], ["seed=2"], ["seed=1", "activation=relu", "normalization=batch_norm", "optimizer=lion"])
 

@@ -246,6 +246,7 @@ def test_a_gradient_that_overflows_is_no_error_here(option, bad):
 # ---------------------------------------------------------------- in a training
 
 TINY = (
+    "trainer.gap_samples=16 "
     "model.width=8 model.embedding_dim=16 model.num_heads=2 data.batch_size=16 trainer.val_samples=16 "
     "trainer.accelerator=cpu trainer.num_threads=1 solver.images=1 solver.steps=2"
 ).split()

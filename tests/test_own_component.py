@@ -1,10 +1,7 @@
 """A component of one's own, in a folder of its own: the worked example runs through every verb, and what is refused."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
 from search.trial import config_sha256
+from tests.process import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
@@ -26,21 +24,16 @@ GIVEN = ["--config-dir", str(EXAMPLE)]
 OPTION = "algebraic_gate"
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=16", "trainer.max_steps=2"),
-    *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+    *(
+        "trainer.val_every=2",
+        "trainer.val_samples=16",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+        "trainer.num_threads=1",
+    ),
 ]
 MODULE = "import torch\n\n\nclass Half(torch.nn.Module):\n    def forward(self, x):\n        return x.relu() / 2\n"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-    )
 
 
 def option_file(folder: Path, target: str, name: str = "mine", kind: str = "activation", more: str = "") -> Path:
@@ -66,18 +59,10 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     store = tmp_path_factory.mktemp("own") / "runs"
     kinds = ["search.kinds={activation:[silu," + OPTION + "]}", f"search.enqueue=[['activation={OPTION}']]"]
-    done = run(
-        "search",
-        "search",
-        *GIVEN,
-        f"store={store}",
-        *TINY,
-        *kinds,
-        "pruner=none",
-        "search.n_trials=3",
-        "search.confirm.finalists=0",
-    )
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    command = ["search", *GIVEN, f"store={store}", *TINY, *kinds, "pruner=none", "search.n_trials=3"]
+    output, errors = store.parent / "output", store.parent / "errors"
+    assert run([*command, "search.confirm.finalists=0"], output, errors=errors) == 0, errors.read_text()
+    assert errors.read_text() == ""
     tracker = Tracker(None, "denoise-search", store)
     return Searched(store, tracker.records(tracker.searches()[0].info.run_id))
 
@@ -129,12 +114,26 @@ def test_the_command_of_best_gives_the_folder(searched: Searched, capsys: pytest
     assert "gates.AlgebraicGate" in capsys.readouterr().out
 
 
-def test_the_contract_of_its_kind_is_tested_on_it() -> None:
-    contract = ["pytest", "-n", "0", "-p", "no:cacheprovider", "-vv", "-k", OPTION, *GIVEN]
-    done = run(*contract, "tests/test_activation.py", "tests/test_structure.py")
-    assert done.returncode == 0, done.stdout
+CONTRACT = """
+import os, sys
+import pytest
+os.chdir({root!r})
+status = pytest.main({arguments!r})
+sys.stdout.flush()
+os._exit(status)
+"""
+
+
+def test_the_contract_of_its_kind_is_tested_on_it(tmp_path: Path) -> None:
+    arguments = ["-n", "0", "-p", "no:cacheprovider", "-vv", "-k", OPTION, *GIVEN]
+    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    arguments += ["tests/test_activation.py", "tests/test_structure.py"]
+    output = tmp_path / "output"
+    status = run([], output, CONTRACT.format(root=str(ROOT), arguments=arguments))
+    said = output.read_text()
+    assert status == 0, said
     for test in ("test_value_and_gradient_follow", "test_each_searched_parameter_acts", "test_an_option_file_is"):
-        assert re.search(rf"{test}\S*\[.*{OPTION}.*PASSED", done.stdout), f"{test} did not run"
+        assert re.search(rf"{test}\S*\[.*{OPTION}.*PASSED", said), f"{test} did not run"
 
 
 def test_the_document_shows_the_files() -> None:

@@ -14,6 +14,7 @@ from denoise.refusal import Refusal
 from denoise.train import prepare, sample, train
 
 COMMON = (
+    "trainer.gap_samples=16 "
     "trainer.accelerator=cpu trainer.num_threads=1 data.batch_size=8 trainer.val_samples=16 solver.images=1 "
     "solver.steps=2 model.width=8 model.embedding_dim=16 model.num_heads=2"
 ).split()

@@ -10,6 +10,7 @@ from search import pace
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
+from tests import quick
 from tests.test_search import TINY, Searched, books, killed_at, only
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -113,16 +114,15 @@ def test_a_config_that_costs_too_much_is_not_trained_and_the_sampler_knows(befor
     [("steps=17", 3, "have used 24 optimizer steps"), ("stale=1", 2, "1 complete trials in a row")],
 )
 def test_a_budget_ends_the_search(
-    stop: str, trials: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stop: str, trials: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = tmp_path / "runs"
     bad = "search.enqueue=[['optimizer.lr=0.00001'],['optimizer.lr=0.00002'],['optimizer.lr=0.00003']]"
-    wide = ["optimizer.space.lr.low=0.00001", "search.kinds.optimizer=tuned", "pruner=none"]
-    searched(store, *wide, bad, f"search.stop.{stop}", "search.n_trials=6")
-    assert said in capsys.readouterr().out
-    assert len(latest(store).records) == trials
-    searched(store, *wide, bad, f"search.stop.{stop}", "search.n_trials=6")
-    assert len(latest(store).records) == trials, "the same command counts what was used before"
+    wide = ["optimizer.space.lr.low=0.00001", "search.kinds.optimizer=tuned", "search.kinds.activation=[silu]"]
+    asked = [bad, *wide, "pruner=none", f"search.stop.{stop}", "search.n_trials=6"]
+    for time in ("first", "again: the same command counts what was used before"):
+        found, display = quick.run(tmp_path / "runs", asked, monkeypatch)
+        begun = [state for _, state, _ in found if state != "WAITING"]
+        assert begun == ["COMPLETE"] * trials and any(said in note for note in display.notes), time
 
 
 def test_the_cost_of_a_pareto_search_is_an_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 import denoise
 from denoise import config
 from denoise.block import Dropout
+from denoise.callbacks import unfinished
 from denoise.randomness import Clock, attach, key, seeded, stream
-from denoise.train import prepare, train
+from denoise.train import forget, prepare, train
 
 TINY = (
+    "trainer.gap_samples=16 "
     "model.width=8 model.embedding_dim=16 model.num_heads=2 data.batch_size=16 trainer.val_samples=32 "
     "trainer.accelerator=cpu trainer.num_threads=1 solver.images=1 solver.steps=2 trainer.log_every=1"
 ).split()
@@ -192,6 +194,16 @@ def test_killed_and_resumed_is_the_training_that_was_not(whole, tmp_path, killed
     assert first.saved == ([4] if killed_at < 7 else [4, 7])
     assert [path.name for path in tmp_path.iterdir()] == ["state.ckpt"]
     resumed(tmp_path / "state.ckpt", whole, first.met, first.saved[-1])
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes_with_it(tmp_path):
+    checkpoint = tmp_path / "state.ckpt"
+    for path in (checkpoint, unfinished(checkpoint)):
+        path.write_bytes(b"half")
+    (tmp_path / "other.ckpt").touch()
+    forget(checkpoint)
+    forget(checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.ckpt"]
 
 
 CHILD = """

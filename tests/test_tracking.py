@@ -25,7 +25,14 @@ from search.trial import config_sha256
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
-    *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+    *(
+        "trainer.val_every=2",
+        "trainer.val_samples=16",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+        "trainer.num_threads=1",
+    ),
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
@@ -68,6 +75,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Books:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
+    Tracker(f"sqlite:///{folder / 'mlflow.db'}", "its tables are made here, where it is quick", folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -23,12 +23,20 @@ from search.__main__ import main
 from search.record import Record, best
 from search.tracking import Tracker
 from search.trial import config_sha256
+from tests.process import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
 TINY = [
     *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=16", "trainer.max_steps=8"),
-    *("trainer.val_every=2", "trainer.val_samples=16", "solver.steps=2", "solver.images=4", "trainer.num_threads=1"),
+    *(
+        "trainer.val_every=2",
+        "trainer.val_samples=16",
+        "trainer.gap_samples=16",
+        "solver.steps=2",
+        "solver.images=4",
+        "trainer.num_threads=1",
+    ),
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
 ANSI = "\x1b"
@@ -56,23 +64,14 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    store = tmp_path_factory.mktemp("verbs") / "runs"
-    command = [
-        sys.executable,
-        "-m",
-        "search",
-        "search",
-        f"store={store}",
-        *TINY,
-        "search.n_trials=4",
-        "search.confirm.finalists=0",
-    ]
-    finished = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240)
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == "", "nothing is wrong, so nothing is said on stderr"
+    folder = tmp_path_factory.mktemp("verbs")
+    store, output, errors = folder / "runs", folder / "output", folder / "errors"
+    command = ["search", f"store={store}", *TINY, "search.n_trials=4", "search.confirm.finalists=0"]
+    assert run(command, output, errors=errors) == 0, errors.read_text()
+    assert errors.read_text() == "", "nothing is wrong, so nothing is said on stderr"
     tracker = Tracker(None, "denoise-search", store)
     (parent,) = tracker.searches()
-    return Done(store, finished.stdout, parent.info.run_id, tracker.records(parent.info.run_id))
+    return Done(store, output.read_text(), parent.info.run_id, tracker.records(parent.info.run_id))
 
 
 def test_search_prints_plain_lines_into_a_pipe(done: Done) -> None:

@@ -99,6 +99,7 @@ TINY = {
     "dit": ["model=dit", "model.dim=16", "model.depth=1", "model.num_heads=2", "model.embedding_dim=16"],
 }
 COMMON = (
+    "trainer.gap_samples=16 "
     "trainer.accelerator=cpu trainer.num_threads=1 data.batch_size=8 trainer.val_samples=16 solver.images=1 "
     "solver.steps=2 trainer.max_steps=12 trainer.val_every=12 zero_output=false"
 ).split()

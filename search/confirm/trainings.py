@@ -193,7 +193,7 @@ class Trainings:
         if going_on is not None:
             run = self.tracker.run(going_on)
         else:
-            checkpoint.unlink(missing_ok=True)
+            train.forget(checkpoint)
             name = f"confirm-{arm.trial if arm.trial is not None else 'baseline':>03}-{seed}"
             tags = {"confirms": arm.run_id or "baseline", "seed": str(seed)}
             run = open_run(self.tracker, composed, overrides, "confirm", name, self.parent.run_id, **tags)
@@ -206,7 +206,7 @@ class Trainings:
             partial.replace(path)
 
         done = perform(composed, run, screen, checkpoint=checkpoint, keep=keep)
-        checkpoint.unlink(missing_ok=True)
+        train.forget(checkpoint)
         rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
         screen.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
         return Record(

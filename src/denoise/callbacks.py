@@ -230,6 +230,11 @@ class Follow(Callback):
         self.history = state_dict["history"]
 
 
+def unfinished(checkpoint: Path) -> Path:
+    """Where a checkpoint is written before it takes its name."""
+    return checkpoint.with_name(f"{checkpoint.name}.part")
+
+
 class Save(Callback):
     """Write the whole state of a training, so that a kill at any moment costs little.
 
@@ -256,7 +261,7 @@ class Save(Callback):
     def save(self, trainer: Trainer) -> None:
         """Write, flush, rename."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}.part")
+        partial = unfinished(self.path)
         trainer.save_checkpoint(partial)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from denoise import catalog, cost, diagnostics
 from denoise.build import build_denoiser as build_denoiser
 from denoise.build import build_parts as build_parts
 from denoise.build import prepare as prepare
-from denoise.callbacks import Diverged, ExponentialAverage, Follow, Observer, Save
+from denoise.callbacks import Diverged, ExponentialAverage, Follow, Observer, Save, unfinished
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
@@ -146,6 +146,12 @@ def fit(
     if result.outcome == "complete":
         result.samples = grid_png(draw(cfg, module.denoiser, module.data))
     return result
+
+
+def forget(checkpoint: Path) -> None:
+    """Remove a checkpoint, and what a kill left of one that was being written."""
+    for path in (checkpoint, unfinished(checkpoint)):
+        path.unlink(missing_ok=True)
 
 
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
