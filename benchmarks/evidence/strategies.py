@@ -67,14 +67,14 @@ def catalogue() -> Iterator[tuple[str, Strategy]]:
     yield "random_funnel", Strategy("random, funnel of 1/4", share=0.25)
     yield "group_funnel", Strategy("TPE by groups, funnel of 1/4", "group", share=0.25)
     yield "default_funnel", Strategy("TPESampler(), funnel of 1/4", "intersection", share=0.25)
-    yield "funnel_fifth", Strategy(f"{alone}, funnel of 1/5", "independent", 8, share=0.2)
-    yield "funnel_third", Strategy(f"{alone}, funnel of 1/3", "independent", 8, share=1 / 3)
-    yield "funnel", Strategy(f"{alone}, funnel of 1/4", "independent", 8, share=0.25)
-    says = f"{alone}, which learns of failed trials, funnel of 1/4"
-    yield "funnel_failures", Strategy(says, "independent", 8, share=0.25, failures=True)
+    sees = f"{alone}, which learns of failed trials"
+    for name, share in (("funnel_fifth", 0.2), ("funnel_third", 1 / 3), ("funnel", 0.25)):
+        yield name, Strategy(f"{sees}, funnel of 1/{round(1 / share)}", "independent", 8, share=share, failures=True)
+    yield "funnel_blind", Strategy(f"{alone}, which does not, funnel of 1/4", "independent", 8, share=0.25)
     for best, latest in ((25, 75), (75, 225)):
-        says = f"the same, of which TPE sees the best {best} and the latest {latest}"
-        yield f"funnel_sees_{best + latest}", Strategy(says, "independent", 8, share=0.25, seen=(best, latest))
+        says = f"{sees} and of the best {best} and the latest {latest} alone, funnel of 1/4"
+        made = Strategy(says, "independent", 8, share=0.25, failures=True, seen=(best, latest))
+        yield f"funnel_sees_{best + latest}", made
 
 
 STRATEGIES = dict(catalogue())
