@@ -222,7 +222,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 def catalog(options: argparse.Namespace) -> int:
     """Print the catalogue, write the README's table and the pages; with --check only tell whether they are fresh."""
-    from search import readme
+    from search.pages import readme
 
     for text in options.overrides:
         raise Refusal(f"{text}: catalog takes no overrides")

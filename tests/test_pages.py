@@ -13,20 +13,20 @@ from scipy import integrate, stats
 
 from denoise import catalog
 from denoise.initializer import auto_gain
-from search import costs, pages, readme
-from search.curves import digits, figures
+from search.pages import costs, kinds, readme
+from search.pages.curves import digits, figures
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
-ENTRIES = [entry for kind in catalog.KINDS for entry in pages.own_options(kind)]
+ENTRIES = [entry for kind in catalog.KINDS for entry in kinds.own_options(kind)]
 IDS = [f"{entry.kind}-{entry.option}" for entry in ENTRIES]
-DRAWN = [entry for entry in ENTRIES if entry.kind in pages.DRAWN]
+DRAWN = [entry for entry in ENTRIES if entry.kind in kinds.DRAWN]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def text_of(entry: catalog.Entry) -> str:
     """The section of an option on its page."""
-    page = (ROOT / pages.FOLDER / f"{entry.kind}.md").read_text(encoding="utf-8")
+    page = (ROOT / kinds.FOLDER / f"{entry.kind}.md").read_text(encoding="utf-8")
     (found,) = re.findall(rf"^## {re.escape(entry.option)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     return found
 
@@ -39,8 +39,8 @@ def test_catalog_writes_what_is_missing_or_stale_and_removes_what_is_left_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(ROOT / "README.md", tmp_path)
-    shutil.copytree(ROOT / pages.FOLDER, tmp_path / pages.FOLDER)
-    folder = tmp_path / pages.FOLDER
+    shutil.copytree(ROOT / kinds.FOLDER, tmp_path / kinds.FOLDER)
+    folder = tmp_path / kinds.FOLDER
     assert readme.refresh(check=True, root=tmp_path) == 0
     (folder / "optimizer.md").write_text("stale")
     (folder / "activation" / "silu.svg").unlink()
@@ -63,7 +63,7 @@ def test_every_option_has_its_section(entry: catalog.Entry) -> None:
     for number in re.findall(r"arXiv:(\d{4}\.\d+)", entry.source):
         assert f"https://arxiv.org/abs/{number}" in text
     for link in re.findall(r"\]\((?!http|#)(.*?)\)", text):
-        assert (ROOT / pages.FOLDER / link).exists(), link
+        assert (ROOT / kinds.FOLDER / link).exists(), link
 
 
 def curve(path: ElementTree.Element) -> list[tuple[float, float]]:
@@ -73,7 +73,7 @@ def curve(path: ElementTree.Element) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("entry", DRAWN, ids=[f"{entry.kind}-{entry.option}" for entry in DRAWN])
 def test_a_drawing_is_small_and_well_formed(entry: catalog.Entry) -> None:
-    path = ROOT / pages.FOLDER / entry.kind / f"{entry.option}.svg"
+    path = ROOT / kinds.FOLDER / entry.kind / f"{entry.option}.svg"
     assert path.stat().st_size < 6000
     root = ElementTree.parse(path).getroot()
     assert root.tag == f"{SVG}svg" and entry.option in (root.findtext(f"{SVG}title") or "")
@@ -81,9 +81,9 @@ def test_a_drawing_is_small_and_well_formed(entry: catalog.Entry) -> None:
     assert background is not None and background.attrib["fill"] == "#fff", "legible on a dark page too"
 
 
-@pytest.mark.parametrize("option", [entry.option for entry in pages.own_options("activation")])
+@pytest.mark.parametrize("option", [entry.option for entry in kinds.own_options("activation")])
 def test_the_curves_are_the_activation_and_its_derivative(option: str) -> None:
-    root = ElementTree.parse(ROOT / pages.FOLDER / "activation" / f"{option}.svg").getroot()
+    root = ElementTree.parse(ROOT / kinds.FOLDER / "activation" / f"{option}.svg").getroot()
     value, slope = (curve(path) for path in root.findall(f"{SVG}path")[2:4])
     f = catalog.build("activation", option).double().eval()
     x = torch.tensor([point[0] for point in value], dtype=torch.float64)[None, None, :, None]
@@ -95,7 +95,7 @@ def test_the_curves_are_the_activation_and_its_derivative(option: str) -> None:
         assert [y for _, y in slope] == pytest.approx([min(max(y, -10), 10) for y in differences], abs=0.006)
 
 
-@pytest.mark.parametrize("option", [entry.option for entry in pages.own_options("activation")])
+@pytest.mark.parametrize("option", [entry.option for entry in kinds.own_options("activation")])
 def test_the_gain_is_that_of_the_initializers(option: str) -> None:
     found = figures(catalog.build("activation", option))
     if found.gain and found.pointwise:
@@ -190,11 +190,11 @@ def test_measured_costs_join_the_figures_and_may_be_missing(tmp_path: Path, monk
     ],
 )
 def test_defaults_are_shown_as_they_are_typed(value: object, text: str) -> None:
-    assert pages.shown(value) == text
+    assert kinds.shown(value) == text
 
 
 def test_a_course_is_that_of_the_schedule() -> None:
-    root = ElementTree.parse(ROOT / pages.FOLDER / "lr_schedule" / "warmup_cosine.svg").getroot()
+    root = ElementTree.parse(ROOT / kinds.FOLDER / "lr_schedule" / "warmup_cosine.svg").getroot()
     points = curve(root.findall(f"{SVG}path")[2])
-    assert len(points) == pages.STEPS and max(y for _, y in points) == pytest.approx(4, abs=0.01)
+    assert len(points) == kinds.STEPS and max(y for _, y in points) == pytest.approx(4, abs=0.01)
     assert points[0][1] < 1 and points[-1][1] < 0.1 and 0 < points[0][0] < points[-1][0] < 8

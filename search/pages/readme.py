@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from denoise import catalog
-from search import pages
+from search.pages import kinds
 
 ROOT = catalog.CONF.parent
 BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"
@@ -15,11 +15,11 @@ BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"
 
 def markdown() -> str:
     """The catalogue as Markdown: a line of counts, then per kind a table of option, formula, searched parameters."""
-    entries = {kind: pages.own_options(kind) for kind in catalog.KINDS}
+    entries = {kind: kinds.own_options(kind) for kind in catalog.KINDS}
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in entries.items())
     lines = [f"{sum(map(len, entries.values()))} options: {counts}.", ""]
     for kind, found in entries.items():
-        where = (pages.FOLDER / f"{kind}.md").as_posix()
+        where = (kinds.FOLDER / f"{kind}.md").as_posix()
         lines += [f"**[{kind}]({where})**", "", "| option | formula | searched |", "|---|---|---|"]
         for entry in found:
             searched = ", ".join(entry.space) or ("control" if entry.control else _needs(entry))
@@ -35,13 +35,13 @@ def written(root: Path = ROOT) -> dict[Path, str]:
     head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     tail = rest.partition(END)[2]
     found = {readme: f"{head}{BEGIN}\n{markdown()}\n{END}{tail}"}
-    return found | {root / path: text for path, text in pages.files().items()}
+    return found | {root / path: text for path, text in kinds.files().items()}
 
 
 def refresh(check: bool = False, root: Path = ROOT) -> int:
     """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1)."""
     wanted = written(root)
-    old = sorted(path for path in (root / pages.FOLDER).rglob("*.*") if path not in wanted)
+    old = sorted(path for path in (root / kinds.FOLDER).rglob("*.*") if path not in wanted)
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if check:
         for path in [*stale, *old]:

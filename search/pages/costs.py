@@ -10,7 +10,7 @@ from torch import nn
 
 from denoise import catalog
 from denoise.catalog import Entry
-from search.curves import digits, figures
+from search.pages.curves import digits, figures
 
 MEASURED = catalog.CONF.parent / "benchmarks" / "results" / "activations.json"
 CHANNELS = 64

@@ -11,9 +11,9 @@ from torch import nn
 
 from denoise import catalog
 from denoise.catalog import Entry
-from search import evidence
-from search.costs import COST, activation_numbers
-from search.curves import draw_activation, draw_course
+from search.pages import evidence
+from search.pages.costs import COST, activation_numbers
+from search.pages.curves import draw_activation, draw_course
 
 FOLDER = Path("docs") / "kinds"
 STEPS = 100  # of the training that a learning rate is drawn over
