@@ -282,5 +282,15 @@ def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], sp
         found[path] = cfg[path]
     found |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_steps", "accelerator", "precision")}
     found["data.batch_size"] = cfg.data.batch_size
-    found |= {name: option for name, option in choices.items() if "@" in name and option}
+    for place, option in choices.items():
+        if "@" in place and option:
+            kind, _, path = place.partition("@")
+            found[path] = option  # MLflow takes no @ in a name
+            found |= {f"{path}.{option}.{name}": _at(cfg, f"{path}.{name}") for name in space_of(kind, option)}
     return found
+
+
+def _at(cfg: Any, path: str) -> Any:
+    for name in path.split("."):
+        cfg = cfg[name]
+    return cfg

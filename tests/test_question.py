@@ -142,6 +142,20 @@ def test_the_cost_of_a_pareto_search_is_an_objective(tmp_path: Path, capsys: pyt
     assert "The front, cheapest first" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("asks", ["parts", "shape"])
+def test_a_space_beyond_one_choice_for_all_is_searched(asks: str, tmp_path: Path) -> None:
+    """The files as they are, but small; the best of it is reproduced from its record."""
+    store = tmp_path / "runs"
+    small = [*TINY, f"search={asks}", "search.n_trials=3", "pruner=none", NO_CONFIRM]
+    small += ["search.domains.model.width.low=8"] if asks == "shape" else []
+    assert main(["search", f"store={store}", *small]) == 0
+    found = latest(store)
+    assert [record.outcome for record in found.records if record.outcome != "failed"], found.records
+    assert not [record for record in found.records if record.tags.get("failure_kind") == "error"]
+    assert len({tuple(record.overrides) for record in found.records}) == 3
+    assert main(["reproduce", f"store={store}"]) == 0
+
+
 def test_equal_time_gives_a_slower_config_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     baseline, slow = [*TINY, "activation=silu"], [*TINY, "activation=gelu"]
     seconds = {"silu": 0.01, "gelu": 0.02}

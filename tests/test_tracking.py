@@ -210,6 +210,16 @@ def test_many_metrics_params_and_a_long_param_are_all_there(books: Books) -> Non
     assert sorted(steps) == list(range(400)) and data.metrics["a"] == 399
 
 
+def test_the_component_of_a_part_is_a_param_with_its_parameters(tmp_path: Path) -> None:
+    store, path = tmp_path / "runs", "parts.residual.activation"
+    given = [f"activation@{path}=leaky_relu", f"{path}.negative_slope=0.25", "activation=swish"]
+    assert main(["train", f"store={store}", *TINY, *given]) == 0
+    tracker = Tracker(None, "denoise-search", store)
+    (run,) = tracker.client.search_runs([tracker.experiment_id])
+    assert run.data.params[path] == "leaky_relu" and run.data.params[f"{path}.leaky_relu.negative_slope"] == "0.25"
+    assert run.data.params["activation"] == "swish" and "parts.transformer.activation" not in run.data.params
+
+
 def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
     kept = {books.best.run_id, books.records[0].run_id}
     for record in books.records:
