@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,11 +209,25 @@ def _keep(search: Search, run_id: str, result: train.Result) -> None:
 
 
 def _forget(session: Session) -> None:
-    """Remove the weights of trials that better ones have overtaken."""
+    """Remove the weights of trials that better ones have overtaken; a trial that is not told yet keeps its own."""
     complete = session.trials(TrialState.COMPLETE)
     places = max(1, int(session.search.settings.confirm.finalists))
     kept = [*session.search.mode.leaders(complete, places), *(trial for trial in complete if trial.number == 0)]
-    files = {weights_file(session.search, trial.user_attrs["run_id"]) for trial in kept}
-    for path in weights_file(session.search, "").parent.glob("best-*.safetensors"):
-        if path not in files:
+    files, known = (
+        {weights_file(session.search, trial.user_attrs["run_id"]) for trial in some} for some in (kept, complete)
+    )
+    for path in known - files:
+        path.unlink(missing_ok=True)
+
+
+def keep_weights(session: Session) -> None:
+    """Put the weights that wait here with their runs; of those that no trial has any more nothing stays."""
+    for trial in session.trials(TrialState.COMPLETE):
+        path = weights_file(session.search, trial.user_attrs["run_id"])
+        with suppress(FileNotFoundError):  # a worker beside this one keeps or forgets it
+            content = path.read_bytes()
+            Run(session.tracker, trial.user_attrs["run_id"]).artifacts({"weights.safetensors": content}, "weights")
+            path.unlink()
+    if not storage.elsewhere(session.study):
+        for path in weights_file(session.search, "").parent.glob("best-*"):
             path.unlink(missing_ok=True)

@@ -42,6 +42,7 @@ def end(session: Session, began: float) -> Answer:
         files["best.yaml"] = report.best_yaml(top, search.name)
         parent.metrics(len(records), {"best/val/loss": top.value})
         parent.flush({"best": top.run_id})
+        attempt.keep_weights(session)
         crown(session, top)
     parent.artifacts(files)
     results = [one.result for one in session.trained if one.result is not None]
@@ -55,7 +56,8 @@ def end(session: Session, began: float) -> Answer:
 
 
 def so_far(session: Session) -> Answer:
-    """The trials of a search that other processes go on with."""
+    """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
+    attempt.keep_weights(session)
     records = record.rank(session.tracker.records(session.parent.run_id))
     return Answer(records, record.best(records), None, Findings([]))
 
@@ -118,17 +120,8 @@ def winner(records: Sequence[Record], found: Confirmation | None) -> Record | No
 
 
 def crown(session: Session, top: Record) -> None:
-    """Keep the weights that waited with their runs, and register the best trial's.
-
-    Those of all finalists are kept: the same search gone on with may take another of them. A trial that was not
-    trained here has another run's.
-    """
+    """Register the best trial's weights; a trial that was not trained here has another run's."""
     tracker = session.tracker
-    for path in sorted(attempt.weights_file(session.search, "").parent.glob("best-*")):
-        if path.suffix == ".safetensors":
-            run = Run(tracker, path.stem.removeprefix("best-"))
-            run.artifacts({"weights.safetensors": path.read_bytes()}, "weights")
-        path.unlink()
     origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(Refusal), TemporaryDirectory() as folder:
@@ -137,3 +130,4 @@ def crown(session: Session, top: Record) -> None:
                 Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
             tracker.champion(top.run_id)
             return
+    session.display.note("the best trial's weights were not kept: make reproduce trains it again")

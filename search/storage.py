@@ -2,15 +2,16 @@
 
 import copy
 import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.storages._heartbeat import BaseHeartbeatThread, get_heartbeat_thread
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +22,7 @@ from search.keyed import KeyedSampler
 from search.mode import Joint
 from search.rdb import Cached, Storage
 from search.tracking import hide_password, write_ahead
+from search.turn import everywhere
 from search.view import View
 
 RUNG = "completed_rung_"
@@ -32,17 +34,18 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        storage = _storage(url)
-        if url.startswith("sqlite"):
-            write_ahead(storage.engine)
-        return optuna.create_study(
-            storage=Cached(storage),
-            study_name=name,
-            directions=["minimize"] * (len(asks.objectives) if asks else 1),
-            load_if_exists=True,
-            sampler=sampler(cfg, asks),
-            pruner=catalog.call(cfg.pruner, where="pruner"),
-        )
+        with everywhere(url, "open"):  # two processes that make the tables at once break them
+            storage = _storage(url)
+            if url.startswith("sqlite"):
+                write_ahead(storage.engine)
+            return optuna.create_study(
+                storage=Cached(storage),
+                study_name=name,
+                directions=["minimize"] * (len(asks.objectives) if asks else 1),
+                load_if_exists=True,
+                sampler=sampler(cfg, asks),
+                pruner=catalog.call(cfg.pruner, where="pruner"),
+            )
     except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
         reason = hide_password(" ".join(str(error).split()))[:160]
         raise Refusal(
@@ -94,13 +97,28 @@ def should_stop(study: Study, trial: Trial, rivals: Seen, again: bool = False) -
 
 
 def claim(trial: Trial) -> None:
-    """Mark a trial as run by this process."""
+    """Mark a trial as run by this process, which is alive now."""
+    trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
     trial.set_user_attr("worker", me())
 
 
-def beating(trial: Trial) -> BaseHeartbeatThread:
-    """Within, a trial says every BEAT_SECONDS that it is still under way."""
-    return get_heartbeat_thread(trial._trial_id, trial.storage)
+@contextmanager
+def beating(trial: Trial) -> Iterator[None]:
+    """Within, a trial says every BEAT_SECONDS that it is still under way; what goes wrong with that is tried again."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            with suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def me() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 from optuna.study import Study
@@ -29,20 +30,23 @@ def run(search: Search, study: Study, tracker: Tracker, display: Display, began:
     Several processes may run one search: each takes the next trial, and the last one ends it. `began` is when the
     opening of the stores did, on the monotonic clock: the cost of searching counts from there.
     """
-    with turn(search.store, search.name):
+    with turn(search.store, search.name, url=search.storage_url):
         session = Session(search, study, tracker, open_parent(tracker, search), display)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
-        with turn(search.store, search.name):
+        with turn(search.store, search.name, url=search.storage_url):
             take_over(session)
+        if search.settings.equal == "time" and storage.elsewhere(study):
+            display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         display.continues(len(session.own(*OVER)))
         while next_trial(session):
             pass
         if others := storage.elsewhere(study):
             display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
             return ending.so_far(session)
-        with turn(search.store, f"{search.name}-end", lambda: display.note("another process is ending this search")):
+        waits = partial(display.note, "another process is ending this search")
+        with turn(search.store, f"{search.name}-end", waits, search.storage_url):
             return ending.end(session, began)
     except KeyboardInterrupt:
         session.parent.interrupt()
@@ -52,7 +56,7 @@ def run(search: Search, study: Study, tracker: Tracker, display: Display, began:
 def next_trial(session: Session) -> bool:
     """Run the next trial, first one that was left behind; False where all are done, or a budget is used up."""
     study, search = session.study, session.search
-    with turn(search.store, search.name):
+    with turn(search.store, search.name, url=search.storage_url):
         stale = storage.left_behind(study)
         if stale:
             trial: Trial | None = Trial(study, stale[0]._trial_id)

@@ -1,25 +1,69 @@
-"""One worker of a store at a time: for what must not happen twice, such as making a table or ending a search."""
+"""One worker of a search at a time: for what must not happen twice, such as making a table or ending a search."""
 
 import fcntl
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from denoise.refusal import Refusal
+
+Waits = Callable[[], None]
 
 
 @contextmanager
-def turn(store: Path, what: str, waits: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold `what` of a store; where another process holds it call `waits` once, and wait until it ends or is killed.
+def turn(store: Path, what: str, waits: Waits | None = None, url: str = "") -> Iterator[None]:
+    """Hold `what`; where another process holds it call `waits` once, and wait until it ends or is killed.
 
-    A lock of the system's on a file: no process that has gone holds one. It binds the workers of one machine, or of
-    several on a file system that they share.
+    Among the processes of one store by a lock of the system's on a file, among those of several machines by one of
+    PostgreSQL's at `url`: no process that has gone holds either. Errors: Refusal where the store cannot be locked.
     """
     folder = store / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{what}.lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / f"{what}.lock").open("w")
+    except OSError as error:
+        raise Refusal(f"store={store}: cannot be written ({error.strerror}); give another with store=FOLDER") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if waits is not None:
                 waits()
+                waits = None
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise Refusal(
+                f"store={store}: its file system has no locks ({error.strerror}); give another with store=FOLDER"
+            ) from error
+        with everywhere(url, what, waits):
+            yield
+
+
+@contextmanager
+def everywhere(url: str, what: str, waits: Waits | None = None) -> Iterator[None]:
+    """Hold `what` among all that use the PostgreSQL at `url`; of another database nothing is held."""
+    if not url.startswith("postgresql"):
         yield
+        return
+    from sqlalchemy import text
+
+    key = {"key": int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)}
+    with _engine(url).connect() as connection:
+        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
+            if waits is not None:
+                waits()
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+
+
+@cache
+def _engine(url: str) -> Any:
+    from sqlalchemy import create_engine
+
+    return create_engine(url, isolation_level="AUTOCOMMIT")

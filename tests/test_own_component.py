@@ -182,11 +182,16 @@ def test_the_hash_of_a_config_is_also_that_of_ones_own_code(tmp_path: Path) -> N
 
     seen = [hashes()]
     assert hashes() == seen[0] and len(set(seen[0])) == 3
-    for path in ("hashed_code.py", "beside_it.py", "hashed_package/inner/deep.py"):
+    (tmp_path / "plain").mkdir()
+    for path in ("hashed_code.py", "beside_it.py", "hashed_package/inner/deep.py", "plain/folder.py"):
         (tmp_path / path).write_text(MODULE.replace("/ 2", "/ 3"))
         seen.append(hashes())
+    (tmp_path / ".#hashed_code.py").symlink_to("somebody@edits.it")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "others.py").touch()
+    assert hashes() == seen[-1]
     files, packages, library = ([each[k] for each in seen] for k in range(3))
-    assert len(set(files)) == len(set(packages)) == 4 and len(set(library)) == 1
+    assert len(set(files)) == len(set(packages)) == 5 and len(set(library)) == 1
     (tmp_path / "conf" / "activation" / "in_a_file.yaml").touch()
     assert hashes() == seen[-1]
 

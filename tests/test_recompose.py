@@ -60,9 +60,23 @@ def test_every_option_composes_as_hydra_composes_it() -> None:
 
 TYPED = [
     *("activation=relu", "activation=leaky_relu", "activation='relu'", "activation=nothing", "optimizer=lion"),
-    *("optimizer.lr=0.5", "optimizer.lr=1e-3", "optimizer.lr=1_000", "optimizer.lr=.5", "optimizer.lr=word"),
+    *(
+        "optimizer.lr=0.5",
+        "optimizer.lr=1e-3",
+        "optimizer.lr=1_000",
+        "optimizer.lr=007",
+        "optimizer.lr=.5",
+        "optimizer.lr=word",
+    ),
     *("optimizer.lr=null", "optimizer.lr=", "optimizer.lr='0.5'", "optimizer.lr=${dropout}", "optimizer.lr=[1,2]"),
-    *("optimizer.betas=[0.8,0.9]", "optimizer.betas.0=0.8", "+optimizer.new=1", "++optimizer.lr=0.25", "~optimizer.lr"),
+    *(
+        "optimizer.betas=[0.8,0.9]",
+        "optimizer.betas.0=0.8",
+        "optimizer.betas.1=0.999",
+        "+optimizer.new=1",
+        "++optimizer.lr=0.25",
+        "~optimizer.lr",
+    ),
     *(
         "optimizer.space.lr.high=0.5",
         "optimizer.space={}",
@@ -138,6 +152,14 @@ def test_an_experiment_that_sets_a_component_is_hydras(tmp_path: Path) -> None:
     for more in [(), ("optimizer=lion",), ("optimizer=adamw",), ("optimizer.lr=0.5",), ("activation=relu",)]:
         overrides = ("experiment=mine", *more)
         assert same(next_compose(overrides), raw_compose(overrides)), overrides
+
+
+def test_a_root_config_of_ones_own_that_sets_a_component_is_hydras(tmp_path: Path) -> None:
+    """Even where it sets what the option's file says anyway: another option then has it too."""
+    (tmp_path / "mine.yaml").write_text("defaults: [train, _self_]\noptimizer: {lr: 0.002}\n")
+    catalog._folders.insert(0, tmp_path)
+    for overrides in [("optimizer=lion",), ("optimizer=adamw",), ("optimizer.lr=0.5",), ("activation=relu",)]:
+        assert same(next_compose(overrides, "mine"), raw_compose(overrides, "mine")), overrides
 
 
 def test_plain_data_is_written_as_omegaconf_writes_it() -> None:

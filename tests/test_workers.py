@@ -3,15 +3,17 @@
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
-from search import storage
+from denoise.config import compose
+from search import attempt, storage
 from search import study as searching
-from search.mode import Ablation
+from search.mode import Ablation, Joint
 from search.tracking import Tracker
 from search.turn import turn
 from tests.process import start
@@ -66,33 +68,55 @@ def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
     monkeypatch.setattr(storage, "me", lambda: ELSEWHERE)
     storage.claim(trial)
     monkeypatch.undo()
-    with storage.beating(trial):
-        pass
     silent(tmp_path, seconds)
     assert [t.number for t in storage.left_behind(study)] == ([0] if dead else [])
     assert [t.number for t in storage.elsewhere(study)] == ([] if dead else [0])
 
 
-def test_a_trial_under_way_says_so_at_once_and_again(
-    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beats, twice = [], threading.Event()
-    record = storage.Storage.record_heartbeat
-    monkeypatch.setattr(study._storage._backend, "heartbeat_interval", 0.01)  # type: ignore[attr-defined]
+    beats: list[int] = []
+    thrice, record = threading.Event(), storage.Storage.record_heartbeat
 
     def counted(self: Any, trial_id: int) -> None:
-        record(self, trial_id)
         beats.append(trial_id)
         if len(beats) == 2:
-            twice.set()
+            raise optuna.exceptions.StorageInternalError("the database is away for a moment")
+        record(self, trial_id)
+        if len(beats) == 3:
+            thrice.set()
 
     monkeypatch.setattr(storage.Storage, "record_heartbeat", counted)
+    monkeypatch.setattr(storage, "BEAT_SECONDS", 0.01)
     trial = study.ask()
+    storage.claim(trial)
+    assert len(beats) == 1
     with storage.beating(trial):
-        assert twice.wait(60)
+        assert thrice.wait(60)
     assert set(beats) == {trial._trial_id}
-    with sqlite3.connect(tmp_path / "optuna.db") as base:
-        assert base.execute("SELECT count(*) FROM trial_heartbeats").fetchone() == (1,)
+
+
+def test_weights_of_a_trial_that_is_not_told_yet_are_not_forgotten_by_another_worker(tmp_path: Path) -> None:
+    told = []
+    for number in range(4):
+        trial = create_trial(value=0.5 - 0.1 * number, user_attrs={"run_id": f"run{number}"})
+        trial.number = number
+        told.append(trial)
+    search = SimpleNamespace(
+        store=tmp_path, name="s", mode=object.__new__(Joint), settings=compose([], "search").cfg.search
+    )
+    search.settings.confirm.finalists = 1
+    session: Any = SimpleNamespace(search=search, trials=lambda *states: told)
+    files = [attempt.weights_file(search, f"run{number}") for number in range(6)]  # type: ignore[arg-type]
+    files[0].parent.mkdir(parents=True)
+    for path in files:
+        path.touch()
+    attempt._forget(session)
+    left = sorted(path.stem for path in files[0].parent.iterdir())
+    assert left == ["best-run0", "best-run3", "best-run4", "best-run5"], (
+        "the baseline's, the best's, those not told yet"
+    )
 
 
 def test_a_smaller_round_waits_for_the_trials_before_it() -> None:

@@ -82,7 +82,8 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
         return raw_compose(overrides, root)
     try:
         base, chosen = _base(others, root, catalog.folders())
-        cfg = recompose.assemble(base, chosen, options, values, _path, parse)
+        own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
+        cfg = None if own else recompose.assemble(base, chosen, options, values, _path, parse)
     except (Refusal, OmegaConfBaseException):  # what Hydra says of the whole is what a person can use
         cfg = None
     return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
@@ -104,7 +105,7 @@ def _base(
 @lru_cache(maxsize=64)
 def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], resolve: bool = True) -> Composed:
     GlobalHydra.instance().clear()
-    primary = next((folder for folder in folders if (folder / f"{root}.yaml").exists()), folders[-1])
+    primary = _home(root, folders)
     searchpath = ",".join(f"'file://{folder}'" for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
     try:
@@ -118,6 +119,11 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
+
+
+def _home(root: str, folders: tuple[Path, ...]) -> Path:
+    """Where a root config lies; one of a person's own may set what stands under a kind."""
+    return next((folder for folder in folders if (folder / f"{root}.yaml").exists()), folders[-1])
 
 
 def as_yaml(plain: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?")
 
 
 def divide(
@@ -23,21 +23,22 @@ def divide(
 ) -> tuple[dict[str, str], dict[str, str], tuple[str, ...]] | None:
     """Sort overrides into options by kind, texts by path below a kind, and all others.
 
-    None where one comes twice, or where a key below a kind is added or taken away: then their order counts.
+    None where one comes twice, or where one says something else of a kind: then their order counts.
     """
     options: dict[str, str] = {}
     values: dict[str, str] = {}
     others = []
     for text in overrides:
         name, _, value = text.partition("=")
-        bare = name.lstrip("+~")
-        if name in options or name in values or (bare != name and bare.partition(".")[0] in kinds):
-            return None
         kind, dot, parameter = name.partition(".")
+        if name in options or name in values:
+            return None
         if name in kinds:
             options[name] = value
         elif kind in kinds and dot and PATH.fullmatch(parameter):
             values[name] = value
+        elif kind.lstrip("+~") in kinds:
+            return None
         else:
             others.append(text)
     return options, values, tuple(others)

@@ -114,12 +114,14 @@ def own_code(node: Any) -> dict[str, str]:
     Of a module its own file and those beside it in a folder that was given, since it may import them; of a package all
     its files. As they were when first asked for: what runs is what was imported.
     """
-    own = {str(target).partition(".")[0] for target in targets(node) if not str(target).startswith(PREFIXES)}
+    modules = {str(target).partition(".")[0] for target in targets(node) if not str(target).startswith(PREFIXES)}
     found = {}
-    for module in sorted(own):
+    for module in sorted(modules):
         spec = find_spec(module)
         if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
             found[module] = _sha256(Path(spec.origin))
+        elif spec is not None and spec.submodule_search_locations:  # a package without an __init__.py
+            found[module] = _sha256(Path(next(iter(spec.submodule_search_locations))) / "__init__.py")
     return found
 
 
@@ -127,12 +129,19 @@ def own_code(node: Any) -> dict[str, str]:
 def _sha256(file: Path) -> str:
     package = file.name == "__init__.py"
     root = file.parents[1] if package else file.parent
-    files = {file, *(file.parent.rglob("*.py") if package else ())}
-    if root in homes:
-        files.update(root.glob("*.py"))
-        for other in root.glob("*/__init__.py"):
-            files.update(other.parent.rglob("*.py"))
+    files = {file} if file.is_file() else set()
+    if package or root in homes:
+        files.update(_python_files(root if root in homes else file.parent))
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """However deep, but not in hidden folders and those of other people's packages."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith(".") and path.name not in ("site-packages", "node_modules"):
+            yield from _python_files(path)
+        elif path.suffix == ".py" and path.is_file() and not path.name.startswith("."):
+            yield path
