@@ -84,7 +84,7 @@ def prepare(typed: Sequence[str]) -> Search:
         missing.append(note)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()
-    url = cfg.search.storage or f"sqlite:///{(store / 'optuna.db').resolve()}"
+    url = database(cfg.search.storage) or f"sqlite:///{(store / 'optuna.db').resolve()}"
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}
@@ -100,6 +100,12 @@ def prepare(typed: Sequence[str]) -> Search:
     return Search(
         composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, fit.most(inner, found)
     )
+
+
+def database(url: str | None) -> str | None:
+    """The storage that a person names, with the driver that is installed: SQLAlchemy would take another by default."""
+    plain = "postgresql://"
+    return f"postgresql+psycopg2://{url.removeprefix(plain)}" if url and url.startswith(plain) else url
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -143,11 +143,15 @@ class Tracker:
 
 def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     """Open the tracker and see that the store can be written; a refusal leaves nothing behind."""
-    if resolve_uri(uri, store) == local_uri(store):
+    where = resolve_uri(uri, store)
+    if where == local_uri(store):
         check_store(store)
-        with turn(store, "open"):  # two processes that make MLflow's tables at once break them
-            return Tracker(uri, experiment, store)
-    tracker = Tracker(uri, experiment, store)
+    home = Path(where.removeprefix("sqlite:///")).parent
+    if where.startswith("sqlite:///") and home.is_dir() and os.access(home, os.W_OK):
+        with turn(home, "open"):  # two processes that make MLflow's tables at once break them
+            tracker = Tracker(uri, experiment, store)
+    else:
+        tracker = Tracker(uri, experiment, store)
     check_store(store)
     return tracker
 

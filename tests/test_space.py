@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+import sqlalchemy
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -9,7 +10,7 @@ from omegaconf import OmegaConf
 from denoise import catalog
 from denoise.config import Composed, compose, parse, raw_compose
 from denoise.refusal import Refusal
-from search import space
+from search import plan, space
 from search.space import Space
 from search.study import prepare
 from search.trial import config_sha256
@@ -239,3 +240,10 @@ def test_an_option_of_ones_own_joins_the_space(tmp_path_factory: pytest.TempPath
     drawn = [chosen(ask(found, seed)[1]) for seed in range(12)]
     assert {own["activation"] for own in drawn} == {"silu", "mine"}
     assert all(0.1 <= float(own["activation.init"]) <= 0.3 for own in drawn if own["activation"] == "mine")
+
+
+def test_postgresql_has_the_driver_that_is_installed() -> None:
+    engine = sqlalchemy.create_engine(str(plan.database("postgresql://me:word@host:5432/base")))
+    assert engine.dialect.driver == "psycopg2" and engine.url.database == "base"
+    for other in (None, "sqlite:///x.db", "postgresql+psycopg2://host/base"):
+        assert plan.database(other) == other
