@@ -9,7 +9,6 @@ pruners search a model of the table instead.
 """
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ import numpy as np
 
 from benchmarks import arguments, results
 from benchmarks.evidence import picture, surrogate, table
+from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool, build, read
 from benchmarks.evidence.strategies import REFERENCE, STRATEGIES, Strategy, groups_of, search
 from denoise.refusal import Refusal
@@ -187,11 +187,8 @@ def main(given: Sequence[str] | None = None) -> int:
             pool = pool.take(np.flatnonzero(pool.draws % 2 == (chosen["rows"] == "odd")))
         if chosen["surrogate"] == "true":
             return surrogate.main(pool, chosen["repeats"], chosen["strategies"], command(words))
-        groups, outcomes = groups_of(pool), {}
-        for name in chosen["strategies"]:
-            began = time.perf_counter()
-            outcomes[name] = replay(pool, STRATEGIES[name], groups, chosen["repeats"])
-            print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
+        groups, repeats = groups_of(pool), chosen["repeats"]
+        outcomes = each(lambda name: replay(pool, STRATEGIES[name], groups, repeats), chosen["strategies"])
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2

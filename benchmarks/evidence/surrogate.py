@@ -4,8 +4,6 @@ A search sees one of a drawn config's two curves; true is their mean at the end.
 """
 
 import json
-import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import results
 from benchmarks.evidence.model import Surrogate, build
+from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool
 from benchmarks.evidence.strategies import REFERENCE, STRATEGIES, Strategy
 from search.pruner import FunnelPruner
@@ -79,13 +78,10 @@ def main(pool: Pool, repeats: int, names: Sequence[str], command: str) -> int:
     made, scores, model = build(pool)
     for name, score in scores.items():
         print(f"{name}: rank correlation on held-out configs {score:.3f}{', taken' if name == model else ''}")
-    spent: dict[str, np.ndarray] = {}
     with warnings.catch_warnings():  # group is marked experimental since Optuna 2
         warnings.simplefilter("ignore")
-        for name in names:
-            began = time.perf_counter()
-            spent[name] = np.array([search(made, STRATEGIES[name], number) for number in range(repeats)])
-            print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        searched = each(lambda name: [search(made, STRATEGIES[name], number) for number in range(repeats)], names)
+    spent = {name: np.array(values) for name, values in searched.items()}
     content: dict[str, Any] = {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
