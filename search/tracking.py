@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from denoise.refusal import Refusal
 from search.record import Record, check
 from search.turn import turn
@@ -290,11 +292,7 @@ def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], sp
         if "@" in place and option:
             kind, _, path = place.partition("@")
             found[path] = option  # MLflow takes no @ in a name
-            found |= {f"{path}.{option}.{name}": _at(cfg, f"{path}.{name}") for name in space_of(kind, option)}
+            found |= {
+                f"{path}.{option}.{name}": OmegaConf.select(cfg, f"{path}.{name}") for name in space_of(kind, option)
+            }
     return found
-
-
-def _at(cfg: Any, path: str) -> Any:
-    for name in path.split("."):
-        cfg = cfg[name]
-    return cfg

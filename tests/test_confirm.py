@@ -21,19 +21,10 @@ from search.confirm.trainings import confirm, with_seed
 from search.record import Record
 from search.tracking import Run, Tracker
 from search.trial import Trained
+from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=4"),
-    *(
-        "trainer.val_every=4",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=4", "trainer.val_every=4"]
 BASELINE = [*TINY, "activation=silu"]
 GOOD, BAD = [*TINY, "activation=gelu"], [*TINY, "activation=sigmoid"]
 SETTINGS = Settings(2, 3, 1000, 0.95)

@@ -15,6 +15,7 @@ from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker
 from search.trial import config_sha256
+from tests import tiny
 from tests.process import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -22,17 +23,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "own_component"
 GIVEN = ["--config-dir", str(EXAMPLE)]
 OPTION = "algebraic_gate"
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=16", "trainer.max_steps=2"),
-    *(
-        "trainer.val_every=2",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=16", "trainer.max_steps=2", "trainer.val_every=2"]
 MODULE = "import torch\n\n\nclass Half(torch.nn.Module):\n    def forward(self, x):\n        return x.relu() / 2\n"
 
 

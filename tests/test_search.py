@@ -17,20 +17,11 @@ from denoise import train
 from search.__main__ import main
 from search.record import Record
 from search.tracking import Tracker, open_tracker
+from tests import tiny
 from tests.process import run, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
-    *(
-        "trainer.val_every=2",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2"]
 SEARCH = [*TINY, "search.confirm.finalists=0"]  # what is confirmed has tests of its own
 TRIALS = 8
 OUTCOMES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}

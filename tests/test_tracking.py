@@ -21,19 +21,10 @@ from search.__main__ import main
 from search.record import Record, best
 from search.tracking import MODEL, Run, Tracker, resolve_uri
 from search.trial import config_sha256
+from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=8"),
-    *(
-        "trainer.val_every=2",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2"]
 PNG = b"\x89PNG\r\n\x1a\n"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # seed, trials and options with which all three outcomes come

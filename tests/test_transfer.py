@@ -9,19 +9,10 @@ from safetensors.torch import load_file, save_file
 from denoise.train import sha256
 from search.__main__ import main
 from search.tracking import Tracker
+from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.max_steps=4"),
-    *(
-        "trainer.val_every=2",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=4", "trainer.val_every=2"]
 
 
 @dataclass

@@ -23,21 +23,12 @@ from search.__main__ import main
 from search.record import Record, best
 from search.tracking import Tracker
 from search.trial import config_sha256
+from tests import tiny
 from tests.process import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
-TINY = [
-    *("model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=16", "trainer.max_steps=8"),
-    *(
-        "trainer.val_every=2",
-        "trainer.val_samples=16",
-        "trainer.gap_samples=16",
-        "solver.steps=2",
-        "solver.images=4",
-        "trainer.num_threads=1",
-    ),
-]
+TINY = [*tiny.TINY, "data.batch_size=16", "trainer.max_steps=8", "trainer.val_every=2"]
 PNG = b"\x89PNG\r\n\x1a\n"
 ANSI = "\x1b"
 

@@ -69,8 +69,10 @@ class Joint:
         return [trial for trial in ranked if trial.number != 0][:places]
 
     def refill(self, study: Study) -> bool:
-        """Put the known starts that are still missing before what the sampler draws; False where others' trials are
-        to be waited for."""
+        """Put the known starts that are still missing before what the sampler draws.
+
+        False where nothing can be asked for yet, since trials of other processes are to be waited for.
+        """
         if self.filled:
             return True
         there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
