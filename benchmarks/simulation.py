@@ -89,8 +89,8 @@ def confirmed(scenario: Scenario, searches: int, seed: int = 0) -> dict[str, flo
         best = 1 + np.argsort(values[0, 1:])[: s.finalists]
         arms = [0, *(int(i) for i in best)]
 
-        def train(arm: int, seed: int, values: np.ndarray = values, arms: list[int] = arms) -> float:
-            return float(values[seed, arms[arm]])
+        def train(asked: Sequence[Any], values: np.ndarray = values, arms: list[int] = arms) -> list[float]:
+            return [float(values[seed, arms[arm]]) for arm, seed in asked]
 
         trained = course(rule, range(1, s.seeds + 1), train)
         said = {i: rule.verdict(v, trained[0]) for i, v in zip(arms[1:], trained[1:], strict=True)}

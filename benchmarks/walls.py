@@ -22,6 +22,7 @@ TRIALS = 10
 OPTIMIZERS = ("adam", "adamw", "lion", "muon", "nadam", "rmsprop")  # SGD's wide domains diverge too often
 WORKERS = (2, 0)
 OVERHEAD = 0.05
+ALONE = "search.workers=1"
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def command(module: str, *given: str) -> float:
     return seconds
 
 
-def run_ours(steps: int, seed: int, store: Path) -> dict[str, Any]:
-    """Run our search in its own process and read back what it measured of itself, and its trials."""
-    wall = command("search", "search", *overrides(steps, seed), f"store={store}")
+def run_ours(steps: int, seed: int, store: Path, *more: str) -> dict[str, Any]:
+    """Run our search and read back what it measured of itself, and its trials."""
+    wall = command("search", "search", *overrides(steps, seed), *more, f"store={store}")
     tracker = Tracker(f"sqlite:///{store / 'mlflow.db'}", compose().cfg.tracking.experiment, store)
     parent = tracker.searches()[0]
     records = sorted(tracker.records(parent.info.run_id), key=lambda record: record.number or 0)
@@ -100,13 +101,11 @@ def run_ours(steps: int, seed: int, store: Path) -> dict[str, Any]:
                 "training_seconds": record.metrics.get("cost/training_seconds"),
             }
         )
-    return {
-        "process_seconds": wall,
-        "loop": loop,
-        "trials": trials,
-        "all_complete": all(t["outcome"] == "complete" and t["steps"] == steps for t in trials),
-        "breakdown": breakdown(wall, loop, trials, sorted(spans.values()), parent.info.end_time / 1000),
-    }
+    found = {"process_seconds": wall, "loop": loop, "trials": trials}
+    found["all_complete"] = all(t["outcome"] == "complete" and t["steps"] == steps for t in trials)
+    if ALONE in more:
+        found["breakdown"] = breakdown(wall, loop, trials, sorted(spans.values()), parent.info.end_time / 1000)
+    return found
 
 
 def breakdown(
@@ -145,13 +144,19 @@ def run_by_hand(configs: Path, workers: int, store: Path) -> dict[str, Any]:
 
 
 def measure(size: Size, parts: Sequence[str], repeat: int, seed: int, say: Say) -> tuple[dict[str, Any], list[Row]]:
-    """Run the search, and for part c the script by hand on its trials, `repeat` times in turns."""
-    raw: dict[str, Any] = {"overrides": overrides(size.steps, seed), "ours": []}
+    """For part c our search and the script by hand on its trials, for part d our search in one process, in turns."""
+    raw: dict[str, Any] = {"overrides": overrides(size.steps, seed), "ours": [], "alone": []}
     raw |= {f"by_hand_{workers}_workers": [] for workers in WORKERS if "c" in parts}
     for turn in range(repeat):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            say(f"turn {turn + 1} of {repeat}: our search, {TRIALS} trials of {size.steps} steps")
+            if "d" in parts:
+                say(f"turn {turn + 1} of {repeat}: our search in one process, {TRIALS} trials of {size.steps} steps")
+                raw["alone"].append(run_ours(size.steps, seed, place / "alone", ALONE))
+                say(f"our search in one process: {raw['alone'][-1]['process_seconds']:.1f} s")
+            if "c" not in parts:
+                continue
+            say(f"turn {turn + 1} of {repeat}: our search")
             ours = run_ours(size.steps, seed, place / "ours")
             raw["ours"].append(ours)
             say(f"our search: {ours['process_seconds']:.1f} s")
@@ -159,18 +164,18 @@ def measure(size: Size, parts: Sequence[str], repeat: int, seed: int, say: Say) 
                 say("not every trial came to its end; by hand each takes as many steps as ours did")
             trials = [{"overrides": t["overrides"], "steps": t["steps"]} for t in ours["trials"] if t["steps"]]
             (place / "configs.json").write_text(json.dumps(trials))
-            for workers in WORKERS if "c" in parts else ():
+            for workers in WORKERS:
                 say(f"turn {turn + 1} of {repeat}: the same trials by hand, {workers} loader workers")
                 hand = run_by_hand(place / "configs.json", workers, place / f"by-hand-{workers}")
                 raw[f"by_hand_{workers}_workers"].append(hand)
                 say(f"by hand: {hand['process_seconds']:.1f} s, ours {ours['process_seconds']:.1f} s")
-    raw["all_complete"] = all(run["all_complete"] for run in raw["ours"])
+    raw["all_complete"] = all(run["all_complete"] for run in (*raw["ours"], *raw["alone"]))
     rows = [row for part, make in (("c", rows_c), ("d", rows_d)) if part in parts for row in make(raw)]
     return raw, rows
 
 
 def rows_c(raw: dict[str, Any]) -> list[Row]:
-    """The wall time of ours over that of the script by hand, from start to exit of the process, on equal steps."""
+    """The wall time of ours over that of the script by hand, from start to exit, on equal steps."""
     rows = []
     for workers in WORKERS:
         by_hand = raw[f"by_hand_{workers}_workers"]
@@ -186,8 +191,8 @@ def rows_c(raw: dict[str, Any]) -> list[Row]:
 
 def rows_d(raw: dict[str, Any]) -> list[Row]:
     """The share of the search's wall time that is neither optimizer steps nor evaluations of the objective."""
-    loop = [run["loop"]["overhead"] for run in raw["ours"]]
-    process = [1 - run["loop"]["training_seconds"] / run["process_seconds"] for run in raw["ours"]]
+    loop = [run["loop"]["overhead"] for run in raw["alone"]]
+    process = [1 - run["loop"]["training_seconds"] / run["process_seconds"] for run in raw["alone"]]
     rows = []
     for what, values, goal in (("of the search's loop", loop, OVERHEAD), ("of the whole process", process, None)):
         row = ratio_row("d", f"overhead {what}", values, "<=" if goal else "", goal)

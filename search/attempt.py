@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from denoise import train
 from denoise.config import Composed, next_compose
 from denoise.screen import screen
 from search import history, machine, pace, rdb, record, stops, storage, tracking
-from search.display import Display
+from search.crew import Crew
+from search.display import Shows
 from search.plan import Search
 from search.record import Record
 from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
+from search.turn import turn
 
 OF_IT = ("machine", "data_sha256")  # where and on what a result that is taken over was found
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
@@ -29,33 +31,37 @@ COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "
 
 @dataclass
 class Session:
-    """A search that runs: its study, its books and who watches; `trained` is what this process has done."""
+    """A search that runs: its study, its books, who watches and who helps; `trained` is what this process has done."""
 
     search: Search
     study: Study
     tracker: Tracker
     parent: Run
-    display: Display
+    display: Shows
+    crew: Crew | None = None
     trained: list[Trained] = field(default_factory=list)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states; all without any."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Within, no other process begins a trial of this search."""
+        return turn(self.search.store, self.search.name, url=self.search.storage_url)
+
     def own(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states that were not carried over from another study."""
         return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
 
 
-def one_trial(session: Session, trial: Trial, again: bool = False) -> None:
-    """Draw, train and tell one trial that is claimed. With `again` it is one that a kill left behind."""
+def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
+    """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
     with storage.beating(trial):
-        _one_trial(session, trial, again)
+        _one_trial(session, trial, overrides, again)
 
 
-def _one_trial(session: Session, trial: Trial, again: bool) -> None:
+def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    overrides = drawn(session, trial)
     display.trial_starts(trial.number, record.difference(overrides, search.baseline))
     began = time.monotonic()
     tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
@@ -91,7 +97,7 @@ def _one_trial(session: Session, trial: Trial, again: bool) -> None:
 
 
 def drawn(session: Session, trial: Trial) -> list[str]:
-    """The overrides of a trial: its draw's, and what makes its cost equal. They are kept: measured only once."""
+    """The overrides of a trial: its draw's, and what makes its cost equal, which is measured only once."""
     known = trial.user_attrs.get("overrides")
     with rdb.together(trial):
         overrides = session.search.space.suggest(trial)
@@ -99,7 +105,6 @@ def drawn(session: Session, trial: Trial) -> list[str]:
         return list(known)
     if session.search.settings.equal == "time":
         overrides = pace.equal_time(session.study, overrides, session.search.baseline)
-    trial.set_user_attr("overrides", overrides)
     return overrides
 
 
@@ -114,8 +119,9 @@ def _values(search: Search, done: Trained) -> list[float] | None:
 
 
 def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> None:
-    there = session.study._storage.get_trial(trial._trial_id).constraints
-    for name, value in stops.constraints(session.search.settings.caps, metrics).items():
+    found = stops.constraints(session.search.settings.caps, metrics)
+    there = session.study._storage.get_trial(trial._trial_id).constraints if found else {}
+    for name, value in found.items():
         if name not in there:
             trial.set_constraint(name, value)
 
@@ -137,7 +143,8 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     exceeded: list[str] = []
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
-        rdb.note(trial, {name: metrics[name] for name in COSTS if name in metrics})
+        if costs := {name: metrics[name] for name in COSTS if name in metrics}:
+            rdb.note(trial, costs)
         if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
             exceeded.append(said)
             return True
@@ -147,7 +154,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
             study._storage.set_trial_intermediate_value(trial._trial_id, rung, value)
         if again and rung != max(reported):  # a kill came after: what was decided then is decided again
             return False
-        return step < max_steps and storage.should_stop(study, trial, search.mode.rivals, again)
+        return step < max_steps and storage.should_stop(study, trial, search.mode.rivals, search.mode.lag, again)
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
@@ -169,12 +176,15 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     """A complete training of the same config, data and machine, in this search or before: its result is this one's."""
     sha256 = trial.user_attrs["config_sha256"]
-    other = history.of(session.study).twin(sha256)
+    other = history.of(session.study).twin(sha256, trial.number - session.search.mode.lag)
     if other is not None:
         return session.tracker.record(other.user_attrs["run_id"])
     here = {"config_sha256": sha256, "outcome": "complete", "machine": json.dumps(machine.describe())}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
-        if run.data.tags.get("role") in ("trial", "train"):
+        mine = (
+            run.data.tags.get("mlflow.parentRunId") == session.parent.run_id
+        )  # the study knows of it, or is not to yet
+        if run.data.tags.get("role") in ("trial", "train") and not mine:
             return tracking.record(run)
     return None
 

@@ -1,7 +1,10 @@
 """What a person sees while trainings run: a live picture on a terminal, plain lines in a pipe."""
 
+import threading
 import time
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,19 +25,44 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+class Shows(Protocol):
+    """Who shows what runs, or hands it on."""
+
+    def trial_starts(self, trial: int | None, difference: str) -> None: ...
+    def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None: ...
+    def trial_ends(
+        self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = ""
+    ) -> None: ...
+    def note(self, text: str) -> None: ...
+    def phase(self, title: str, total: int) -> None: ...
+
+
+@dataclass
+class Training:
+    """One that runs: which trial (None: of no search), what differs from the baseline, how far it is."""
+
+    trial: int | None = None
+    difference: str = ""
+    step: int = 0
+    max_steps: int = 1
+    loss: float | None = None
+
+
 class Display:
-    """Show trials done of how many, what runs now and at which step, the best so far and the time left."""
+    """Show trials done of how many, what runs now and at which step, the best so far and the time left.
+
+    `worker` says in which process a training runs: 0 is this one. It may be told from several threads.
+    """
 
     def __init__(self, title: str, total: int, console: Console | None = None) -> None:
         self.console = console or Console(markup=False)
         self.title, self.total, self.done, self.done_before = title, total, 0, 0
         self.began = time.monotonic()
         self.best: tuple[float, int | None, str] | None = None
-        self.now: tuple[int | None, str] | None = None
-        self.step, self.max_steps = 0, 1
-        self.loss: float | None = None
+        self.now: dict[int, Training] = {}
         self.recent: list[Text] = []
         self.live: Live | None = None
+        self.lock = threading.RLock()
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -52,7 +80,8 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say something above the picture."""
-        self.console.print(Text(text))
+        with self.lock:
+            self.console.print(Text(text))
 
     def continues(self, done: int) -> None:
         """Say how many trials were there before."""
@@ -62,37 +91,48 @@ class Display:
 
     def phase(self, title: str, total: int) -> None:
         """Begin to count anew: another part of the work, of `total` trainings at most."""
-        self.title, self.total, self.done, self.done_before = title, total, 0, 0
-        self.began, self.best, self.recent = time.monotonic(), None, []
+        with self.lock:
+            self.title, self.total, self.done, self.done_before = title, total, 0, 0
+            self.began, self.best, self.recent = time.monotonic(), None, []
         if self.live is None:
             self.console.print(f"{title}: {total} trainings at most")
 
-    def trial_starts(self, trial: int | None, difference: str) -> None:
+    def trial_starts(self, trial: int | None, difference: str, worker: int = 0) -> None:
         """Say what runs now."""
-        self.now, self.step, self.loss = (trial, difference), 0, None
+        with self.lock:
+            self.now[worker] = Training(trial, difference)
 
-    def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None:
+    def progress(self, step: int, max_steps: int, metrics: dict[str, float], worker: int = 0) -> None:
         """Take a training's progress."""
-        self.step, self.max_steps = step, max_steps
-        self.loss = metrics.get("train/loss", self.loss)
+        with self.lock:
+            now = self.now.setdefault(worker, Training())
+            now.step, now.max_steps, now.loss = step, max_steps, metrics.get("train/loss", now.loss)
 
-    def trial_ends(self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "") -> None:
-        """Say how the running trial ended."""
-        trial, difference = self.now or (None, "")
-        self.done += 1
-        if outcome == "complete" and value is not None and (self.best is None or value < self.best[0]):
-            self.best = (value, trial, difference)
-        speed = f"{rate:.0f} samples/s" if rate else ""
-        who = f"trial {trial:>3}" if trial is not None else "run"
-        parts = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}", speed, difference]
-        line = Text("  ".join(part for part in parts if part), STYLE.get(outcome, ""))
-        if failure:
-            line.append(f"  ({failure})")
-        if self.live is None:
-            ahead = f"  [{self.done}/{self.total}, {self.left()} left]"
-            self.console.print(Text(line.plain + ahead), soft_wrap=True)
-        else:
-            self.recent = [*self.recent[-5:], line]
+    def trial_ends(
+        self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "", worker: int = 0
+    ) -> None:
+        """Say how a running trial ended."""
+        with self.lock:
+            now = self.now.pop(worker, Training())
+            self.done += 1
+            if outcome == "complete" and value is not None and (self.best is None or value < self.best[0]):
+                self.best = (value, now.trial, now.difference)
+            speed = f"{rate:.0f} samples/s" if rate else ""
+            who = f"trial {now.trial:>3}" if now.trial is not None else "run"
+            parts = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}", speed, now.difference]
+            line = Text("  ".join(part for part in parts if part), STYLE.get(outcome, ""))
+            if failure:
+                line.append(f"  ({failure})")
+            if self.live is None:
+                ahead = f"  [{self.done}/{self.total}, {self.left()} left]"
+                self.console.print(Text(line.plain + ahead), soft_wrap=True)
+            else:
+                self.recent = [*self.recent[-5:], line]
+
+    def dropped(self, worker: int) -> None:
+        """Forget what runs in a process that has died."""
+        with self.lock:
+            self.now.pop(worker, None)
 
     def left(self) -> str:
         """The time left, from the mean trial so far."""
@@ -103,25 +143,25 @@ class Display:
 
     def render(self) -> Group:
         """Draw the live picture."""
-        head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(self.title, "bold"),
-            ProgressBar(self.total, self.done, width=30),
-            f"{self.done}/{self.total} trials",
-            f"{clock(time.monotonic() - self.began)} elapsed, {self.left()} left",
-        )
-        lines: list[Table | Text] = [head, *self.recent]
-        if self.now is not None:
-            running = Table.grid(padding=(0, 2))
-            loss = f"train/loss {number(self.loss)}" if self.loss is not None else "starting"
-            running.add_row(
-                Text(f"trial {self.now[0]:>3} now", "cyan") if self.now[0] is not None else Text("now", "cyan"),
-                ProgressBar(self.max_steps, self.step, width=20),
-                f"step {self.step}/{self.max_steps}",
-                loss,
-                self.now[1],
+        with self.lock:
+            head = Table.grid(padding=(0, 2))
+            head.add_row(
+                Text(self.title, "bold"),
+                ProgressBar(self.total, self.done, width=30),
+                f"{self.done}/{self.total} trials",
+                f"{clock(time.monotonic() - self.began)} elapsed, {self.left()} left",
             )
-            lines.append(running)
-        if self.best is not None:
-            lines.append(Text(f"best      {self.best[0]:.4f}  trial {self.best[1]}  {self.best[2]}", "bold green"))
-        return Group(*lines)
+            lines: list[Table | Text] = [head, *self.recent]
+            for now in [self.now[worker] for worker in sorted(self.now)]:
+                running = Table.grid(padding=(0, 2))
+                running.add_row(
+                    Text(f"trial {now.trial:>3} now" if now.trial is not None else "now", "cyan"),
+                    ProgressBar(now.max_steps, now.step, width=20),
+                    f"step {now.step}/{now.max_steps}",
+                    f"train/loss {number(now.loss)}" if now.loss is not None else "starting",
+                    now.difference,
+                )
+                lines.append(running)
+            if self.best is not None:
+                lines.append(Text(f"best      {self.best[0]:.4f}  trial {self.best[1]}  {self.best[2]}", "bold green"))
+            return Group(*lines)

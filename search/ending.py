@@ -48,8 +48,9 @@ def end(session: Session, began: float) -> Answer:
     results = [one.result for one in session.trained if one.result is not None]
     if results:
         training = sum(result.training_seconds + result.evaluating_seconds for result in results)
-        wall = searched - began
-        cost = {"wall_seconds": wall, "training_seconds": training, "overhead": 1 - training / wall}
+        training += session.crew.trained if session.crew is not None else 0.0
+        wall, workers = searched - began, session.search.division.workers
+        cost = {"wall_seconds": wall, "training_seconds": training, "overhead": 1 - training / (wall * workers)}
         parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
     parent.end("complete")
     return Answer(records, top, found, findings)
@@ -95,7 +96,8 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
         return None
     session.display.phase("confirming on fresh seeds", asked.most)
     chosen = search.mode.candidates(records)
-    found = trainings.confirm(asked, session.tracker, session.parent, chosen, search.baseline, session.display)
+    given = (session.tracker, session.parent, chosen, search.baseline, session.display, session.crew)
+    found = trainings.confirm(asked, *given)
     return found if found.finalists else None
 
 

@@ -1,7 +1,7 @@
 """A sampler whose draws are keyed by the trial's number, so a search that was killed goes on as if it had not been."""
 
-import heapq
 import math
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.randomness import key
+from search.ledger import Ledger, earlier, under_way
 from search.view import still
 
 Make = Callable[[Mapping[str, int]], BaseSampler]
@@ -25,17 +26,24 @@ class KeyedSampler(BaseSampler):
     What is drawn then depends on the trials before and on the parameter's name alone: on nothing that a process
     remembers, nor on which parameters were drawn before a kill.
     `make` is given three seeds below 2^32 and takes what its sampler has a parameter for: `seed` of the draw,
-    `trial_seed` and `search_seed`. `history` bounds what the sampler learns from (see `informative`); `round` gives
-    what keys a trial's draws in the place of its number, `see` the study as it is to be seen for a trial.
+    `trial_seed` and `search_seed`. `history` bounds what the sampler learns from (see `Informative`); `round` gives
+    what keys a trial's draws in the place of its number, `see` the study as it is to be seen for a trial. What the
+    latest `lag` - 1 trials before it came to is not seen, so it does not matter whether they are over.
     """
 
     def __init__(
-        self, make: Make, seed: int, history: int | None = None, round: Round | None = None, see: See | None = None
+        self,
+        make: Make,
+        seed: int,
+        history: int | None = None,
+        round: Round | None = None,
+        see: See | None = None,
+        lag: Callable[[], int] = lambda: 1,
     ) -> None:
-        self.make, self.seed, self.history = make, seed, history
+        self.make, self.seed, self.history, self.lag = make, seed, history, lag
         self.round: Round = round or (lambda trial: trial.number)
         self.see: See = see or (lambda study, trial: study)
-        self.places: dict[int, list[Place]] = {}  # of finished trials, which keep it
+        self.informative: Informative | None = None
         self.current: tuple[int, Study, BaseSampler] | None = None
 
     def fresh(self, number: int, what: str = "") -> BaseSampler:
@@ -48,8 +56,12 @@ class KeyedSampler(BaseSampler):
         """What this trial's draws see of the study, and its sampler."""
         if self.current is None or self.current[0] != trial.number:
             trials = self.see(study, trial).get_trials(deepcopy=False)
-            view = still(study, informative(trials, study.directions, self.history, self.places))
-            self.current = (trial.number, self.see(view, trial), self.fresh(self.round(trial)))
+            known, upto = earlier(trials, trial.number - self.lag()), earlier(trials, trial.number)
+            if self.informative is None:
+                self.informative = Informative(self.history, study.directions)
+            seen = self.informative.of(trials[:known])
+            seen += [each if each.number == trial.number else under_way(each) for each in trials[known:upto]]
+            self.current = (trial.number, self.see(still(study, seen), trial), self.fresh(self.round(trial)))
         return self.current[1:]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -71,41 +83,45 @@ class KeyedSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self.current = None
-        self.fresh(self.round(trial)).before_trial(study, trial)
+        view, inner = self.seen(study, trial)
+        inner.before_trial(view, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         self.fresh(self.round(trial)).after_trial(study, trial, state, values)
 
 
-def informative(
-    trials: Sequence[FrozenTrial],
-    directions: Sequence[StudyDirection],
-    most: int | None,
-    places: dict[int, list[Place]] | None = None,
-) -> list[FrozenTrial]:
-    """Of the finished trials the best half of `most` and the latest half; all where there are no more.
+class Informative(Ledger):
+    """Of finished trials the best half of `most` and the latest half; all where there are no more.
 
-    Trials under way stay. With several objectives each has its part of the best. Best: complete before pruned, then
-    those pruned latest, then by value; failed ones last. `places` keeps what was found out, by trial id.
+    With several objectives each has its part of the best. Best: complete before pruned, then those pruned latest, then
+    by value; failed ones last.
     """
-    if most is None or len(trials) <= most:
-        return list(trials)
-    places = {} if places is None else places
-    done = []
-    for trial in trials:
-        if trial.state.is_finished():
-            place = places.get(trial._trial_id)
-            if place is None:
-                place = places[trial._trial_id] = _places(trial, directions)
-            done.append(place)
-    if len(done) <= most:
-        return list(trials)
-    best: set[int] = set()
-    for k in range(len(directions)):
-        best |= {place[-1] for place in heapq.nsmallest(most // 2 // len(directions), [each[k] for each in done])}
-    latest = [each[0][-1] for each in done[-most:] if each[0][-1] not in best][len(best) - most :]
-    kept = best.union(latest)
-    return [trial for trial in trials if trial._trial_id in kept or not trial.state.is_finished()]
+
+    def __init__(self, most: int | None, directions: Sequence[StudyDirection]) -> None:
+        self.most, self.directions = most, directions
+        super().__init__()
+
+    def clear(self) -> None:
+        self.by_id: dict[int, FrozenTrial] = {}
+        self.best: list[list[Place]] = [[] for _ in self.directions]
+
+    def take(self, trial: FrozenTrial) -> None:
+        self.by_id[trial._trial_id] = trial
+        for best, place in zip(self.best, _places(trial, self.directions), strict=True):
+            insort(best, place)
+
+    def of(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those to learn from, in their order."""
+        if self.most is None or len(trials) <= self.most:
+            return list(trials)
+        self.read(trials)
+        each = self.most // 2 // len(self.best)
+        kept = {place[-1] for best in self.best for place in best[:each]}
+        for trial in reversed(trials):
+            if len(kept) >= self.most:
+                break
+            kept.add(trial._trial_id)
+        return [self.by_id[trial_id] for trial_id in sorted(kept)]
 
 
 def _places(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[Place]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+CORES = torch.get_num_threads()  # as torch found them, or OMP_NUM_THREADS says
+
 
 def describe() -> dict[str, str]:
     """Name the processor, the threads, the GPU and the torch build that a training runs on."""

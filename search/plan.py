@@ -8,18 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from optuna.trial import FrozenTrial
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FixedTrial, FrozenTrial
 
 from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, mode, pretrained, space, stops, storage, transfer
+from search import confirm, fit, machine, mode, pretrained, space, stops, storage, transfer
 from search.mode import Joint
 from search.space import Space
 from search.trial import bare, plain_config
 
 EQUAL = ("steps", "time")
+MOST_WORKERS = 4
+LAG = 3  # trials for each process: those that end early need not wait for one that does not
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a search is divided: processes, threads of each (None: torch's own number), and what of a trial waits.
+
+    lag: a trial is drawn with the results of those begun so many before it.
+    """
+
+    workers: int
+    threads: int | None
+    lag: int
 
 
 @dataclass
@@ -36,6 +50,7 @@ class Search:
     store: Path
     storage_url: str
     notes: list[str]
+    division: Division
     most: int | None = None  # how many trials there can be, where the sampler lists the space
 
     @property
@@ -47,6 +62,12 @@ class Search:
     def total(self) -> int:
         """How many trials of its own the search is to have."""
         return self.mode.total if self.most is None else min(self.mode.total, self.most)
+
+    def divide(self, threads: int | None, lag: int) -> None:
+        """Let every trial have so many threads, and know those begun `lag` before it."""
+        self.space.machine[:] = [] if threads is None else [f"trainer.num_threads={threads}"]
+        self.baseline = self.mode.baseline = self.space.suggest(FixedTrial(dict(self.mode.points[0])))
+        self.mode.lag = lag
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials are still to be begun."""
@@ -97,9 +118,24 @@ def prepare(typed: Sequence[str]) -> Search:
     transfer.check(cfg.search.transfer, asks.baseline, found.free)
     full = f"{name}-{digest(what)}"
     family = f"{name}-{digest(base)}"
-    return Search(
-        composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, fit.most(inner, found)
-    )
+    parts = division(cfg)
+    most = fit.most(inner, found)
+    return Search(composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most)
+
+
+def division(cfg: DictConfig, cores: int = machine.CORES) -> Division:
+    """Divide the cores of this machine: as many processes as cores, four at most, on a GPU one.
+
+    One alone where a step's time is measured: of processes side by side each makes the others' steps slower.
+    """
+    search, threads = cfg.search, cfg.trainer.num_threads
+    workers = search.workers
+    if workers is None:
+        timed = search.equal == "time" or search.get("cost") == "step_seconds" or search.caps.step_seconds is not None
+        alone = timed or train.accelerator(cfg.trainer.accelerator) == "gpu"
+        workers = 1 if alone else max(1, min(MOST_WORKERS, cores // (threads or 1)))
+    share = max(1, cores // workers) if threads is None and workers > 1 else None
+    return Division(workers, share, search.lag or (LAG * workers if workers > 1 else 1))
 
 
 def database(url: str | None) -> str | None:

@@ -2,11 +2,13 @@
 
 import math
 import warnings
+from bisect import bisect_left, bisect_right, insort
 
 from optuna.pruners import BasePruner, HyperbandPruner, WilcoxonPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.ledger import Ledger
 from search.view import View
 
 
@@ -54,10 +56,13 @@ class FunnelPruner(BasePruner):
     down, and compares only those that came to a rung. Nothing is remembered but the reported values.
     """
 
+    by_values = True  # of the others nothing but what they reported counts
+
     def __init__(self, first: int, share: float = 0.25) -> None:
         if first < 1 or not 0 < share <= 1:
             raise ValueError(f"first={first}, share={share}: first must be 1 or more, share in (0, 1]")
         self.first, self.share = first, share
+        self.curves = Curves(first)
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
@@ -67,14 +72,38 @@ class FunnelPruner(BasePruner):
         if math.isnan(value):
             return True
         sign = 1 if study.direction.name == "MINIMIZE" else -1
-        measured, better = 1, 0
-        for other in study.get_trials(deepcopy=False):
+        others = study.get_trials(deepcopy=False)
+        self.curves.read(others)
+        measured, better = 1 + self.curves.measured, self.curves.better(step, value, sign)
+        for other in others[self.curves.count :]:
             curve = other.intermediate_values
-            if not curve:
+            if not curve or other.number == trial.number:
                 continue
             there = curve.get(step)
-            if there == value and other.number == trial.number:  # itself; the number is asked for last: it costs most
-                continue
-            measured += there is not None or max(curve) >= self.first
+            measured += max(curve) >= self.first
             better += there is not None and sign * there < sign * value
         return better >= max(1, math.ceil(measured * self.share * self.first / step - 1e-9))
+
+
+class Curves(Ledger):
+    """The values of finished trials at each step, sorted, and how many came to step `first` at all."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        super().__init__()
+
+    def clear(self) -> None:
+        self.measured = 0
+        self.values: dict[int, list[float]] = {}
+
+    def take(self, trial: FrozenTrial) -> None:
+        curve = trial.intermediate_values
+        self.measured += bool(curve) and max(curve) >= self.first
+        for step, value in curve.items():
+            if not math.isnan(value):
+                insort(self.values.setdefault(step, []), value)
+
+    def better(self, step: int, value: float, sign: int) -> int:
+        """How many have a lower value at a step; with sign -1 a higher one."""
+        values = self.values.get(step, [])
+        return bisect_left(values, value) if sign > 0 else len(values) - bisect_right(values, value)

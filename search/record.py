@@ -105,7 +105,7 @@ def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
         elif changed:
             shown.append(" ".join([kind, *changed]))
     for name, value in values.items():
-        if name.split(".")[0] in catalog.KINDS or f"{name}={value}" in theirs:
+        if name.split(".")[0] in catalog.KINDS or f"{name}={value}" in theirs or name == "trainer.num_threads":
             continue
         kind, at, place = name.partition("@")
         shown.append(f"{value} in {place.split('.')[1]}" if at else f"{name} {short(value)}")

@@ -7,7 +7,7 @@ A place is where a component is chosen: `activation` for the whole network, or f
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -36,7 +36,8 @@ class Space:
 
     options: the options of each searched place; domains: place -> option -> parameter -> distribution; free: config
     path -> distribution, whatever the options; fixed: overrides that every trial has; own: overrides of a searched
-    kind that a person gave, which go with the option that they were given for.
+    kind that a person gave, which go with the option that they were given for; machine: overrides that every trial has
+    here, which are no part of the question.
     """
 
     options: dict[str, list[str]]
@@ -44,10 +45,11 @@ class Space:
     free: dict[str, BaseDistribution]
     fixed: list[str]
     own: dict[tuple[str, str], list[str]]
+    machine: list[str] = field(default_factory=list)
 
     def suggest(self, trial: BaseTrial) -> list[str]:
         """Draw a trial: its overrides. A parameter is named place.option.parameter: each option has its own domain."""
-        overrides = list(self.fixed)
+        overrides = [*self.fixed, *self.machine]
         for place, names in self.options.items():
             option = draw(trial, place, CategoricalDistribution(names))
             overrides.append(f"{place}={option}")

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
+from search import rdb
 from search.keyed import KeyedSampler
+from search.ledger import earlier, under_way
 from search.mode import Joint
 from search.rdb import Cached, Storage
 from search.tracking import hide_password, write_ahead
 from search.turn import everywhere
-from search.view import View
+from search.view import View, still
 
 RUNG = "completed_rung_"
-ORPHAN_SECONDS = 60.0  # a trial that nobody has claimed for so long was left behind by a kill
+DECIDED = "decided"  # the last step at which the pruner was asked
+POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
 
 
@@ -71,7 +74,8 @@ def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return catalog.call(node, where="sampler", optional=seeds)
 
-    made = KeyedSampler(make, cfg.seed, history, asks.round if asks else None, asks.history if asks else None)
+    given = (asks.round, asks.history, lambda: asks.lag) if asks else ()
+    made = KeyedSampler(make, cfg.seed, history, *given)
     made.fresh(0)
     return made
 
@@ -79,27 +83,72 @@ def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
 Seen = Callable[[Study, FrozenTrial], Study]  # the study as it is to be seen for a trial
 
 
-def should_stop(study: Study, trial: Trial, rivals: Seen, again: bool = False) -> bool:
+def should_stop(study: Study, trial: Trial, rivals: Seen, lag: int = 1, again: bool = False) -> bool:
     """Ask the pruner whether a trial stops at its last report, among those that it is compared with.
 
+    Of the trials before it those that were begun less than `lag` before are seen as they were at the same step, which
+    is waited for, and none that comes after it: so it does not matter which of them still run.
     With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
     that a rung was passed, and would not look at it a second time.
     """
-    frozen = study._storage.get_trial(trial._trial_id)
-    seen = rivals(study, frozen)
+    by_values = getattr(study.pruner, "by_values", False)
+    trials = _caught_up(study, trial, lag, by_values)
+    frozen = trials[earlier(trials, trial.number) - 1]
+    step = max(frozen.intermediate_values)
+    known = earlier(trials, trial.number - lag)
+    beside = trials[known : earlier(trials, trial.number - 1)]
+    seen = still(study, [*trials[:known], *(_until(other, step) for other in beside), frozen])
     if again:
         frozen = copy.deepcopy(frozen)
-        last = frozen.intermediate_values[max(frozen.intermediate_values)]
+        last = frozen.intermediate_values[step]
         noted = {name for name, value in frozen.system_attrs.items() if name.startswith(RUNG) and value == last}
         frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}
         seen = View(seen, lambda other: other.number != trial.number)
-    return study.pruner.prune(seen, frozen)
+    stops = study.pruner.prune(rivals(seen, frozen), frozen)
+    if lag > 1 and not by_values:
+        rdb.note(trial, {DECIDED: step})
+    return stops
 
 
-def claim(trial: Trial) -> None:
-    """Mark a trial as run by this process, which is alive now."""
+def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool) -> list[FrozenTrial]:
+    """The trials, as soon as each before `trial` is over or has come to its step; what nobody runs is not waited for.
+
+    A pruner that does not decide by values alone notes what it decided: then that is waited for.
+    """
+    lost_since: float | None = None
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        mine = earlier(trials, trial.number) - 1
+        step = max(trials[mine].intermediate_values)
+        behind = [
+            other
+            for other in trials[earlier(trials, trial.number - lag) : mine]
+            if other.state == TrialState.RUNNING and step > _came_to(other, by_values)
+        ]
+        if len(left_behind(study, behind)) < len(behind):
+            lost_since = None
+        elif not behind or time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
+            return trials
+        time.sleep(POLL_SECONDS)
+
+
+def _came_to(trial: FrozenTrial, by_values: bool) -> int:
+    if by_values:
+        return max(trial.intermediate_values, default=-1)
+    return int(trial.user_attrs.get(DECIDED, -1))
+
+
+def _until(trial: FrozenTrial, step: int) -> FrozenTrial:
+    """A trial as it was at a step."""
+    then = under_way(trial)
+    then.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
+    return then
+
+
+def claim(trial: Trial, overrides: list[str]) -> None:
+    """Mark a trial, with what was drawn for it, as run by this process, which is alive now."""
     trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-    trial.set_user_attr("worker", me())
+    rdb.note(trial, {"worker": me(), "overrides": overrides})
 
 
 @contextmanager
@@ -147,33 +196,25 @@ def runs_here(worker: dict[str, Any]) -> bool:
 def elsewhere(study: Study) -> list[FrozenTrial]:
     """The running trials of other workers that still run."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    lost = {trial.number for trial in left_behind(study)}
+    lost = {trial.number for trial in left_behind(study, running)}
     return [t for t in running if t.number not in lost and t.user_attrs.get("worker") != me()]
 
 
-def left_behind(study: Study) -> list[FrozenTrial]:
-    """The running trials whose worker is gone: its process has ended, or on another host it has long been silent.
+def left_behind(study: Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Of the running trials those whose worker is gone: its process has ended, or on another host it is long silent.
 
-    A container that is started again has another host name, so the trials of the one before are those of another host.
+    A trial is begun and claimed in one turn, so one that nobody has claimed was left there. A container that is started
+    again has another host name, so the trials of the one before are those of another host.
     """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     workers = [trial.user_attrs.get("worker") for trial in running]
     here = os.uname().nodename
     silent: set[int] = set()
     if any(worker is not None and worker["host"] != here for worker in workers):
         silent = set(study._storage._get_stale_trial_ids(study._study_id))  # type: ignore[attr-defined]
 
-    def alive(trial: FrozenTrial, worker: dict[str, Any]) -> bool:
-        return trial._trial_id not in silent if worker["host"] != here else runs_here(worker)
-
-    living = [worker is not None and alive(trial, worker) for trial, worker in zip(running, workers, strict=True)]
-    others = any(lives and worker != me() for lives, worker in zip(living, workers, strict=True))
-    found = []
-    for trial, worker, lives in zip(running, workers, living, strict=True):
+    def gone(trial: FrozenTrial, worker: dict[str, Any] | None) -> bool:
         if worker is None:
-            began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            if not others or time.time() - began > ORPHAN_SECONDS:
-                found.append(trial)
-        elif not lives:
-            found.append(trial)
-    return found
+            return True
+        return trial._trial_id in silent if worker["host"] != here else not runs_here(worker)
+
+    return [trial for trial, worker in zip(running, workers, strict=True) if gone(trial, worker)]

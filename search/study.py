@@ -2,18 +2,21 @@
 
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import raw_compose
 from search import carry, ending, report, stops, storage
-from search.attempt import OF_IT, Session, one_trial
+from search.attempt import OF_IT, Session, drawn, one_trial
 from search.carry import Carried
-from search.display import Display
+from search.crew import Crew
+from search.display import Display, Shows
 from search.ending import Answer
+from search.ledger import earlier
 from search.mode import OVER
 from search.plan import Search
 from search.plan import prepare as prepare
@@ -21,27 +24,35 @@ from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
 from search.turn import turn
 
-WAIT_SECONDS = 1.0  # so often a process with nothing to do looks whether the others' trials have ended
+WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the others' trials have ended
 
 
-def run(search: Search, study: Study, tracker: Tracker, display: Display, began: float) -> Answer:
+def run(
+    search: Search, study: Study, tracker: Tracker, display: Display, began: float, crew: Crew | None = None
+) -> Answer:
     """Run the trials that are still missing, and confirm the best on fresh seeds.
 
-    Several processes may run one search: each takes the next trial, and the last one ends it. `began` is when the
-    opening of the stores did, on the monotonic clock: the cost of searching counts from there.
+    Several processes may run one search: each takes the next trial, and the last one ends it. Those of `crew` are
+    started and waited for here. `began` is when the opening of the stores did, on the monotonic clock: the cost of
+    searching counts from there.
     """
-    with turn(search.store, search.name, url=search.storage_url):
-        session = Session(search, study, tracker, open_parent(tracker, search), display)
+    session = join(search, study, tracker, display, crew)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
-        with turn(search.store, search.name, url=search.storage_url):
+        with session.turn():
             take_over(session)
-        if search.settings.equal == "time" and storage.elsewhere(study):
+        if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         display.continues(len(session.own(*OVER)))
+        if crew is not None and search.missing(session.trials()) > 1:
+            crew.start()
         while next_trial(session):
             pass
+        if crew is not None:
+            crew.wait()
+            while next_trial(session):  # what a worker left that died at last
+                pass
         if others := storage.elsewhere(study):
             display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
             return ending.so_far(session)
@@ -53,34 +64,58 @@ def run(search: Search, study: Study, tracker: Tracker, display: Display, began:
         raise
 
 
-def next_trial(session: Session) -> bool:
-    """Run the next trial, first one that was left behind; False where all are done, or a budget is used up."""
-    study, search = session.study, session.search
+def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
+    """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
     with turn(search.store, search.name, url=search.storage_url):
-        stale = storage.left_behind(study)
+        divided = study.user_attrs.get("division")
+        if divided is None:
+            divided = [search.division.threads, search.division.lag]
+            study.set_user_attr("division", divided)
+        search.divide(*divided)
+        return Session(search, study, tracker, open_parent(tracker, search), display, crew)
+
+
+def next_trial(session: Session) -> bool:
+    """Run the next trial, first one that was left behind; False where all are done, or a budget is used up.
+
+    A trial is begun when all those are over whose results it is to know, `lag` or more before it. It is drawn before
+    the next one is begun. So what is drawn does not depend on how many processes search, nor on how fast they are.
+    """
+    study, search = session.study, session.search
+    with session.turn():
+        trials = session.trials()
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
+        running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+        number = next((trial.number for trial in unfinished if trial.state == TrialState.WAITING), len(trials))
+        stale = storage.left_behind(study, running)
+        trial: Trial | None = None
         if stale:
-            trial: Trial | None = Trial(study, stale[0]._trial_id)
-        elif over(session):
+            trial = Trial(study, stale[0]._trial_id)
+        elif over(session, trials, number):
             return False
-        else:
-            trial = study.ask() if search.mode.refill(study) else None
+        elif all(other.number > number - search.mode.lag for other in running) and search.mode.refill(study):
+            trial = study.ask()
         if trial is not None:
-            storage.claim(trial)
+            overrides = drawn(session, trial)
+            storage.claim(trial, overrides)
     if trial is None:
         time.sleep(WAIT_SECONDS)
     else:
-        one_trial(session, trial, again=bool(stale))
+        one_trial(session, trial, overrides, again=bool(stale))
     return True
 
 
-def over(session: Session) -> bool:
-    """Tell whether all trials are begun, or a budget is used up."""
-    if session.search.missing(session.trials()) <= 0:
+def over(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
+    """Tell whether all trials are begun, or those that trial `number` is to know have used up a budget."""
+    if session.search.missing(trials) <= 0:
         return True
     stop = session.search.settings.stop
-    if any(limit is not None for limit in stop.values()) and (said := stops.reached(stop, session.own(*OVER))):
-        session.display.note(f"ends here: {said}")
-        return True
+    if any(limit is not None for limit in stop.values()):
+        known = trials[: earlier(trials, number - session.search.mode.lag)]
+        own = [trial for trial in known if "carried" not in trial.user_attrs]
+        if said := stops.reached(stop, own):
+            session.display.note(f"ends here: {said}")
+            return True
     return False
 
 

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from denoise.config import compose, parse
 from denoise.refusal import Refusal
 from search import record, tracking
-from search.display import Display
+from search.display import Shows
 from search.record import Record
 from search.tracking import Run, Tracker
 from search.trial import config_sha256, open_run, perform
@@ -42,7 +42,7 @@ def chosen(records: Sequence[Record], trials: int) -> list[Record]:
 
 
 def train(
-    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: Display
+    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: Shows
 ) -> tuple[list[Record], list[Record]]:
     """Train what is missing of the chosen configs at the other shape: (as they were, as they are there), in order.
 

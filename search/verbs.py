@@ -36,17 +36,26 @@ def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
     from search import answer as answering
     from search import study
+    from search.crew import Crew
     from search.display import Display
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
     import mlflow.tracking  # noqa: F401  # seconds, as torch's own: not what a search costs
 
+    if options.beside:
+        from search.crew import worker
+
+        return worker.work(prepared)
+
     began = time.monotonic()
     stores = study.open_stores(prepared)
     _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
-    with Display(prepared.name, prepared.total, console=console) as display:
-        answer = study.run(prepared, *stores, display, began)
+    with (
+        Display(prepared.name, prepared.total, console=console) as display,
+        Crew(options.typed, prepared.division.workers - 1, display) as crew,
+    ):
+        answer = study.run(prepared, *stores, display, began, crew)
     findings = answer.findings
     if prepared.mode.confounded:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])

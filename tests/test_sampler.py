@@ -23,7 +23,7 @@ from denoise.config import compose
 from denoise.refusal import Refusal
 from search import fit, storage
 from search import study as searching
-from search.keyed import KeyedSampler, informative
+from search.keyed import Informative, KeyedSampler
 from search.rdb import Storage
 from search.sampler import TPE, group
 from tests.quick import CHOICES, LISTED, NUMBERS, SMALL, Killed, a_new_process, run
@@ -306,7 +306,7 @@ def trial_of(number: int, state: TrialState, value: float, step: int) -> FrozenT
 
 
 ROWS = st.tuples(
-    st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]),
+    st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]),
     st.floats(0, 1),
     st.integers(1, 4),
 )
@@ -315,15 +315,16 @@ ROWS = st.tuples(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.integers(2, 12))
 def test_the_history_is_bounded_by_the_best_and_the_latest(rows: list[Any], most: int) -> None:
-    trials = [trial_of(number, *row) for number, row in enumerate(rows)]
-    kept = informative(trials, [StudyDirection.MINIMIZE], most)
-    done = [t for t in trials if t.state.is_finished()]
+    """Told trial by trial, and told all at once."""
+    done = [trial_of(number, *row) for number, row in enumerate(rows)]
+    told = Informative(most, [StudyDirection.MINIMIZE])
+    for count in range(len(done) + 1):
+        seen = told.of(done[:count])
+    assert seen == Informative(most, [StudyDirection.MINIMIZE]).of(done)
     if len(done) <= most:
-        assert kept == trials
+        assert seen == done
         return
-    seen = [t for t in kept if t in done]
-    assert len(seen) == most and [t.number for t in kept] == sorted(t.number for t in kept)
-    assert {t.number for t in kept if t not in done} == {t.number for t in trials if t.state == TrialState.RUNNING}
+    assert len(seen) == most and [t.number for t in seen] == sorted(t.number for t in seen)
     complete = sorted((t for t in done if t.state == TrialState.COMPLETE), key=lambda t: (t.value, t.number))
     assert all(t in seen for t in complete[: most // 2]), "one of the best is not seen"
     assert all(t in seen for t in done[len(done) - (most - most // 2) :]), "one of the latest is not seen"

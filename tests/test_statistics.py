@@ -1,6 +1,7 @@
 """The verdicts over few seeds: against scipy's own tests, against simulation, and in every corner."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -115,9 +116,9 @@ def test_seeds_are_trained_in_pairs_and_a_clear_case_ends_early() -> None:
     worth = {0: 1.0, 1: -5.0, 2: 1.0}
     asked: list[tuple[int, int]] = []
 
-    def train(arm: int, seed: int) -> float:
-        asked.append((seed, arm))
-        return worth[arm] + jitter[(seed + arm) % 5]
+    def train(wanted: Sequence[tuple[int, int]]) -> list[float]:
+        asked.extend((seed, arm) for arm, seed in wanted)
+        return [worth[arm] + jitter[(seed + arm) % 5] for arm, seed in wanted]
 
     values = course(Rule(2, 5, 0.95), range(5), train)
     assert [len(v) for v in values] == [5, 3, 5]

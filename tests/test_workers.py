@@ -66,10 +66,11 @@ def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
     """A container that is started again has another host name."""
     trial = study.ask()
     monkeypatch.setattr(storage, "me", lambda: ELSEWHERE)
-    storage.claim(trial)
+    storage.claim(trial, [])
     monkeypatch.undo()
     silent(tmp_path, seconds)
-    assert [t.number for t in storage.left_behind(study)] == ([0] if dead else [])
+    running = study.get_trials(deepcopy=False)
+    assert [t.number for t in storage.left_behind(study, running)] == ([0] if dead else [])
     assert [t.number for t in storage.elsewhere(study)] == ([] if dead else [0])
 
 
@@ -90,7 +91,7 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
     monkeypatch.setattr(storage.Storage, "record_heartbeat", counted)
     monkeypatch.setattr(storage, "BEAT_SECONDS", 0.01)
     trial = study.ask()
-    storage.claim(trial)
+    storage.claim(trial, [])
     assert len(beats) == 1
     with storage.beating(trial):
         assert thrice.wait(60)

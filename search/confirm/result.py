@@ -75,6 +75,13 @@ class Arm:
     values: dict[int, float | None] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
+    def take(self, seed: int, run_id: str, value: float | None, failure: str) -> float:
+        """Note how the arm ended on a seed; its objective, inf where it diverged, nan without one."""
+        self.runs[seed], self.values[seed] = run_id, value
+        if failure:
+            self.failures[seed] = failure
+        return self.numbers()[-1]
+
     def numbers(self) -> list[float]:
         """The values by seed: inf where it diverged, nan where one is missing for another reason."""
         return [

@@ -158,19 +158,23 @@ class Rule:
         return self.verdict(values, baseline) != OPEN
 
 
-def course(rule: Rule, seeds: Sequence[int], train: Callable[[int, int], float]) -> list[list[float]]:
-    """Train arm by arm, seed by seed, and stop each finalist whose case is clear; the values of each arm by seed.
+def course(
+    rule: Rule, seeds: Sequence[int], train: Callable[[Sequence[tuple[int, int]]], Sequence[float]]
+) -> list[list[float]]:
+    """Train arms on seeds, stop each finalist whose case is clear; the values of each arm by seed.
 
-    Arm 0 is the baseline, which goes on while any finalist does; 1 to rule.count are the finalists. All looks are
-    after whole seeds, so they are paired and complete.
+    Arm 0 is the baseline, which goes on while any finalist does; 1 to rule.count are the finalists. `train` is given
+    all the (arm, seed) up to the next look at once. All looks are after whole seeds, so they are paired and complete.
     """
     values: list[list[float]] = [[] for _ in range(rule.count + 1)]
     going = list(range(1, rule.count + 1))
-    for n, seed in enumerate(seeds, start=1):
+    looks = [list(seeds[:FIRST_LOOK]), *([seed] for seed in seeds[FIRST_LOOK:])]
+    for fresh in looks:
         if not going:
             break
-        for arm in (0, *going):
-            values[arm].append(train(arm, seed))
-        if n >= FIRST_LOOK:
+        asked = [(arm, seed) for seed in fresh for arm in (0, *going)]
+        for (arm, _), value in zip(asked, train(asked), strict=True):
+            values[arm].append(value)
+        if len(values[0]) >= FIRST_LOOK:
             going = [arm for arm in going if not rule.settled(values[arm], values[0])]
     return values

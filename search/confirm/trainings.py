@@ -2,15 +2,15 @@
 
 A confirmation is made of trainings that the tracker has (role confirm, under the search's run), found by the hash of
 their config: the same call after a kill takes those that ended, goes on with one that left a state, and trains the
-rest. One process at a time: a run that is under way is taken for one that a kill left.
+rest. One process at a time confirms, with its crew: a run that is under way is taken for one that a kill left.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -22,18 +22,13 @@ from search import record, tracking
 from search.confirm.result import FILE, Arm, Confirmation, Ensemble, Finalist, Settings, load
 from search.confirm.shown import picture, sentences
 from search.confirm.statistics import VERDICTS, Rule, course
+from search.crew.crew import Crew
+from search.display import Shows
 from search.record import Record
 from search.tracking import Run, Tracker
-from search.trial import Screen, config_sha256, open_run, perform
+from search.trial import config_sha256, open_run, perform
 
-
-class Stage(Screen, Protocol):
-    """Who shows trainings, one after the other."""
-
-    def trial_starts(self, trial: int | None, difference: str) -> None: ...
-    def trial_ends(
-        self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = ""
-    ) -> None: ...
+Ended = tuple[str, float | None, str]  # a training's run, its objective, and of which kind its failure is
 
 
 def confirm(
@@ -42,12 +37,14 @@ def confirm(
     parent: Run,
     records: Sequence[Record],
     baseline: Sequence[str],
-    screen: Stage,
+    screen: Shows,
+    crew: Crew | None = None,
 ) -> Confirmation:
     """Train what is missing, judge, evaluate the ensembles; written to the search's run `parent`.
 
-    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0. With
-    nothing to compare nothing is trained or written. Errors: Refusal where a recorded config is not legal here.
+    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0; crew:
+    other processes that train. With nothing to compare nothing is trained or written. Errors: Refusal where a recorded
+    config is not legal here.
     """
     found = start(settings, records, baseline)
     if not found.finalists:
@@ -62,7 +59,12 @@ def confirm(
         return before
     arms: list[Arm] = [found.baseline, *found.finalists]
     rule = Rule(len(found.finalists), settings.seeds, settings.level)
-    course(rule, settings.fresh, lambda arm, seed: trainings.value(arms[arm], seed, screen))
+
+    def train_all(asked: Sequence[tuple[int, int]]) -> list[float]:
+        done = trainings.all([(arms[arm], seed) for arm, seed in asked], screen, crew)
+        return [arms[arm].take(seed, *one) for (arm, seed), one in zip(asked, done, strict=True)]
+
+    course(rule, settings.fresh, train_all)
     found.judge(rule)
     found.ensembles = ensembles(found, trainings)
     found.ensembles += still_true(before.ensembles, found) if before is not None else []
@@ -151,20 +153,34 @@ class Trainings:
         for path in self.folder.glob("confirm-*"):
             path.unlink()
 
-    def value(self, arm: Arm, seed: int, screen: Stage) -> float:
-        """The objective of an arm on a seed, from its run or a new one: inf where it diverged, nan without one."""
+    def all(self, asked: Sequence[tuple[Arm, int]], screen: Shows, crew: "Crew | None" = None) -> list[Ended]:
+        """How arms on seeds ended, each from its run or a new training; with a crew several at the same time."""
+        if crew is None:
+            return [self.one(arm, seed, screen) for arm, seed in asked]
+
+        def own(order: Mapping[str, Any]) -> Ended:
+            return ordered(order, self.tracker, self.parent, screen)
+
+        orders = [{"arm": [arm.run_id, arm.trial, arm.differs, arm.overrides], "seed": seed} for arm, seed in asked]
+        missing = [
+            k for k, (arm, seed) in enumerate(asked) if self.ended(config_sha256(self.composed(arm, seed))) is None
+        ]
+        if len(missing) > 1:
+            crew.start()
+        new = dict(zip(missing, crew.share([orders[k] for k in missing], own), strict=True))
+        return [tuple(new[k]) if k in new else self.one(arm, seed, screen) for k, (arm, seed) in enumerate(asked)]
+
+    def one(self, arm: Arm, seed: int, screen: Shows) -> Ended:
+        """How an arm on a seed ended, from its run or a new one."""
         overrides = with_seed(arm.overrides, seed)
         composed = self.composed(arm, seed)
-        digest = config_sha256(composed)
-        done = self.ended(digest)
+        done = self.ended(config_sha256(composed))
         if done is None:
             screen.trial_starts(arm.trial, f"{arm.differs}, seed {seed}")
             done = self.train(arm, seed, composed, overrides, screen)
         complete = done.outcome == "complete" and done.value is not None
-        arm.runs[seed], arm.values[seed] = done.run_id, done.value if complete else None
-        if not complete:
-            arm.failures[seed] = done.tags.get("failure_kind", done.outcome)
-        return arm.numbers()[-1]
+        failure = "" if complete else done.tags.get("failure_kind", done.outcome)
+        return done.run_id, done.value if complete else None, failure
 
     def composed(self, arm: Arm, seed: int) -> Composed:
         """The config of an arm on a seed, checked: what comes back from a tracker is data. Errors: Refusal."""
@@ -181,7 +197,7 @@ class Trainings:
                 return one
         return None
 
-    def train(self, arm: Arm, seed: int, composed: Composed, overrides: list[str], screen: Stage) -> Record:
+    def train(self, arm: Arm, seed: int, composed: Composed, overrides: list[str], screen: Shows) -> Record:
         """Train an arm on a seed; a run that a kill left is gone on with where it left a state, else deleted."""
         digest = config_sha256(composed)
         checkpoint = self.folder / f"confirm-{digest[:16]}.ckpt"
@@ -212,6 +228,16 @@ class Trainings:
         return Record(
             None, done.run_id, done.outcome, done.step, overrides, done.value, tags={"failure_kind": done.kind}
         )
+
+
+def ordered(order: Mapping[str, Any], tracker: Tracker, parent: Run, screen: Shows) -> Ended:
+    """Train what is ordered, after a look at what there is of it: a process that took the order may have died."""
+    return Trainings(tracker, parent).one(*_read(order), screen)
+
+
+def _read(order: Mapping[str, Any]) -> tuple[Arm, int]:
+    run_id, trial, differs, overrides = order["arm"]
+    return Arm(run_id, trial, differs, overrides, None), int(order["seed"])
 
 
 def ensembles(found: Confirmation, trainings: Trainings) -> list[Ensemble]:

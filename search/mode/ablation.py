@@ -134,6 +134,8 @@ class Ablation(Joint):
 
     def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
         """The arms of a round: all, or the best by the rounds before; the baseline's always."""
+        if self.size(number) == len(self.arms):
+            return self.arms
         best = {self.key(start): math.inf for start in self.arms}
         for trial in trials:
             arm = trial.user_attrs.get("arm")

@@ -27,6 +27,7 @@ class Joint:
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
         self.settings, self.space, self.points = settings, space, list(points)
         self.baseline = space.suggest(FixedTrial(dict(points[0])))
+        self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
         self.filled = False
 
     @staticmethod
@@ -45,7 +46,9 @@ class Joint:
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials are still to be begun; those that were carried over are beside the search's own."""
-        return self.total - sum(trial.state in BEGUN and "carried" not in trial.user_attrs for trial in trials)
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        carried = next((k for k, trial in enumerate(trials) if "carried" not in trial.user_attrs), len(trials))
+        return self.total - (len(trials) - waiting - carried)
 
     def choices(self) -> list[str]:
         """What the verdicts are about."""

@@ -1,0 +1,114 @@
+"""Several searchers at a time, replayed on the table: how long until a config of the best 1 %, how long they wait.
+
+    python -m benchmarks.evidence.beside [repeats=200] [divisions=1x1,2x2,2x4,2x6,4x12]
+
+A division is searchers x lag. Time is in whole trainings of one searcher: a step takes as long beside others as alone,
+which no machine keeps to. Trials are drawn and stopped as search/study.py does it: one is begun when all those are over
+that were begun `lag` before it, and at each look it waits for those before it that still run.
+"""
+
+import math
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import arguments
+from benchmarks.evidence import table
+from benchmarks.evidence.parallel import each
+from benchmarks.evidence.pool import Pool, build, read
+from benchmarks.evidence.replay import SHARE
+from benchmarks.evidence.strategies import STRATEGIES, groups_of
+from denoise.refusal import Refusal
+
+DEFAULT = "1x1,1x6,2x2,2x3,2x4,2x6,2x8,4x4,4x8,4x12,4x16"
+FOUND = ("time", "compute", "trials", "waited")
+
+
+def search(pool: Pool, groups: dict[str, Any], searchers: int, lag: int, number: int) -> list[float]:
+    """One search until a config of the best 1 % is complete: FOUND, time and compute in whole trainings."""
+    among = np.zeros(len(pool), dtype=bool)
+    among[np.random.default_rng([number, 0]).permutation(len(pool))[: round(len(pool) * SHARE)]] = True
+    good = set(np.flatnonzero(among)[np.argsort(pool.truth[among], kind="stable")][: max(1, among.sum() // 100)])
+    strategy = STRATEGIES["funnel"]
+    sampler = strategy.sampler(groups, np.random.default_rng([number, 1]))
+    rungs = pool.curves.shape[2]
+    free_at = [0.0] * searchers
+    over = [0.0]  # when all of the first so many trials were over
+    passed = np.zeros(rungs)  # when all trials so far had passed a rung or were over
+    values: list[list[float]] = [[] for _ in range(rungs)]
+    told: list[tuple[int, int, int, float, bool]] = []
+    compute = waited = now = 0.0
+    while among.any():
+        trial = len(told)
+        if trial >= lag:
+            sampler.tell(*told[trial - lag])
+        row = sampler.ask(np.flatnonzero(among))
+        among[row] = False
+        searcher = int(np.argmin(free_at))
+        now = max(free_at[searcher], over[max(0, trial - lag + 1)])
+        waited += now - free_at[searcher]
+        curve, reports, complete, failed = pool.curves[number % 2, row], [], False, False
+        for rung, value in enumerate(map(float, curve)):
+            now, compute = now + 1, compute + 1
+            failed = math.isnan(value)
+            if failed:
+                break
+            reports.append(now)
+            waited += max(0.0, passed[rung] - now)
+            now = max(now, passed[rung])
+            allowed = math.ceil((1 + len(values[0])) * strategy.share / (rung + 1) - 1e-9)
+            complete = rung + 1 == rungs
+            if not complete and bisect_left(values[rung], value) >= max(1, allowed):
+                break
+        for rung in range(len(reports)):
+            insort(values[rung], float(curve[rung]))
+        passed = np.maximum(passed, [*reports, *[now] * (rungs - len(reports))])
+        last = (0, math.inf) if failed else (len(reports) * pool.every, float(curve[len(reports) - 1]))
+        told.append((trial, row, *last, complete))
+        free_at[searcher] = now
+        over.append(max(over[-1], now))
+        if complete and row in good:
+            break
+    return [now / rungs, compute / rungs, len(told), waited / rungs]
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Search and print a table. Exit status: 0 done, 2 a refusal."""
+    try:
+        readers: dict[str, Any] = {"repeats": arguments.at_least(2), "divisions": str, "table": str}
+        defaults = {"repeats": 200, "divisions": DEFAULT, "table": str(table.TABLE)}
+        options = arguments.read(sys.argv[1:] if given is None else given, defaults, readers)
+        divisions = [tuple(map(int, text.split("x"))) for text in options["divisions"].split(",")]
+        pool = build(*read(Path(options["table"])))
+    except (Refusal, ValueError) as error:
+        print(f"{error}; write divisions=2x6,4x12: searchers x lag", file=sys.stderr)
+        return 2
+    groups = groups_of(pool)
+
+    def work(name: str) -> np.ndarray:
+        searchers, lag = map(int, name.split("x"))
+        return np.array([search(pool, groups, searchers, lag, number) for number in range(options["repeats"])])
+
+    found = each(work, [f"{searchers}x{lag}" for searchers, lag in divisions])
+    print("| searchers | lag | time | standard error | compute | trials | waited, of the time |\n" + "|---" * 7 + "|")
+    for (searchers, lag), rows in zip(divisions, found.values(), strict=True):
+        mean, sem = dict(zip(FOUND, rows.mean(axis=0), strict=True)), rows[:, 0].std() / len(rows) ** 0.5
+        share = mean["waited"] / (mean["time"] * searchers)
+        cells = [
+            searchers,
+            lag,
+            f"{mean['time']:.1f}",
+            f"{sem:.1f}",
+            f"{mean['compute']:.1f}",
+            f"{mean['trials']:.0f}",
+        ]
+        print(f"| {' | '.join(map(str, cells))} | {share:.0%} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

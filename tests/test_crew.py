@@ -1,0 +1,273 @@
+"""Several processes at one search: the same trials as one alone, whatever their number, their speed and their end."""
+
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from denoise import train
+from denoise.config import compose
+from search import plan
+from search import study as searching
+from search.keyed import KeyedSampler
+from search.plan import Division, division
+from search.sampler import TPE
+from search.tracking import Tracker
+from tests.process import start
+from tests.quick import CHOICES, SMALL, Silent, content, formula, run
+from tests.test_pruner import MORE, PRUNERS
+from tests.test_search import SEARCH, books
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_any_number_of_searchers_gives_the_trials_of_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three at a time, each as fast as luck will have it, with every pruner and a sampler that learns."""
+    asked = [f"pruner={name}", *MORE.get(name, []), "sampler.n_startup_trials=3", "search.n_trials=14", "search.lag=4"]
+    alone, _ = run(tmp_path / "one", [*asked, *CHOICES], monkeypatch)
+    luck = random.Random(3)
+
+    def unsteady(cfg: Any, module: Any, observer: Any, *args: Any) -> train.Result:
+        def on_objective(step: int, value: float) -> bool:
+            time.sleep(luck.random() ** 4 * 0.1)
+            return bool(observer.on_objective(step, value))
+
+        return formula(cfg, module, SimpleNamespace(on_metrics=observer.on_metrics, on_objective=on_objective))
+
+    monkeypatch.setattr(train, "fit", unsteady)
+    typed = [f"store={tmp_path / 'three'}", *SMALL, *asked, *CHOICES]
+    at_once: list[int] = []
+
+    def search_on() -> None:
+        prepared = plan.prepare(typed)
+        session = searching.join(prepared, *searching.open_stores(prepared), Silent())  # type: ignore[arg-type]
+        while searching.next_trial(session):
+            at_once.append(sum(trial.state == TrialState.RUNNING for trial in session.trials()))
+
+    searchers = [threading.Thread(target=search_on) for _ in range(3)]
+    for searcher in searchers:
+        searcher.start()
+    for searcher in searchers:
+        searcher.join(240)
+    (found,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
+    study = optuna.load_study(study_name=found, storage=f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
+    assert content(study) == alone
+    assert max(at_once) > 0, "they ran one after the other"
+
+
+DOMAINS = {"kind": CategoricalDistribution(["a", "b", "c"]), "rate": FloatDistribution(1e-4, 1.0, log=True)}
+ENDS = st.sampled_from([TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(6, 20), st.lists(st.tuples(ENDS, st.floats(0, 1)), min_size=6, max_size=6))
+def test_what_is_drawn_does_not_depend_on_what_the_latest_trials_have_come_to(
+    lag: int, before: int, ends: list[tuple[TrialState, float]]
+) -> None:
+    """The last trials but `lag` may run, be over or fail: the next one is the same; an older one's value counts."""
+
+    def draw(changed: int, latest: list[tuple[TrialState, float]]) -> dict[str, Any]:
+        sampler = KeyedSampler(
+            lambda seeds: TPE(n_startup_trials=4, trial_seed=seeds["trial_seed"]), 0, lag=lambda: lag
+        )
+        study = optuna.create_study(sampler=sampler)
+        for number in range(before):
+            trial = study.ask(DOMAINS)
+            k = number - (before - (lag - 1))
+            state, value = latest[k] if k >= 0 else (TrialState.COMPLETE, trial.params["rate"])
+            if number == changed:
+                value = -1.0
+            if state == TrialState.RUNNING:
+                continue
+            trial.report(value, 1)
+            study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        return study.ask(DOMAINS).params
+
+    steady = [(TrialState.COMPLETE, 0.5)] * 6
+    assert draw(-1, ends) == draw(-1, steady)
+
+
+def test_how_a_search_is_divided() -> None:
+    def of(cores: int, *overrides: str) -> Division:
+        return division(compose(list(overrides), "search").cfg, cores)
+
+    assert of(1) == Division(1, None, 1)
+    assert of(2) == Division(2, 1, 6)
+    assert of(16) == Division(4, 4, 12)
+    assert of(16, "trainer.num_threads=8") == Division(2, None, 6)
+    assert of(2, "trainer.num_threads=8") == Division(1, None, 1)
+    assert of(8, "search.workers=2") == Division(2, 4, 6)
+    assert of(8, "search.workers=1") == Division(1, None, 1)
+    assert of(8, "search.workers=1", "search.lag=6") == Division(1, None, 6)
+    for timed in ("search.equal=time", "search=pareto", "search.caps.step_seconds=1.0"):
+        assert of(8, timed).workers == 1, "a step beside others takes longer"
+    assert of(8, "search=pareto", "search.cost=parameters").workers == 4
+
+
+def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:
+    """A machine with other cores that goes on with it trains as the first one did: the same bits, the same draws."""
+    typed = [f"store={tmp_path}", *[text for text in SMALL if "num_threads" not in text], *CHOICES]
+    found = []
+    for more in (["search.workers=2"], ["search.workers=1"], ["search.workers=3", "search.lag=5"]):
+        prepared = plan.prepare([*typed, *more])
+        session = searching.join(prepared, *searching.open_stores(prepared), Silent())  # type: ignore[arg-type]
+        found.append((prepared.name, prepared.baseline, prepared.mode.lag, session.parent.run_id))
+    assert found[0] == found[1] == found[2]
+    assert "trainer.num_threads=1" in found[0][1] and found[0][2] == 6
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process, any of its threads, has started."""
+    try:
+        return [
+            int(word)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for word in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def until(condition: Any, process: Any, output: Path) -> None:
+    """Wait until something holds, while the process lives."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.is_alive(), "it ended before: " + output.read_text()
+        assert time.monotonic() < deadline, "no progress: " + output.read_text()
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+LONG = [
+    *("trainer.max_steps=24", "trainer.val_every=6", "search.n_trials=8", "search.lag=4"),
+    "sampler.n_startup_trials=3",
+]
+# a process that begins its second trial only when another one has begun one
+TOGETHER = """
+import os, time
+from search import study
+
+
+def beside(session):
+    calls.append(session)
+    while len(calls) == 2 and not any(
+        trial.user_attrs.get("worker", {}).get("pid") not in (None, os.getpid()) for trial in session.trials()
+    ):
+        time.sleep(0.01)
+    return begin(session)
+
+
+calls, begin, study.next_trial = [], study.next_trial, beside
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What one process finds, with a confirmation."""
+    store = tmp_path_factory.mktemp("alone") / "runs"
+    output = store.parent / "output"
+    process = start(["search", f"store={store}", *SEARCH, *LONG, *CONFIRM], output)
+    process.join(240)
+    assert process.exitcode == 0, output.read_text()
+    return trials_of(store), confirmed(store)
+
+
+CONFIRM = ["search.confirm.finalists=1", "search.confirm.seeds=3"]
+
+
+def trials_of(store: Path) -> list[Any]:
+    return content(books(store).study)
+
+
+def confirmed(store: Path) -> list[Any]:
+    """The trainings of the confirmation: which config, seed, value, and how the run ended."""
+    tracker = Tracker(None, "denoise-search", store)
+    runs = tracker.find(role="confirm")
+    tags = [(run.data.tags["config_sha256"], run.data.tags["seed"]) for run in runs]
+    return sorted((*tag, run.data.metrics["val/loss"], run.info.status) for tag, run in zip(tags, runs, strict=True))
+
+
+def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp_path: Path) -> None:
+    """One while it has a trial, one while it has a training of the confirmation."""
+    store, output = tmp_path / "runs", tmp_path / "output"
+    process = start(["search", f"store={store}", *SEARCH, *LONG, *CONFIRM, "search.workers=2"], output, TOGETHER)
+    assert process.pid is not None
+    pid = process.pid
+
+    def at_a_trial() -> bool:
+        study = trials_known(store)
+        running = [trial for trial in study if trial.state == TrialState.RUNNING]
+        return any(trial.user_attrs.get("worker", {"pid": pid})["pid"] != pid for trial in running)
+
+    until(at_a_trial, process, output)
+    (first,) = children(pid)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: "confirming" in output.read_text() and children(pid), process, output)
+    for child in children(pid):
+        os.kill(child, signal.SIGKILL)
+    process.join(240)
+    said = output.read_text()
+    assert process.exitcode == 0, said
+    assert "worker 1 ended with -9" in said and "another takes its place" in said
+    assert (trials_of(store), confirmed(store)) == alone
+
+
+def trials_known(store: Path) -> list[Any]:
+    url = f"sqlite:///{store / 'optuna.db'}"
+    try:
+        (name,) = optuna.get_all_study_names(url)
+        return optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
+    except Exception:  # not there yet
+        return []
+
+
+def test_workers_end_with_the_process_that_started_them(alone: Any, tmp_path: Path) -> None:
+    """Killed, it takes them along; the same command with one process goes on to the same end."""
+    store, output = tmp_path / "runs", tmp_path / "output"
+    command = ["search", f"store={store}", *SEARCH, *LONG, *CONFIRM]
+    process = start([*command, "search.workers=3"], output)
+    assert process.pid is not None
+    pid = process.pid
+    until(lambda: len(trials_known(store)) > 3 and len(children(pid)) == 2, process, output)
+    workers = children(pid)
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 60
+    while not all(gone(worker) for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives its starter"
+        time.sleep(0.05)
+    again = start(command, output)
+    again.join(240)
+    assert again.exitcode == 0, output.read_text()
+    assert (trials_of(store), confirmed(store)) == alone
+
+
+def test_a_refusal_of_the_stores_starts_no_worker(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from search.__main__ import main
+
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["search", f"store={file}/sub", *SEARCH, "search.workers=4"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not [pid for pid in children(os.getpid()) if b"--beside" in Path(f"/proc/{pid}/cmdline").read_bytes()]
