@@ -135,9 +135,9 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
         for lost in earlier:
             tracker.client.delete_run(lost.info.run_id)
         number = str(trial.number)
-        run = open_run(
-            tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, trial=number
-        )
+        tags = {"trial": number, "config_sha256": trial.user_attrs["config_sha256"]}
+        name = f"trial-{number:>03}"
+        run = open_run(tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
     reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []

@@ -106,7 +106,7 @@ def open_run(
     every = {
         "role": role,
         "overrides": json.dumps(list(overrides)),
-        "config_sha256": config_sha256(composed),
+        "config_sha256": tags.get("config_sha256") or config_sha256(composed),
         "data_sha256": data_sha256(composed.cfg),
         "machine": json.dumps(machine.describe()),
         **tags,
