@@ -37,6 +37,8 @@ def run(
     searching counts from there.
     """
     session = join(search, study, tracker, display, crew)
+    if crew is not None:
+        crew.display = display
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
@@ -46,7 +48,7 @@ def run(
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         display.continues(len(session.own(*OVER)))
         if crew is not None and search.missing(session.trials()) > 1:
-            crew.start()
+            crew.begin()
         while next_trial(session):
             pass
         if crew is not None:

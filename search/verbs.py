@@ -41,21 +41,18 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     prepared = study.prepare(options.overrides)
-    import mlflow.tracking  # noqa: F401  # seconds, as torch's own: not what a search costs
+    with Crew(options.typed, 0 if options.beside else prepared.division.workers - 1) as crew:
+        import mlflow.tracking  # noqa: F401  # seconds, as torch's own: not what a search costs
 
-    if options.beside:
-        from search.crew import worker
+        if options.beside:
+            from search.crew import worker
 
-        return worker.work(prepared)
-
-    began = time.monotonic()
-    stores = study.open_stores(prepared)
-    _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
-    with (
-        Display(prepared.name, prepared.total, console=console) as display,
-        Crew(options.typed, prepared.division.workers - 1, display) as crew,
-    ):
-        answer = study.run(prepared, *stores, display, began, crew)
+            return worker.work(prepared)
+        began = time.monotonic()
+        stores = study.open_stores(prepared)
+        _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
+        with Display(prepared.name, prepared.total, console=console) as display:
+            answer = study.run(prepared, *stores, display, began, crew)
     findings = answer.findings
     if prepared.mode.confounded:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])

@@ -76,6 +76,16 @@ def test_what_was_counted_for_one_model_holds_for_another():
         assert kept == 2 * cost._count(model, 1, 8, classes), overrides
 
 
+@pytest.mark.parametrize("overrides", [*CONFIGS, ("model=dit", "model.dim=16", "model.depth=1")])
+def test_a_model_counts_the_same_with_and_without_storage(overrides, monkeypatch):
+    """Small ones are counted while they compute, large ones on torch's meta device."""
+    model = prepare(config.compose([*overrides, "trainer.num_threads=1"]).cfg).denoiser
+    classes = 10 if "model.class_conditional=true" in overrides else 0
+    computed = cost._count(model, 1, 8, classes)
+    monkeypatch.setattr(cost, "SMALL_MODEL", 0)
+    assert cost._count(model, 1, 8, classes) == computed
+
+
 def test_parameters_are_those_that_train():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
     assert cost.parameters(model) == 3 * 4 + 4 + 4 + 4 + 4 * 2

@@ -1,4 +1,4 @@
-"""The processes that train beside this one: started when there is work, shown, replaced where one dies."""
+"""The processes that train beside this one: started, told to begin, shown, replaced where one dies."""
 
 import json
 import subprocess
@@ -22,29 +22,43 @@ Order = dict[str, Any]
 
 
 class Member:
-    """One process. searching: it has trials to begin or to end; order: the place of the one that it works at, or -1."""
+    """One process. begun: it may begin trials; searching: it has trials to begin or to end; order: what it works at."""
 
     def __init__(self, number: int, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self.number, self.process, self.errors = number, process, errors
-        self.searching, self.order = True, -1
+        self.begun = self.searching = False
+        self.order = -1
+
+    def tell(self, what: Any) -> bool:
+        """Write it a line; False where it has ended."""
+        try:
+            self.process.stdin.write(json.dumps(what) + "\n")  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            return False
+        return True
 
 
 class Crew:
-    """`count` processes beside this one that do the same command; none is there before it is needed.
+    """`count` processes beside this one that do the same command; their imports take seconds, so they start at once.
 
     Everything that a thread of a member's touches is touched under `changed`.
     """
 
-    def __init__(self, command: Sequence[str], count: int, display: Display) -> None:
-        self.command, self.count, self.display = list(command), count, display
+    def __init__(self, command: Sequence[str], count: int) -> None:
+        self.command = list(command)
+        self.display: Display | None = None  # of whoever begins
         self.changed = threading.Condition()
         self.members: list[Member] = []
         self.trained = 0.0  # seconds of training and evaluating, of all members
         self.died = 0
         self.closing = False
+        self.error: Exception | None = None  # of showing what a member says
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
         self.found: dict[int, Any] = {}
+        for number in range(1, count + 1):
+            self._start(number)
 
     def __enter__(self) -> "Crew":
         return self
@@ -53,27 +67,29 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.changed:
-            self.closing = True
-        for member in self.members:
+            self.closing, members = True, list(self.members)
+        for member in members:
             with suppress(OSError):
                 member.process.stdin.close()  # type: ignore[union-attr]
-        for member in self.members:
+            if not member.begun:
+                member.process.terminate()
+        for member in members:
             try:
                 member.process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 member.process.kill()
                 member.process.wait()
 
-    def start(self) -> None:
-        """Start those that are not there yet."""
+    def begin(self) -> None:
+        """Let them train: the stores are open."""
         with self.changed:
-            while len(self.members) < self.count:
-                self._begin(len(self.members) + 1)
+            for member in self.members:
+                self._begin(member)
 
     def wait(self) -> None:
         """Wait until no member has a trial to begin or to end."""
         with self.changed:
-            self.changed.wait_for(lambda: not any(member.searching for member in self.members))
+            self._until(lambda: not any(member.searching for member in self.members))
 
     def share(self, orders: Sequence[Order], own: Callable[[Order], Any]) -> list[Any]:
         """What each order gave, in their order; those that no member takes are done here, by `own`."""
@@ -83,7 +99,7 @@ class Crew:
                 self._hand_out(member)
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self.left or len(self.found) == len(orders))
+                self._until(lambda: bool(self.left) or len(self.found) == len(orders))
                 if len(self.found) == len(orders):
                     return [self.found[place] for place in range(len(orders))]
                 place = self.left.popleft()
@@ -91,7 +107,16 @@ class Crew:
             with self.changed:
                 self.found[place] = answer
 
-    def _begin(self, number: int) -> None:
+    def _until(self, holds: Callable[[], bool]) -> None:
+        self.changed.wait_for(lambda: self.error is not None or holds())
+        if self.error is not None:
+            raise self.error
+
+    def _begin(self, member: Member) -> None:
+        if not member.begun:
+            member.begun = member.searching = member.tell("begin")
+
+    def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # lives as long as the process
         process = subprocess.Popen(
             [sys.executable, "-m", "search", *self.command, FLAG],
@@ -103,24 +128,22 @@ class Crew:
         member = Member(number, process, errors)
         self.members.append(member)
         threading.Thread(target=self._listen, args=(member,), daemon=True).start()
+        return member
 
     def _hand_out(self, member: Member) -> None:
-        if member.searching or member.order >= 0 or not self.left:
+        if not member.begun or member.searching or member.order >= 0 or not self.left:
             return
-        place = self.left.popleft()
-        try:
-            member.process.stdin.write(json.dumps(self.orders[place]) + "\n")  # type: ignore[union-attr]
-            member.process.stdin.flush()  # type: ignore[union-attr]
-            member.order = place
-        except OSError:  # it has ended
-            self.left.appendleft(place)
+        if member.tell(self.orders[self.left[0]]):
+            member.order = self.left.popleft()
 
     def _listen(self, member: Member) -> None:
         assert member.process.stdout is not None
         for line in member.process.stdout:
+            if not line.endswith("\n"):  # killed while it spoke
+                break
             what, *said = json.loads(line)
             if what in SHOWN:
-                getattr(self.display, what)(*said, worker=member.number)
+                self._show(what, *said, worker=member.number)
                 continue
             with self.changed:
                 if what == "idle":
@@ -132,6 +155,15 @@ class Crew:
                 self.changed.notify_all()
         self._ended(member)
 
+    def _show(self, what: str, *said: Any, **more: Any) -> None:
+        try:
+            if self.display is not None:
+                getattr(self.display, what)(*said, **more)
+        except Exception as error:  # who reads has gone: for the thread that waits
+            with self.changed:
+                self.error = error
+                self.changed.notify_all()
+
     def _ended(self, member: Member) -> None:
         status = member.process.wait()
         with self.changed:
@@ -140,12 +172,15 @@ class Crew:
                 self.left.appendleft(member.order)
             if not self.closing and status not in (0, 130):
                 self.died += 1
-                again = member.searching and self.died <= REPLACED
+                again = (member.searching or not member.begun) and self.died <= REPLACED
                 member.errors.seek(0)
                 last = (member.errors.read().strip().splitlines() or [""])[-1]
                 said = f"worker {member.number} ended with {status}{f' ({last[:200]})' if last else ''}"
-                self.display.dropped(member.number)
-                self.display.note(f"{said}: {'another takes its place' if again else 'the others go on'}")
+                self._show("dropped", member.number)
+                self._show("note", f"{said}: {'another takes its place' if again else 'the others go on'}")
                 if again:
-                    self._begin(member.number)
+                    new = self._start(member.number)
+                    if member.begun:
+                        self._begin(new)
+            member.errors.close()
             self.changed.notify_all()

@@ -75,6 +75,8 @@ class Orders:
 def work(search: Search) -> int:
     """Train trials until none is left, then what is ordered, until the starter ends."""
     relay, orders = Relay(), Orders()
+    if orders.next() is None:
+        return 0
     session = study.join(search, *study.open_stores(search), relay)
     while study.next_trial(session):
         pass

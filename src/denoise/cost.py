@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoise.denoiser import Denoiser
@@ -24,8 +25,7 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
     """Count the floating-point operations of one training step, forward and backward, as torch's counter does.
 
     Matrix products, convolutions and attention, two operations a multiply-add; elementwise maths and the
-    optimizer are left out. Counted on two images of a copy without storage, then scaled to the batch; once for all
-    models of the same layers.
+    optimizer are left out. Counted on two images, then scaled to the batch; once for all models of the same layers.
     """
     probed = (tuple(_layers(denoiser)), channels, size, num_classes)
     if probed not in _counted:
@@ -34,6 +34,7 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
 
 
 ELEMENTWISE = ("activation", "normalization")  # kinds whose members, torch's and ours, multiply no matrices
+SMALL_MODEL, SMALL_IMAGE = 10_000_000, 32  # parameters; pixels of a side
 _counted: dict[tuple[object, ...], int] = {}
 
 
@@ -52,11 +53,15 @@ def _layers(model: nn.Module) -> Iterator[tuple[object, ...]]:
 
 def _count(denoiser: Denoiser, channels: int, size: int, num_classes: int) -> int:
     probe = 2
-    blank = copy.deepcopy(denoiser).to("meta").eval()  # stochastic layers have nothing to draw from there
-    images = torch.zeros(probe, channels, size, size, device="meta")
-    labels = torch.zeros(probe, dtype=torch.int64, device="meta") if num_classes else None
-    with FlopCounterMode(display=False) as counter:
-        blank.loss(images, torch.ones(probe, device="meta"), torch.zeros_like(images), labels).sum().backward()
+    # without storage torch's operators are Python, which takes two or three times as long as to compute a small model
+    small = parameters(denoiser) <= SMALL_MODEL and size <= SMALL_IMAGE
+    place = "cpu" if small else "meta"
+    blank = copy.deepcopy(denoiser).to(place).eval()  # eval: nothing is drawn
+    images = torch.zeros(probe, channels, size, size, device=place)
+    labels = torch.zeros(probe, dtype=torch.int64, device=place) if num_classes else None
+    # the counter does not know the CPU's own attention
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        blank.loss(images, torch.ones(probe, device=place), torch.zeros_like(images), labels).sum().backward()
     return counter.get_total_flops() // probe
 
 
