@@ -154,7 +154,9 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
             study._storage.set_trial_intermediate_value(trial._trial_id, rung, value)
         if again and rung != max(reported):  # a kill came after: what was decided then is decided again
             return False
-        return step < max_steps and storage.should_stop(study, trial, search.mode.rivals, search.mode.lag, again)
+        if step >= max_steps:
+            return False
+        return storage.should_stop(study, trial, search.mode.rivals, search.mode.lag, again, session.display.note)
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)

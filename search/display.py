@@ -62,6 +62,7 @@ class Display:
         self.now: dict[int, Training] = {}
         self.recent: list[Text] = []
         self.live: Live | None = None
+        self.said: set[str] = set()
         self.lock = threading.RLock()
 
     def __enter__(self) -> "Display":
@@ -79,8 +80,11 @@ class Display:
             self.live.__exit__(kind, error, trace)
 
     def note(self, text: str) -> None:
-        """Say something above the picture."""
+        """Say something above the picture, once; not under the lock, which who draws the picture waits for."""
         with self.lock:
+            known = text in self.said
+            self.said.add(text)
+        if not known:
             self.console.print(Text(text))
 
     def continues(self, done: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FixedTrial, FrozenTrial
 
@@ -21,6 +22,7 @@ from search.trial import bare, plain_config
 
 EQUAL = ("steps", "time")
 MOST_WORKERS = 4
+MEASURED = ("step_seconds", "peak_memory_bytes")  # costs that are not counted
 LAG = 3  # trials for each process: those that end early need not wait for one that does not
 
 
@@ -64,7 +66,9 @@ class Search:
         return self.mode.total if self.most is None else min(self.mode.total, self.most)
 
     def divide(self, threads: int | None, lag: int) -> None:
-        """Let every trial have so many threads, and know those begun `lag` before it."""
+        """Let every trial have so many threads, from the first one on, and know those begun `lag` before it."""
+        if threads is not None:
+            torch.set_num_threads(threads)
         self.space.machine[:] = [] if threads is None else [f"trainer.num_threads={threads}"]
         self.baseline = self.mode.baseline = self.space.suggest(FixedTrial(dict(self.mode.points[0])))
         self.mode.lag = lag
@@ -126,13 +130,15 @@ def prepare(typed: Sequence[str]) -> Search:
 def division(cfg: DictConfig, cores: int = machine.CORES) -> Division:
     """Divide the cores of this machine: as many processes as cores, four at most, on a GPU one.
 
-    One alone where a step's time is measured: of processes side by side each makes the others' steps slower.
+    One alone where a step's time or a process's memory counts: beside others a step is slower, and what a process holds
+    depends on what it trained before.
     """
     search, threads = cfg.search, cfg.trainer.num_threads
     workers = search.workers
     if workers is None:
-        timed = search.equal == "time" or search.get("cost") == "step_seconds" or search.caps.step_seconds is not None
-        alone = timed or train.accelerator(cfg.trainer.accelerator) == "gpu"
+        counts = search.get("cost") in MEASURED or any(search.caps[name] is not None for name in MEASURED)
+        gpu = train.accelerator(cfg.trainer.accelerator) == "gpu"
+        alone = gpu or counts or search.equal == "time"
         workers = 1 if alone else max(1, min(MOST_WORKERS, cores // (threads or 1)))
     share = max(1, cores // workers) if threads is None and workers > 1 else None
     return Division(workers, share, search.lag or (LAG * workers if workers > 1 else 1))

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from optuna.pruners import NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,6 +29,7 @@ from search.turn import everywhere
 from search.view import View, still
 
 RUNG = "completed_rung_"
+COMPLETE_ONLY = (NopPruner, PercentilePruner, WilcoxonPruner)  # they look at no trial that is under way
 DECIDED = "decided"  # the last step at which the pruner was asked
 POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
@@ -80,19 +82,24 @@ def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
     return made
 
 
+Says = Callable[[str], None]
 Seen = Callable[[Study, FrozenTrial], Study]  # the study as it is to be seen for a trial
 
 
-def should_stop(study: Study, trial: Trial, rivals: Seen, lag: int = 1, again: bool = False) -> bool:
+def should_stop(
+    study: Study, trial: Trial, rivals: Seen, lag: int = 1, again: bool = False, says: Says | None = None
+) -> bool:
     """Ask the pruner whether a trial stops at its last report, among those that it is compared with.
 
     Of the trials before it those that were begun less than `lag` before are seen as they were at the same step, which
-    is waited for, and none that comes after it: so it does not matter which of them still run.
+    is waited for, and none that comes after it: so it does not matter which of them still run. `says` is told where one
+    of them was lost and nobody takes it up again: then it is judged without.
     With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
     that a rung was passed, and would not look at it a second time.
     """
     by_values = getattr(study.pruner, "by_values", False)
-    trials = _caught_up(study, trial, lag, by_values)
+    alone = lag == 1 or isinstance(study.pruner, COMPLETE_ONLY)
+    trials = study.get_trials(deepcopy=False) if alone else _caught_up(study, trial, lag, by_values, says)
     frozen = trials[earlier(trials, trial.number) - 1]
     step = max(frozen.intermediate_values)
     known = earlier(trials, trial.number - lag)
@@ -105,17 +112,18 @@ def should_stop(study: Study, trial: Trial, rivals: Seen, lag: int = 1, again: b
         frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}
         seen = View(seen, lambda other: other.number != trial.number)
     stops = study.pruner.prune(rivals(seen, frozen), frozen)
-    if lag > 1 and not by_values:
+    if not alone and not by_values:
         rdb.note(trial, {DECIDED: step})
     return stops
 
 
-def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool) -> list[FrozenTrial]:
-    """The trials, as soon as each before `trial` is over or has come to its step; what nobody runs is not waited for.
+def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says | None) -> list[FrozenTrial]:
+    """The trials, as soon as each before `trial` is over or has come to its step.
 
     A pruner that does not decide by values alone notes what it decided: then that is waited for.
     """
     lost_since: float | None = None
+    waited = False
     while True:
         trials = study.get_trials(deepcopy=False)
         mine = earlier(trials, trial.number) - 1
@@ -124,12 +132,24 @@ def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool) -> list[Fr
             other
             for other in trials[earlier(trials, trial.number - lag) : mine]
             if other.state == TrialState.RUNNING and step > _came_to(other, by_values)
+            if other._trial_id not in _given_up
         ]
+        if (
+            not behind
+        ):  # read once more: what a trial is compared by is written before its report, and was read after it
+            return study.get_trials(deepcopy=False) if waited else trials
+        waited = True
         if len(left_behind(study, behind)) < len(behind):
             lost_since = None
-        elif not behind or time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
-            return trials
+        elif time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
+            _given_up.update(other._trial_id for other in behind)
+            numbers = ", ".join(str(other.number) for other in behind)
+            if says is not None:
+                says(f"trial {numbers} was left behind and is not taken up: trial {trial.number} is judged without it")
         time.sleep(POLL_SECONDS)
+
+
+_given_up: set[int] = set()  # trials that are not waited for any more
 
 
 def _came_to(trial: FrozenTrial, by_values: bool) -> int:
@@ -177,7 +197,8 @@ def me() -> dict[str, Any]:
 
 def _began(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[19] if fields[0] not in "ZX" else "ended"  # and nobody has asked how
     except (OSError, IndexError):
         return ""
 

@@ -24,6 +24,7 @@ from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
 from search.turn import turn
 
+DIVISION = "division"  # of a study: threads of a process, lag
 WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the others' trials have ended
 
 
@@ -47,8 +48,14 @@ def run(
         if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         display.continues(len(session.own(*OVER)))
-        if crew is not None and search.missing(session.trials()) > 1:
-            crew.begin()
+        several = crew is not None and search.division.workers > 1
+        if search.mode.lag == 1 and (several or storage.elsewhere(study)):
+            display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
+        elif search.settings.lag not in (None, search.mode.lag):
+            display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
+        stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
+        if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
+            crew.begin(search.name)
         while next_trial(session):
             pass
         if crew is not None:
@@ -69,12 +76,21 @@ def run(
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
     with turn(search.store, search.name, url=search.storage_url):
-        divided = study.user_attrs.get("division")
+        divided = study.user_attrs.get(DIVISION)
         if divided is None:
-            divided = [search.division.threads, search.division.lag]
-            study.set_user_attr("division", divided)
+            divided = inherited(search, study) or [search.division.threads, search.division.lag]
+            study.set_user_attr(DIVISION, divided)
         search.divide(*divided)
         return Session(search, study, tracker, open_parent(tracker, search), display, crew)
+
+
+def inherited(search: Search, study: Study) -> list[int | None] | None:
+    """How a study that is there already is divided, this one or that whose trials it will take over; None for none.
+
+    Before there were several processes it was one, with as many threads as torch took.
+    """
+    old = study if study.get_trials(deepcopy=False) else carry.latest(study._storage, search.family, search.name)
+    return None if old is None else list(old.user_attrs.get(DIVISION, [None, 1]))
 
 
 def next_trial(session: Session) -> bool:
@@ -93,10 +109,12 @@ def next_trial(session: Session) -> bool:
         trial: Trial | None = None
         if stale:
             trial = Trial(study, stale[0]._trial_id)
-        elif over(session, trials, number):
+        elif search.missing(trials) <= 0:
             return False
-        elif all(other.number > number - search.mode.lag for other in running) and search.mode.refill(study):
-            trial = study.ask()
+        elif all(other.number > number - search.mode.lag for other in running):
+            if used_up(session, trials, number):
+                return False
+            trial = study.ask() if search.mode.refill(study) else None
         if trial is not None:
             overrides = drawn(session, trial)
             storage.claim(trial, overrides)
@@ -107,10 +125,8 @@ def next_trial(session: Session) -> bool:
     return True
 
 
-def over(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
-    """Tell whether all trials are begun, or those that trial `number` is to know have used up a budget."""
-    if session.search.missing(trials) <= 0:
-        return True
+def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
+    """Tell whether those that trial `number` is to know, which are all over, have used up a budget."""
     stop = session.search.settings.stop
     if any(limit is not None for limit in stop.values()):
         known = trials[: earlier(trials, number - session.search.mode.lag)]

@@ -1,8 +1,10 @@
 """Several processes at one search: the same trials as one alone, whatever their number, their speed and their end."""
 
+import io
 import os
 import random
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -15,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
+from rich.console import Console
 
 from denoise import train
 from denoise.config import compose
-from search import plan
+from search import plan, storage
 from search import study as searching
+from search.display import Display
 from search.keyed import KeyedSampler
 from search.plan import Division, division
 from search.sampler import TPE
@@ -117,8 +121,9 @@ def test_how_a_search_is_divided() -> None:
     assert of(8, "search.workers=2") == Division(2, 4, 6)
     assert of(8, "search.workers=1") == Division(1, None, 1)
     assert of(8, "search.workers=1", "search.lag=6") == Division(1, None, 6)
-    for timed in ("search.equal=time", "search=pareto", "search.caps.step_seconds=1.0"):
-        assert of(8, timed).workers == 1, "a step beside others takes longer"
+    memory = ["search=pareto", "search.cost=peak_memory_bytes"]
+    for timed in (["search.equal=time"], ["search=pareto"], ["search.caps.step_seconds=1.0"], memory):
+        assert of(8, *timed).workers == 1, "a step beside others takes longer"
     assert of(8, "search=pareto", "search.cost=parameters").workers == 4
 
 
@@ -132,6 +137,43 @@ def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:
         found.append((prepared.name, prepared.baseline, prepared.mode.lag, session.parent.run_id))
     assert found[0] == found[1] == found[2]
     assert "trainer.num_threads=1" in found[0][1] and found[0][2] == 6
+
+
+def test_a_search_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
+    """One that was begun when there was one process: as many threads as torch took, each trial known to the next."""
+    typed = [f"store={tmp_path}", *[text for text in SMALL if "num_threads" not in text], *CHOICES, "search.workers=2"]
+    prepared = plan.prepare(typed)
+    study, tracker = searching.open_stores(prepared)
+    study.ask()
+    session = searching.join(prepared, study, tracker, Silent())  # type: ignore[arg-type]
+    assert session.search.mode.lag == 1 and not [text for text in prepared.baseline if "num_threads" in text]
+
+
+def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:
+    """As where the first process of a container leaves those of others unasked."""
+    process = subprocess.Popen(["sleep", "100"])
+    worker = {"host": os.uname().nodename, "pid": process.pid, "began": storage._began(process.pid)}
+    assert storage.runs_here(worker)
+    process.kill()
+    while not gone(process.pid):
+        time.sleep(0.01)
+    assert not storage.runs_here(worker)
+    process.wait()
+
+
+def test_a_note_does_not_wait_for_who_draws_the_picture() -> None:
+    """rich draws under its own lock, and asks for ours: a note takes them the other way round."""
+    display, drawn = Display("s", 3, Console(file=io.StringIO(), force_terminal=True)), threading.Event()
+
+    class Slow(Console):
+        def print(self, *args: Any, **more: Any) -> None:
+            other = threading.Thread(target=lambda: (display.render(), drawn.set()))
+            other.start()
+            assert drawn.wait(60)
+
+    display.console = Slow(file=io.StringIO())
+    display.note("a worker ended")
+    assert drawn.is_set()
 
 
 def children(pid: int) -> list[int]:

@@ -166,7 +166,7 @@ class Trainings:
             k for k, (arm, seed) in enumerate(asked) if self.ended(config_sha256(self.composed(arm, seed))) is None
         ]
         if len(missing) > 1:
-            crew.begin()
+            crew.begin(self.folder.name)
         new = dict(zip(missing, crew.share([orders[k] for k in missing], own), strict=True))
         return [tuple(new[k]) if k in new else self.one(arm, seed, screen) for k, (arm, seed) in enumerate(asked)]
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 from search.display import Display
 
 FLAG = "--beside"  # what makes a worker of a command
-SHOWN = ("trial_starts", "progress", "trial_ends")
+SHOWN = ("trial_starts", "progress", "trial_ends")  # of a worker that is told, with its number
 REPLACED = 3  # so many workers that die are replaced
 END_SECONDS = 20.0  # a worker that is told to end is killed after so long
 
@@ -48,6 +48,7 @@ class Crew:
     def __init__(self, command: Sequence[str], count: int) -> None:
         self.command = list(command)
         self.display: Display | None = None  # of whoever begins
+        self.search = ""
         self.changed = threading.Condition()
         self.members: list[Member] = []
         self.trained = 0.0  # seconds of training and evaluating, of all members
@@ -80,9 +81,10 @@ class Crew:
                 member.process.kill()
                 member.process.wait()
 
-    def begin(self) -> None:
-        """Let them train: the stores are open."""
+    def begin(self, search: str) -> None:
+        """Let them train in the search of this name: its stores are open."""
         with self.changed:
+            self.search = search
             for member in self.members:
                 self._begin(member)
 
@@ -114,16 +116,17 @@ class Crew:
 
     def _begin(self, member: Member) -> None:
         if not member.begun:
-            member.begun = member.searching = member.tell("begin")
+            member.begun = member.searching = member.tell(self.search)
 
     def _start(self, number: int) -> Member:
-        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # lives as long as the process
+        errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
         process = subprocess.Popen(
             [sys.executable, "-m", "search", *self.command, FLAG],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            errors="replace",
         )
         member = Member(number, process, errors)
         self.members.append(member)
@@ -138,22 +141,32 @@ class Crew:
 
     def _listen(self, member: Member) -> None:
         assert member.process.stdout is not None
-        for line in member.process.stdout:
-            if not line.endswith("\n"):  # killed while it spoke
-                break
+        try:
+            for line in member.process.stdout:
+                self._take(member, line)
+        finally:
+            self._ended(member)
+
+    def _take(self, member: Member, line: str) -> None:
+        """Take what a member says; of what else it prints, or was killed while it said it, nothing."""
+        try:
             what, *said = json.loads(line)
-            if what in SHOWN:
-                self._show(what, *said, worker=member.number)
-                continue
-            with self.changed:
-                if what == "idle":
-                    member.searching = False
-                    self.trained += said[0]
-                elif what == "done":
-                    self.found[member.order], member.order = said[0], -1
-                self._hand_out(member)
-                self.changed.notify_all()
-        self._ended(member)
+        except (ValueError, TypeError):
+            return
+        if what in SHOWN:
+            self._show(what, *said, worker=member.number)
+            return
+        if what == "note":
+            self._show(what, *said)
+            return
+        with self.changed:
+            if what == "idle":
+                member.searching = False
+                self.trained += said[0]
+            elif what == "done":
+                self.found[member.order], member.order = said[0], -1
+            self._hand_out(member)
+            self.changed.notify_all()
 
     def _show(self, what: str, *said: Any, **more: Any) -> None:
         try:
@@ -166,21 +179,30 @@ class Crew:
 
     def _ended(self, member: Member) -> None:
         status = member.process.wait()
+        member.errors.seek(0)
+        last = (member.errors.read().strip().splitlines() or [""])[-1][:200]
+        member.errors.close()
+        said = ""
         with self.changed:
             self.members.remove(member)
             if member.order >= 0:
                 self.left.appendleft(member.order)
             if not self.closing and status not in (0, 130):
                 self.died += 1
-                again = (member.searching or not member.begun) and self.died <= REPLACED
-                member.errors.seek(0)
-                last = (member.errors.read().strip().splitlines() or [""])[-1]
-                said = f"worker {member.number} ended with {status}{f' ({last[:200]})' if last else ''}"
-                self._show("dropped", member.number)
-                self._show("note", f"{said}: {'another takes its place' if again else 'the others go on'}")
-                if again:
-                    new = self._start(member.number)
-                    if member.begun:
-                        self._begin(new)
-            member.errors.close()
+                said = f"worker {member.number} ended with {status}{f' ({last})' if last else ''}: "
+                said += "another takes its place" if self._replaced(member) else "the others go on"
             self.changed.notify_all()
+        if said:
+            self._show("dropped", member.number)
+            self._show("note", said)
+
+    def _replaced(self, member: Member) -> bool:
+        if self.died > REPLACED or (member.begun and not member.searching):
+            return False
+        try:
+            new = self._start(member.number)
+        except OSError:
+            return False
+        if member.begun:
+            self._begin(new)
+        return True

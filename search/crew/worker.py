@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Any
 
+from denoise.refusal import Refusal
 from search import study
 from search.confirm import trainings
 from search.plan import Search
@@ -39,13 +40,10 @@ class Relay:
         self.say("trial_ends", outcome, step, value, rate, failure)
 
     def note(self, text: str) -> None:
-        """Nothing: what is to be said of the search, the starter says."""
+        self.say("note", text)
 
     def phase(self, title: str, total: int) -> None:
-        """Nothing, likewise."""
-
-    def continues(self, done: int) -> None:
-        """Nothing, likewise."""
+        """Nothing: that, the starter says."""
 
 
 class Orders:
@@ -75,8 +73,10 @@ class Orders:
 def work(search: Search) -> int:
     """Train trials until none is left, then what is ordered, until the starter ends."""
     relay, orders = Relay(), Orders()
-    if orders.next() is None:
+    if (name := orders.next()) is None:
         return 0
+    if name != search.name:
+        raise Refusal(f"{search.name}: another search than {name}, since what it trains with has changed")
     session = study.join(search, *study.open_stores(search), relay)
     while study.next_trial(session):
         pass
