@@ -62,6 +62,8 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     options.typed = list(arguments)
     if options.verb not in VERBS:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
+    if options.beside and options.verb != "search":
+        raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
     if options.run is not None and options.verb not in RUN_VERBS:
         raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(RUN_VERBS)} do")
     from denoise import catalog

@@ -183,10 +183,8 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
         return session.tracker.record(other.user_attrs["run_id"])
     here = {"config_sha256": sha256, "outcome": "complete", "machine": json.dumps(machine.describe())}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
-        mine = (
-            run.data.tags.get("mlflow.parentRunId") == session.parent.run_id
-        )  # the study knows of it, or is not to yet
-        if run.data.tags.get("role") in ("trial", "train") and not mine:
+        tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
+        if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:
             return tracking.record(run)
     return None
 

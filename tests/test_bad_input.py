@@ -230,6 +230,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # the search
     ("search", ["search.n_trials=0"], ["search.n_trials=0", "1"]),
     ("search", ["search.n_trials=-3"], ["search.n_trials=-3", "1"]),
+    ("train", ["--beside"], ["--beside", "search.workers"]),
     ("search", ["search.workers=0"], ["search.workers=0", "1"]),
     ("search", ["search.workers=two"], ["search.workers=two", "whole number"]),
     ("search", ["search.lag=0"], ["search.lag=0", "1"]),

@@ -76,17 +76,25 @@ def search(pool: Pool, groups: dict[str, Any], searchers: int, lag: int, number:
     return [now / rungs, compute / rungs, len(told), waited / rungs]
 
 
+def divided(value: str) -> list[tuple[int, int]]:
+    """Read searchers x lag, with commas between them. Errors: ValueError."""
+    found = [word.split("x") for word in value.split(",")]
+    if not all(len(pair) == 2 and all(text.isdecimal() and int(text) > 0 for text in pair) for pair in found):
+        raise ValueError("must be searchers x lag, such as 2x6,4x12")
+    return [(int(searchers), int(lag)) for searchers, lag in found]
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Search and print a table. Exit status: 0 done, 2 a refusal."""
     try:
-        readers: dict[str, Any] = {"repeats": arguments.at_least(2), "divisions": str, "table": str}
-        defaults = {"repeats": 200, "divisions": DEFAULT, "table": str(table.TABLE)}
+        readers: dict[str, Any] = {"repeats": arguments.at_least(2), "divisions": divided, "table": str}
+        defaults = {"repeats": 200, "divisions": divided(DEFAULT), "table": str(table.TABLE)}
         options = arguments.read(sys.argv[1:] if given is None else given, defaults, readers)
-        divisions = [tuple(map(int, text.split("x"))) for text in options["divisions"].split(",")]
         pool = build(*read(Path(options["table"])))
-    except (Refusal, ValueError) as error:
-        print(f"{error}; write divisions=2x6,4x12: searchers x lag", file=sys.stderr)
+    except Refusal as error:
+        print(error, file=sys.stderr)
         return 2
+    divisions = options["divisions"]
     groups = groups_of(pool)
 
     def work(name: str) -> np.ndarray:

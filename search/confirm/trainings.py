@@ -153,7 +153,7 @@ class Trainings:
         for path in self.folder.glob("confirm-*"):
             path.unlink()
 
-    def all(self, asked: Sequence[tuple[Arm, int]], screen: Shows, crew: "Crew | None" = None) -> list[Ended]:
+    def all(self, asked: Sequence[tuple[Arm, int]], screen: Shows, crew: Crew | None = None) -> list[Ended]:
         """How arms on seeds ended, each from its run or a new training; with a crew several at the same time."""
         if crew is None:
             return [self.one(arm, seed, screen) for arm, seed in asked]

@@ -203,6 +203,6 @@ class Crew:
             new = self._start(member.number)
         except OSError:
             return False
-        if member.begun:
+        if self.search:
             self._begin(new)
         return True
