@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import Row, ratio_row
 from denoise import cost, train
+from denoise.accelerator import accelerator
 from denoise.config import compose
 
 Say = Callable[[str], None]
@@ -43,7 +44,7 @@ class Bare:
 
     def __init__(self, cfg: DictConfig) -> None:
         torch.use_deterministic_algorithms(False)
-        self.device = torch.device("cuda" if train.accelerator(cfg.trainer.accelerator) == "gpu" else "cpu")
+        self.device = torch.device("cuda" if accelerator(cfg.trainer.accelerator) == "gpu" else "cpu")
         self.module = train.prepare(cfg).to(self.device)
         self.module.setup("fit")
         made = self.module.configure_optimizers()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from denoise.refusal import Refusal, choose
+from search.process import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
 RUN_VERBS = ("best", "reproduce", "report", "sample")
@@ -81,4 +82,4 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

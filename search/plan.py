@@ -9,33 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, FrozenTrial
 
 from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, machine, mode, pretrained, space, stops, storage, transfer
+from search import confirm, fit, mode, pretrained, space, stops, storage, transfer
+from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
 from search.trial import bare, plain_config
+from search.typed import read
 
 EQUAL = ("steps", "time")
-MOST_WORKERS = 4
-MEASURED = ("step_seconds", "peak_memory_bytes")  # costs that are not counted
-LAG = 3  # trials for each process: those that end early need not wait for one that does not
-
-
-@dataclass(frozen=True)
-class Division:
-    """How a search is divided: processes, threads of each (None: torch's own number), and what of a trial waits.
-
-    lag: a trial is drawn with the results of those begun so many before it.
-    """
-
-    workers: int
-    threads: int | None
-    lag: int
 
 
 @dataclass
@@ -80,9 +67,7 @@ class Search:
 
 def prepare(typed: Sequence[str]) -> Search:
     """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
-    of_search = [text for text in typed if parse(text).key_or_group in ("search", "search.overrides")]
-    overrides = beneath(compose(of_search, "search").cfg.search.overrides, typed)
-    composed = compose(overrides, "search")
+    composed, overrides = read(typed)
     cfg = composed.cfg
     kind = mode.find(composed)
     if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
@@ -127,23 +112,6 @@ def prepare(typed: Sequence[str]) -> Search:
     return Search(composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most)
 
 
-def division(cfg: DictConfig, cores: int = machine.CORES) -> Division:
-    """Divide the cores of this machine: as many processes as cores, four at most, on a GPU one.
-
-    One alone where a step's time or a process's memory counts: beside others a step is slower, and what a process holds
-    depends on what it trained before.
-    """
-    search, threads = cfg.search, cfg.trainer.num_threads
-    workers = search.workers
-    if workers is None:
-        counts = search.get("cost") in MEASURED or any(search.caps[name] is not None for name in MEASURED)
-        gpu = train.accelerator(cfg.trainer.accelerator) == "gpu"
-        alone = gpu or counts or search.equal == "time"
-        workers = 1 if alone else max(1, min(MOST_WORKERS, cores // (threads or 1)))
-    share = max(1, cores // workers) if threads is None and workers > 1 else None
-    return Division(workers, share, search.lag or (LAG * workers if workers > 1 else 1))
-
-
 def database(url: str | None) -> str | None:
     """The storage that a person names, with the driver that is installed: SQLAlchemy would take another by default."""
     plain = "postgresql://"
@@ -154,12 +122,6 @@ def digest(content: dict[str, Any]) -> str:
     """Eight digits that name plain data."""
     plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in content.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """The overrides that a search brings, without those of the keys that a person typed, before the person's."""
-    keys = {parse(text).key_or_group for text in typed}
-    return [*(str(text) for text in given if parse(str(text)).key_or_group not in keys), *typed]
 
 
 def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str, Any] | None:

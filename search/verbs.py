@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, server
+from search import pretrained, runs, server
 from search import report as board
-from search.record import Record, check, check_known
-from search.record import best as best_of
-from search.tracking import Tracker, check_store, open_tracker, resolve_uri
+from search.process import LEARNS, TRACKS, load
+from search.record import check_known
+from search.tracking import check_store, open_tracker, resolve_uri
 
 
 class Out(Console):
@@ -34,16 +35,24 @@ console = Out(highlight=False, markup=False, width=None if sys.stdout.isatty() e
 
 def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
-    from search import answer as answering
-    from search import study
-    from search.crew import Crew
-    from search.display import Display
+    from search.typed import read
 
     _show_config(options, "search")
-    prepared = study.prepare(options.overrides)
-    with Crew(options.typed, 0 if options.beside else prepared.division.workers - 1) as crew:
-        import mlflow.tracking  # noqa: F401  # seconds, as torch's own: not what a search costs
+    asked, _ = read(options.overrides)
+    with _waits():
+        load("torch")
+        from search.crew import Crew
+        from search.division import division
 
+        beside = 0 if options.beside else division(asked.cfg).workers - 1
+    with Crew(options.typed, beside) as crew:  # at once: what it imports takes seconds too
+        with _waits():
+            load(*LEARNS, *TRACKS, "search.study", "search.answer")
+            from search import answer as answering
+            from search import study
+            from search.display import Display
+
+            prepared = study.prepare(options.overrides)
         if options.beside:
             from search.crew import worker
 
@@ -67,12 +76,14 @@ def search(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
-    from denoise import train as training
-    from search.display import Display
-    from search.trial import open_run, perform
-
     composed = _compose(options)
     cfg = composed.cfg
+    with _waits():
+        load(*LEARNS, *TRACKS)
+        from denoise import train as training
+        from search.display import Display
+        from search.trial import open_run, perform
+
     module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     run = open_run(tracker, composed, options.overrides, "train", "train")
@@ -123,8 +134,8 @@ def ui(options: argparse.Namespace) -> int:
 def best(options: argparse.Namespace) -> int:
     """Print the best trial's overrides as a command and write best.yaml into the store."""
     composed = compose(options.overrides)
-    tracker = _tracker(composed, must_exist=True)
-    chosen, parent = _chosen(tracker, options.run)
+    tracker = runs.tracker(composed)
+    chosen, parent = runs.chosen(tracker, options.run)
     store = Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
@@ -142,12 +153,14 @@ def best(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Train a run again and compare; 1 where they differ on the same machine."""
-    from search.display import Display
-    from search.reproduce import reproduce as again
-
     composed = compose(options.overrides)
-    tracker = _tracker(composed, must_exist=True)
-    chosen, _ = _chosen(tracker, options.run)
+    with _waits():
+        tracker = runs.tracker(composed)
+        chosen, _ = runs.chosen(tracker, options.run)
+        load(*LEARNS)
+        from search.display import Display
+        from search.reproduce import reproduce as again
+
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
         display.trial_starts(chosen.number, "")
         found = again(tracker, chosen, display)
@@ -169,12 +182,13 @@ def report(options: argparse.Namespace) -> int:
     """Show the leaderboard of the latest search, or of the search RUN."""
     import json
 
-    from search import answer as answering
-    from search import confirm
-
     composed = compose(options.overrides)
-    tracker = _tracker(composed, must_exist=True)
-    parent = _parent(tracker, options.run)
+    with _waits():
+        tracker = runs.tracker(composed)
+        from search import answer as answering
+        from search import confirm
+
+    parent = runs.search_of(tracker, options.run)
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
     found, findings = confirm.load(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
     answering.show(console, records, baseline, parent.info.run_name, found, findings, parent.data.tags.get("cost"))
@@ -183,11 +197,13 @@ def report(options: argparse.Namespace) -> int:
 
 def sample(options: argparse.Namespace) -> int:
     """Draw a grid of images from a run's weights into the store."""
-    from denoise import train as training
-
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
-    tracker = _tracker(composed, must_exist=True)
-    chosen, _ = _chosen(tracker, options.run)
+    with _waits():
+        tracker = runs.tracker(composed)
+        chosen, _ = runs.chosen(tracker, options.run)
+        load(*LEARNS)
+        from denoise import train as training
+
     solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
     cfg = compose([*check_known(chosen).overrides, *solver]).cfg
     store = Path(composed.cfg.store).expanduser()
@@ -203,12 +219,14 @@ def sample(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """Show signal and gradient through depth at initialization, without training."""
-    from denoise import inspection
-    from search import health
-
     overrides = list(options.overrides)
     given = any(parse(text).key_or_group == "zero_output" for text in overrides)
     composed = _compose(argparse.Namespace(**{**vars(options), "overrides": overrides + ["zero_output=false"][given:]}))
+    with _waits():
+        load(*LEARNS)
+        from denoise import inspection
+        from search import health
+
     found = inspection.inspect(composed.cfg)
     store = Path(composed.cfg.store).expanduser()
     check_store(store)
@@ -241,6 +259,11 @@ def _compose(options: argparse.Namespace) -> Composed:
     return compose(options.overrides, root)
 
 
+def _waits() -> AbstractContextManager[object]:
+    """Show on a terminal that something goes on, before there is anything to show."""
+    return console.status("loading torch, Lightning and MLflow") if console.is_terminal else nullcontext()
+
+
 def _say(lines: Sequence[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
@@ -258,36 +281,3 @@ def _show_config(options: argparse.Namespace, root: str) -> None:
     if options.cfg:
         print(OmegaConf.to_yaml(compose(options.overrides, root).cfg))
         raise SystemExit(0)
-
-
-def _tracker(composed: Composed, must_exist: bool = False) -> Tracker:
-    cfg = composed.cfg
-    store = Path(cfg.store).expanduser()
-    uri = resolve_uri(cfg.tracking.uri, store)
-    if must_exist and uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise Refusal(f"store={cfg.store}: no search here yet; start one with make search, or give store=FOLDER")
-    return Tracker(uri, cfg.tracking.experiment, store)
-
-
-def _parent(tracker: Tracker, run_id: str | None):  # type: ignore[no-untyped-def]
-    searches = tracker.searches()
-    if run_id is not None:
-        searches = [run for run in searches if run.info.run_id == run_id]
-        if not searches:
-            raise Refusal(f"RUN={run_id}: no such search in {tracker.uri}; make ui shows them")
-    if not searches:
-        raise Refusal(f"no search in {tracker.uri} yet; start one with make search")
-    return searches[0]
-
-
-def _chosen(tracker: Tracker, run_id: str | None) -> tuple[Record, str]:
-    """The run that is meant: RUN, or the best trial of the latest search."""
-    if run_id is not None:
-        return tracker.record(run_id), f"run {run_id}"
-    parent = _parent(tracker, None)
-    found = best_of(tracker.records(parent.info.run_id))
-    if found is not None and (best := parent.data.tags.get("best")):  # what was confirmed on fresh seeds
-        found = tracker.record(best)
-    if found is None:
-        raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
-    return check(found), parent.info.run_name

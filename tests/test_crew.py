@@ -22,8 +22,8 @@ from denoise.config import compose
 from search import plan, storage
 from search import study as searching
 from search.display import Display
+from search.division import Division, division
 from search.keyed import KeyedSampler
-from search.plan import Division, division
 from search.sampler import TPE
 from tests.quick import CHOICES, SMALL, Silent, content, formula, run
 from tests.test_pruner import MORE

@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
-    "refusal randomness stage",
+    "refusal randomness stage accelerator",
     "trust domain recompose",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
@@ -34,6 +34,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 DOORS = {
+    "accelerator",
     "catalog",
     "config",
     "train",

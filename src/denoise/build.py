@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from denoise import catalog
+from denoise.accelerator import ACCELERATORS
 from denoise.block import Part, Parts
 from denoise.data import images as data_images
 from denoise.data.images import Images
@@ -16,7 +17,6 @@ from denoise.refusal import Refusal, choose
 from denoise.stage import Scope, Stage
 
 PRECISIONS = ("32-true", "bf16-mixed")
-ACCELERATORS = ("auto", "cpu", "gpu")
 CLIPPINGS = ("norm", "value")
 
 

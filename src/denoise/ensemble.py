@@ -13,13 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from denoise.accelerator import accelerator
 from denoise.build import build_denoiser, module_of
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
 from denoise.module import DenoiseModule
 from denoise.refusal import Refusal
-from denoise.train import accelerator, quiet
+from denoise.train import quiet
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from denoise import catalog, cost, diagnostics
+from denoise.accelerator import accelerator
 from denoise.build import build_denoiser as build_denoiser
 from denoise.build import build_parts as build_parts
 from denoise.build import prepare as prepare
@@ -188,11 +189,6 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
 def data_sha256(cfg: DictConfig) -> str:
     """sha256 of the content of the config's data."""
     return data_images.content_hash(cfg.data)
-
-
-def accelerator(name: str) -> str:
-    """The accelerator that `auto` means here."""
-    return ("gpu" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def sha256(weights: dict[str, torch.Tensor]) -> str:

@@ -1,0 +1,18 @@
+"""What a person typed, as the config of a search. Light: it is read before what takes seconds to import."""
+
+from collections.abc import Sequence
+
+from denoise.config import Composed, compose, parse
+
+
+def read(typed: Sequence[str]) -> tuple[Composed, list[str]]:
+    """Compose a search: its config, and all the overrides that make it. Errors: Refusal."""
+    of_search = [text for text in typed if parse(text).key_or_group in ("search", "search.overrides")]
+    overrides = beneath(compose(of_search, "search").cfg.search.overrides, typed)
+    return compose(overrides, "search"), overrides
+
+
+def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """The overrides that a search brings, without those of the keys that a person typed, before the person's."""
+    keys = {parse(text).key_or_group for text in typed}
+    return [*(str(text) for text in given if parse(str(text)).key_or_group not in keys), *typed]

@@ -1,0 +1,82 @@
+"""Before a verb's work and after it: modules are loaded without collections, a process ends at once and whole."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from search.process import load
+
+ENDS = """
+import atexit, sys
+from search.process import leave
+atexit.register(lambda: print("handler ran"))
+print("to a pipe, so held back until it is flushed")
+print("an error", file=sys.stderr)
+leave(3)
+"""
+FULL = """
+import sys
+from search.process import leave
+print("x" * 100)
+leave(int(sys.argv[1]))
+"""
+BESIDE = ["search.workers=2", "search.equal=never"]
+
+
+def python(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=240)
+
+
+def test_a_process_leaves_with_its_status_and_all_that_it_said() -> None:
+    done = python("-c", ENDS)
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == ["to a pipe, so held back until it is flushed", "handler ran"]
+    assert done.stderr == "an error\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("status", "ends"), [(0, 1), (2, 2)])
+def test_output_that_cannot_be_written_is_no_success(status: int, ends: int) -> None:
+    held_back = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", FULL, str(status)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=held_back)
+    assert (done.returncode, done.stderr) == (ends, "what was said cannot be written: No space left on device\n")
+
+
+def test_modules_are_loaded_without_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loaded_once.py").write_text("import gc\ncollecting = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    frozen = gc.get_freeze_count()
+    try:
+        load("json", "loaded_once")
+        assert sys.modules["loaded_once"].collecting is False
+        assert gc.isenabled()
+        held = gc.get_freeze_count()
+        assert held > frozen
+        load("json", "loaded_once")  # there already: what is garbage by now is not kept for good
+        assert gc.get_freeze_count() == held
+    finally:
+        gc.unfreeze()
+
+
+def test_collections_go_on_after_a_module_that_cannot_be_loaded() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        load("no_such_module_anywhere")
+    gc.unfreeze()
+    assert gc.isenabled()
+
+
+def test_a_refusal_after_the_workers_have_started_leaves_none_and_nothing(tmp_path: Path) -> None:
+    """They start before the whole of the search is checked."""
+    store = tmp_path / "runs"
+    done = python("-m", "search", "search", f"store={store}", *BESIDE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "search.equal=never: unknown; legal: steps, time\n"
+    assert not store.exists()
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [command for command in commands if str(store).encode() in command]
