@@ -33,7 +33,7 @@ def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int
     return _counted[probed] * batch_size
 
 
-ELEMENTWISE = ("activation", "normalization")  # kinds whose members, torch's and ours, multiply no matrices
+ELEMENTWISE = ("activation", "normalization")  # kinds whose members, torch's and ours, mostly multiply no matrices
 SMALL_MODEL, SMALL_IMAGE = 10_000_000, 32  # parameters; pixels of a side
 _counted: dict[tuple[object, ...], int] = {}
 
@@ -43,7 +43,8 @@ def _layers(model: nn.Module) -> Iterator[tuple[object, ...]]:
     skipped: tuple[str, ...] = ()
     for name, module in model.named_modules():
         known = type(module).__module__.startswith(("torch.nn.", "denoise."))
-        if known and getattr(module, "kind", None) in ELEMENTWISE:
+        tensors = [*module.parameters(), *module.buffers()]
+        if known and getattr(module, "kind", None) in ELEMENTWISE and all(tensor.ndim < 2 for tensor in tensors):
             skipped += (f"{name}.",)
         elif not name.startswith(skipped):
             shapes = tuple(tuple(p.shape) for p in module.parameters(recurse=False))

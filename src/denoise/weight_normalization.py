@@ -76,10 +76,11 @@ class _Standardized(nn.Module):
         self.eps, self.scaled = eps, scaled
 
     def forward(self, weight: Tensor) -> Tensor:
-        rows = weight.flatten(1)
-        var, mean = torch.var_mean(rows, dim=1, correction=0, keepdim=True)
-        rows = (rows - mean) * torch.rsqrt(var + self.eps)
-        return rows.view(weight.shape) / (rows.shape[1] ** 0.5 if self.scaled else 1.0)
+        rows = tuple(range(1, weight.ndim))  # in place: to flatten a weight in channels_last is to copy it
+        fan_in = weight[0].numel()
+        centred = weight - weight.mean(rows, keepdim=True)
+        scale = torch.rsqrt(centred.square().mean(rows, keepdim=True) + self.eps)
+        return centred * (scale / fan_in**0.5 if self.scaled else scale)
 
 
 def magnitude_preserving(module: nn.Module, eps: float = 1e-4, forced: bool = True) -> nn.Module:
