@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 
+from benchmarks import floor
 from benchmarks.results import ROOT, Row, ratio_row
 from denoise.config import compose
 from search.tracking import Tracker
@@ -27,12 +28,13 @@ ALONE = "search.workers=1"
 
 @dataclass(frozen=True)
 class Size:
-    """How much parts c and d measure: optimizer steps of a trial."""
+    """How much parts c and d measure: optimizer steps of a trial, and how many of them alone for the floor."""
 
     steps: int
+    alone: int
 
 
-SIZES = {"full": Size(300), "quick": Size(60)}  # 300: what a trial of the default search has
+SIZES = {"full": Size(300, 40), "quick": Size(60, 5)}  # 300: what a trial of the default search has
 
 
 def overrides(steps: int, seed: int) -> list[str]:
@@ -147,6 +149,7 @@ def measure(size: Size, parts: Sequence[str], repeat: int, seed: int, say: Say) 
     """For part c our search and the script by hand on its trials, for part d our search in one process, in turns."""
     raw: dict[str, Any] = {"overrides": overrides(size.steps, seed), "ours": [], "alone": []}
     raw |= {f"by_hand_{workers}_workers": [] for workers in WORKERS if "c" in parts}
+    raw |= {"floor": []} if "c" in parts else {}
     for turn in range(repeat):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
@@ -169,23 +172,28 @@ def measure(size: Size, parts: Sequence[str], repeat: int, seed: int, say: Say) 
                 hand = run_by_hand(place / "configs.json", workers, place / f"by-hand-{workers}")
                 raw[f"by_hand_{workers}_workers"].append(hand)
                 say(f"by hand: {hand['process_seconds']:.1f} s, ours {ours['process_seconds']:.1f} s")
+            say(f"turn {turn + 1} of {repeat}: the steps of the same trials and nothing else")
+            raw["floor"].append(floor.seconds(place / "configs.json", size.alone))
+            say(f"the steps alone: {raw['floor'][-1]:.1f} s")
     raw["all_complete"] = all(run["all_complete"] for run in (*raw["ours"], *raw["alone"]))
     rows = [row for part, make in (("c", rows_c), ("d", rows_d)) if part in parts for row in make(raw)]
     return raw, rows
 
 
 def rows_c(raw: dict[str, Any]) -> list[Row]:
-    """The wall time of ours over that of the script by hand, from start to exit, on equal steps."""
+    """The wall time of ours over that of the script by hand, from start to exit, on equal steps; and the floor's."""
     rows = []
     for workers in WORKERS:
+        script = f"the script by hand, {workers or 'no'} loader workers"
         by_hand = raw[f"by_hand_{workers}_workers"]
         ratios = [
             (ours["process_seconds"] / sum(t["steps"] for t in ours["trials"]))
             / (hand["process_seconds"] / sum(t["steps"] for t in hand["trials"]))
             for ours, hand in zip(raw["ours"], by_hand, strict=True)
         ]
-        what = f"our search / the script by hand, {workers or 'no'} loader workers"
-        rows.append(ratio_row("c", what, ratios, "<=", 0.6))
+        rows.append(ratio_row("c", f"our search / {script}", ratios, "<=", 0.6))
+        floors = [least / hand["process_seconds"] for least, hand in zip(raw["floor"], by_hand, strict=True)]
+        rows.append(ratio_row("c", f"its steps and nothing else / {script}", floors))
     return rows
 
 

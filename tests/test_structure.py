@@ -56,7 +56,7 @@ HOOKS = re.compile(
 )
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
-    "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm"},
+    "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm", "InstanceNorm"},
     "activation": {"Elementwise", "positive", "softplus"},
     "optimizer": {"parameter_groups", "is_matrix", "halves"},
     "initializer": {"auto_gain", "resolve_gain"},

@@ -112,7 +112,7 @@ def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
 
     Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022: a group norm with a group for each channel.
     """
-    return _InstanceNorm(num_channels, eps)
+    return InstanceNorm(num_channels, eps)
 
 
 def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, track: bool = True) -> nn.Module:
@@ -163,7 +163,7 @@ class DynamicTanh(_Affine):
         return self._affine(torch.tanh(self.alpha * x))
 
 
-class _InstanceNorm(_Affine):
+class InstanceNorm(_Affine):
     """In channels_last half the time of torch's, which is made for other layouts."""
 
     def __init__(self, num_channels: int, eps: float) -> None:
