@@ -24,7 +24,6 @@ from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
 from search.turn import turn
 
-OF_IT = ("machine", "data_sha256")  # where and on what a result that is taken over was found
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
@@ -176,12 +175,13 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 
 
 def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
-    """A complete training of the same config, data and machine, in this search or before: its result is this one's."""
+    """A complete training of the same config and data with the same code on this machine: its result is this one's."""
     sha256 = trial.user_attrs["config_sha256"]
     other = history.of(session.study).twin(sha256, trial.number - session.search.mode.lag)
     if other is not None:
         return session.tracker.record(other.user_attrs["run_id"])
-    here = {"config_sha256": sha256, "outcome": "complete", "machine": json.dumps(machine.describe())}
+    here = {"config_sha256": sha256, "outcome": "complete"}
+    here |= {"machine": json.dumps(machine.describe()), "code": machine.code()}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
         tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
         if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:
@@ -189,11 +189,14 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     return None
 
 
+def found_with(record: Record) -> dict[str, str]:
+    """Where, with what and on what a result was found that is taken over; old records do not know their code."""
+    return {name: record.tags.get(name, "unknown") for name in ("machine", "code", "data_sha256")}
+
+
 def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
     number = str(trial.number)
-    tags = {"trial": number, "duplicate_of": twin.run_id} | {
-        name: twin.tags[name] for name in OF_IT if name in twin.tags
-    }
+    tags = {"trial": number, "duplicate_of": twin.run_id} | found_with(twin)
     run = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     run.metrics(twin.step, twin.metrics)
     run.end("complete", {"step": str(twin.step), "weights_sha256": twin.tags.get("weights_sha256", "")})

@@ -1,9 +1,13 @@
-"""What this machine is, as far as the bits of a training depend on it."""
+"""What the bits of a training depend on beside its config: this machine, torch, and the code that trains."""
 
+import hashlib
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
+
+from denoise import catalog
 
 CORES = torch.get_num_threads()  # as torch found them, or OMP_NUM_THREADS says
 
@@ -21,6 +25,17 @@ def describe() -> dict[str, str]:
         found["gpu"] = torch.cuda.get_device_name()
         found["cuda"] = str(torch.version.cuda)
     return found
+
+
+@cache
+def code() -> str:
+    """Twelve digits that name the content of the package that trains; what a person adds is named by its config."""
+    found = hashlib.sha256()
+    folder = Path(catalog.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+    return found.hexdigest()[:12]
 
 
 def _processor() -> str:

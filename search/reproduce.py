@@ -19,6 +19,7 @@ class Comparison:
     same: bool
     same_machine: bool
     other_machine: str
+    other_code: bool
     run_id: str
 
 
@@ -52,4 +53,5 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     rows.append(("steps", str(recorded.step), str(done.step)))
     here, there = machine.describe(), json.loads(recorded.tags.get("machine", "{}"))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
-    return Comparison(rows, all(a == b for _, a, b in rows), not differs, differs, run.run_id)
+    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
+    return Comparison(rows, same, not differs, differs, other_code, run.run_id)

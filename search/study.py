@@ -10,8 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import raw_compose
-from search import carry, ending, report, stops, storage
-from search.attempt import OF_IT, Session, drawn, one_trial
+from search import carry, ending, machine, report, stops, storage
+from search.attempt import Session, drawn, found_with, one_trial
 from search.carry import Carried
 from search.crew import Crew
 from search.display import Display, Shows
@@ -47,7 +47,10 @@ def run(
             take_over(session)
         if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
-        display.continues(len(session.own(*OVER)))
+        done = len(session.own(*OVER))
+        display.continues(done)
+        if done and study.user_attrs.get("code") != machine.code():
+            display.note("the project's code has changed since this search began; search.name=NAME begins anew with it")
         several = crew is not None and search.division.workers > 1
         if search.mode.lag == 1 and (several or storage.elsewhere(study)):
             display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
@@ -178,10 +181,11 @@ def take_over(session: Session) -> None:
         if old is not None:
             found = carry.collect(old, search.space, search.mode.points[0], search.settings.caps)
             changed = carry.difference(old.user_attrs.get("space", {}), search.space.describe())
-            study.set_user_attr("carries", said(found, changed))
+            study.set_user_attr("carries", said(found, changed, old.user_attrs.get("code")))
             study.add_trials(found.trials[len(session.trials()) :])  # a kill may have torn it
         study.set_user_attr("space", search.space.describe())
         study.set_user_attr("opened", time.time())
+        study.set_user_attr("code", machine.code())
         study.set_user_attr("family", search.family)  # the last one: it says that the taking over is done
     if "carries" in study.user_attrs:
         session.display.note(study.user_attrs["carries"])
@@ -192,18 +196,19 @@ def take_over(session: Session) -> None:
             copy_run(session, trial)
 
 
-def said(found: Carried, changed: str) -> str:
+def said(found: Carried, changed: str, code: str | None) -> str:
     """One line on what was carried over."""
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     outside = f", {found.outside} outside the new space not" if found.outside else ""
-    return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}"
+    code = "" if code == machine.code() else "; they were trained with other code of the project"
+    return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"
 
 
 def copy_run(session: Session, trial: Any) -> None:
     """Note a trial that was carried over in this search's books."""
     old = session.tracker.record(trial.user_attrs["carried"])
     overrides, number = trial.user_attrs["overrides"], str(trial.number)
-    tags = {"trial": number, "carried_from": old.run_id} | {name: old.tags[name] for name in OF_IT if name in old.tags}
+    tags = {"trial": number, "carried_from": old.run_id} | found_with(old)
     composed = raw_compose(tuple(overrides))
     new = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     new.metrics(old.step, old.metrics)

@@ -109,6 +109,7 @@ def open_run(
         "config_sha256": tags.get("config_sha256") or config_sha256(composed),
         "data_sha256": data_sha256(composed.cfg),
         "machine": json.dumps(machine.describe()),
+        "code": machine.code(),
         **tags,
     }
     params = tracking.params(

@@ -174,7 +174,8 @@ def reproduce(options: argparse.Namespace) -> int:
     if not found.same_machine:
         console.print(f"Differs, on another machine: {found.other_machine}.")
         return 0
-    print("differs on the same machine: this is a bug, or the code has changed since", file=sys.stderr)
+    why = "the project's code is not that of then" if found.other_code else "with the same code: this is a bug"
+    print(f"differs on the same machine: {why}", file=sys.stderr)
     return 1
 
 

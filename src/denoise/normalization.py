@@ -171,8 +171,9 @@ class InstanceNorm(_Affine):
         self.eps = eps
 
     def _normalize(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(dim=1, keepdim=True)
-        scale = torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + self.eps)
+        count = x.shape[1]  # sums: the gradient of mean() is written out for every position
+        centred = x - x.sum(dim=1, keepdim=True) / count
+        scale = torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.eps)
         return torch.addcmul(self.bias, centred, self.weight * scale)
 
 

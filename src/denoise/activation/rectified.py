@@ -52,7 +52,8 @@ class ABReLU(nn.Module):
     """max(0, x - mean x), the mean over everything but the batch. Dubey & Chakraborty 2018, arXiv:1804.02051."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x - x.mean(dim=tuple(range(1, x.ndim)), keepdim=True))
+        total = x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
+        return F.relu(x - total / x[0].numel())  # the gradient of mean() is a map in another memory format
 
 
 class SquaredReLU(nn.Module):
