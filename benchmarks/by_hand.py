@@ -64,13 +64,11 @@ def with_torchs_norms(denoiser: Denoiser) -> Denoiser:
     """Put torch's own norms in the place of ours that are faster rewritings of them."""
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
-            plain: nn.Module | None = None
             if isinstance(child, normalization.LocalResponseNorm):
-                plain = nn.LocalResponseNorm(child.size, child.alpha, child.beta, child.k)
-            elif isinstance(child, normalization.InstanceNorm):
-                plain = nn.GroupNorm(len(child.weight), len(child.weight), child.eps)
-            if plain is not None:
+                plain: nn.Module = nn.LocalResponseNorm(child.size, child.alpha, child.beta, child.k)
                 setattr(module, name, normalization.OverPositions(plain))
+            elif isinstance(child, normalization.InstanceNorm):
+                setattr(module, name, normalization.OverPositions(child.norm))
     return denoiser
 
 

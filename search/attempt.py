@@ -24,6 +24,7 @@ from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
 from search.turn import turn
 
+OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
@@ -128,6 +129,8 @@ def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> Non
 def _train(session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any]) -> Trained:
     search, study, tracker = session.search, session.study, session.tracker
     checkpoint = _state(search, trial)
+    if earlier and earlier[0].data.tags.get("code") != machine.code():
+        train.forget(checkpoint)  # a training is of one code from its first step to its last
     if earlier and checkpoint.exists():
         run = tracker.run(earlier[0].info.run_id)
     else:
@@ -175,7 +178,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 
 
 def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
-    """A complete training of the same config and data with the same code on this machine: its result is this one's."""
+    """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
     sha256 = trial.user_attrs["config_sha256"]
     other = history.of(session.study).twin(sha256, trial.number - session.search.mode.lag)
     if other is not None:
@@ -191,7 +194,7 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
 
 def found_with(record: Record) -> dict[str, str]:
     """Where, with what and on what a result was found that is taken over; old records do not know their code."""
-    return {name: record.tags.get(name, "unknown") for name in ("machine", "code", "data_sha256")}
+    return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
 
 
 def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:

@@ -1,4 +1,4 @@
-"""How a search is divided over the cores of this machine. Light: it is asked before what takes seconds to import."""
+"""How a search is divided over the cores of this machine. It needs torch, but nothing else that is slow to import."""
 
 from dataclasses import dataclass
 

@@ -32,7 +32,7 @@ def code() -> str:
     """Twelve digits that name the content of the package that trains; what a person adds is named by its config."""
     found = hashlib.sha256()
     folder = Path(catalog.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("[!.]*.py")):
         content = path.read_bytes()
         found.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return found.hexdigest()[:12]

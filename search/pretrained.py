@@ -58,7 +58,7 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
     except Exception:  # whatever a parser says of bytes that are none of its own
         same = False
     if not same:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise Refusal(f"{where}: its weights are not those that it recorded; the artifact has been changed")
     return path
 

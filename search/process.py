@@ -36,12 +36,13 @@ def leave(status: int) -> NoReturn:
     """
     atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # >&-
+            sys.stdout.flush()
     except BrokenPipeError:
         pass  # who read has seen enough
     except OSError as error:
         print(f"what was said cannot be written: {error.strerror}", file=sys.stderr)
         status = status or 1
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):
         sys.stderr.flush()
     os._exit(status)

@@ -39,7 +39,7 @@ def run(
     """
     session = join(search, study, tracker, display, crew)
     if crew is not None:
-        crew.display = display
+        crew.show(display)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
@@ -50,7 +50,9 @@ def run(
         done = len(session.own(*OVER))
         display.continues(done)
         if done and study.user_attrs.get("code") != machine.code():
-            display.note("the project's code has changed since this search began; search.name=NAME begins anew with it")
+            display.note(
+                "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
+            )
         several = crew is not None and search.division.workers > 1
         if search.mode.lag == 1 and (several or storage.elsewhere(study)):
             display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
@@ -200,7 +202,7 @@ def said(found: Carried, changed: str, code: str | None) -> str:
     """One line on what was carried over."""
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     outside = f", {found.outside} outside the new space not" if found.outside else ""
-    code = "" if code == machine.code() else "; they were trained with other code of the project"
+    code = "" if code == machine.code() else "; they were trained with other code of src/denoise"
     return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"
 
 

@@ -1,5 +1,6 @@
 """MLflow: one parent run a search, one child run a trial, written in batches. The only room that talks to it."""
 
+import atexit
 import json
 import logging
 import os
@@ -32,7 +33,6 @@ class Tracker:
 
         for name in ("mlflow", "alembic"):  # the import sets them anew
             logging.getLogger(name).setLevel(logging.ERROR)
-
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.uri, self.store = resolve_uri(uri, store), store
@@ -63,13 +63,12 @@ class Tracker:
         """Open a run, a child of `parent` where one is given."""
         from mlflow.entities import Param
 
-        every = (
-            dict(tags) | ({"mlflow.parentRunId": parent} if parent else {}) | {"mlflow.source.name": "denoise-search"}
-        )
+        every = dict(tags) | {"mlflow.source.name": "denoise-search"}
+        every |= {"mlflow.parentRunId": parent} if parent else {}
         run = self.client.create_run(self.experiment_id, tags=every, run_name=name)
-        given = [Param(key, str(value)) for key, value in params.items()]
-        for i in range(0, len(given), 100):
-            self.client.log_batch(run.info.run_id, params=given[i : i + 100])
+        for i in range(0, len(params), 100):
+            given = [Param(key, str(value)) for key, value in list(params.items())[i : i + 100]]
+            self.client.log_batch(run.info.run_id, params=given)
         return Run(self, run.info.run_id)
 
     def run(self, run_id: str) -> "Run":
@@ -128,6 +127,8 @@ class Tracker:
         """
         from mlflow.exceptions import MlflowException
 
+        if self.local:
+            atexit.register(self.client._get_registry_client().store.engine.dispose)  # as in write_ahead
         try:
             self.client.create_registered_model(MODEL)
         except MlflowException as error:
@@ -233,6 +234,7 @@ def write_ahead(engine: Any) -> None:
 
     event.listen(engine, "connect", pragmas)
     engine.dispose()
+    atexit.register(engine.dispose)  # the last connection that is closed puts the log into the database
 
 
 def hide_password(text: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -134,8 +136,9 @@ def ui(options: argparse.Namespace) -> int:
 def best(options: argparse.Namespace) -> int:
     """Print the best trial's overrides as a command and write best.yaml into the store."""
     composed = compose(options.overrides)
-    tracker = runs.tracker(composed)
-    chosen, parent = runs.chosen(tracker, options.run)
+    with _waits():
+        tracker = runs.tracker(composed)
+        chosen, parent = runs.chosen(tracker, options.run)
     store = Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
@@ -174,7 +177,9 @@ def reproduce(options: argparse.Namespace) -> int:
     if not found.same_machine:
         console.print(f"Differs, on another machine: {found.other_machine}.")
         return 0
-    why = "the project's code is not that of then" if found.other_code else "with the same code: this is a bug"
+    why = (
+        "the code in src/denoise is not that of then" if found.other_code else "this is a bug, or a library has changed"
+    )
     print(f"differs on the same machine: {why}", file=sys.stderr)
     return 1
 
@@ -262,7 +267,10 @@ def _compose(options: argparse.Namespace) -> Composed:
 
 def _waits() -> AbstractContextManager[object]:
     """Show on a terminal that something goes on, before there is anything to show."""
-    return console.status("loading torch, Lightning and MLflow") if console.is_terminal else nullcontext()
+    if not sys.stdout.isatty():  # a worker's pipe carries messages, whatever the environment says of colours
+        return nullcontext()
+    shown = Spinner("dots", "loading torch, Lightning and MLflow")
+    return Live(shown, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def _say(lines: Sequence[str]) -> None:

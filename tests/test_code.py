@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from denoise import catalog
+from denoise import catalog, train
 from search import machine
 from search.__main__ import main
 from search.tracking import Tracker
-from tests.test_question import latest, searched
+from search.trial import Follower
+from tests.quick import a_new_process
+from tests.test_question import NO_CONFIRM, TINY, latest, searched
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -58,12 +60,44 @@ def test_a_search_that_goes_on_with_other_code_says_so(
     assert "code" not in capsys.readouterr().out
     changed(monkeypatch)
     searched(store, "search.kinds.activation=[silu,relu]", *kinds)
-    assert "the project's code has changed since this search began" in capsys.readouterr().out
+    assert "the code in src/denoise has changed since this search began" in capsys.readouterr().out
     searched(store, "search.kinds.activation=[silu,relu,gelu]", *kinds)
     said = " ".join(capsys.readouterr().out.split())
-    assert "carried over; they were trained with other code of the project" in said
+    assert "carried over; they were trained with other code of src/denoise" in said
     carried = latest(store).by_number()[0]
     assert carried.tags["code"] == before.by_number()[0].tags["code"] != "0123456789ab"
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same code", "other code"])
+def test_a_training_that_was_interrupted_goes_on_with_its_own_code_only(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "runs"
+    command = ["search", f"store={store}", *TINY, NO_CONFIRM, "search.n_trials=1", "pruner=none"]
+    command += ["trainer.max_steps=6", "trainer.val_every=2", "trainer.save_seconds=0"]
+
+    def interrupt(self: Follower, step: int) -> None:
+        if step >= 4:
+            raise KeyboardInterrupt
+
+    a_new_process(monkeypatch, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Follower, "on_save", interrupt)
+        assert main(command) == 130
+    (before,) = (store / "checkpoints").rglob("0.ckpt")
+    tracker = Tracker(None, "denoise-search", store)
+    (run,) = tracker.find(trial="0")
+    a_new_process(monkeypatch, 2)
+    if not same:
+        changed(monkeypatch)
+    began: list[bool] = []
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", lambda *given: (began.append(not before.exists()), fit(*given))[1])
+    assert main(command) == 0
+    (after,) = latest(store).records
+    assert began == [not same]
+    assert (after.run_id == run.info.run_id) is same and after.step == 6
+    assert after.tags["code"] == machine.code()
 
 
 def test_reproduce_says_whether_the_code_is_that_of_then(
@@ -78,7 +112,7 @@ def test_reproduce_says_whether_the_code_is_that_of_then(
     tracker.client.set_tag(run, "weights_sha256", "0" * 64)
     capsys.readouterr()
     assert main(["reproduce", f"store={store}", "--run", run]) == 1
-    assert "the project's code is not that of then" in capsys.readouterr().err
+    assert "the code in src/denoise is not that of then" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["reproduce", f"store={store}", "--run", run]) == 1
-    assert "with the same code: this is a bug" in capsys.readouterr().err
+    assert "this is a bug, or a library has changed" in capsys.readouterr().err

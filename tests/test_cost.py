@@ -61,6 +61,7 @@ CONFIGS = [
     (),
     ("activation=prelu", "normalization=rms_norm"),
     ("feed_forward=geglu",),
+    ("normalization=local_response_norm",),
     ("weight_normalization=weight_norm",),
     ("placement=sandwich",),
     ("model.num_heads=4",),

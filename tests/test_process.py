@@ -2,13 +2,16 @@
 
 import gc
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from search.process import load
+from tests.tiny import TINY
 
 ENDS = """
 import atexit, sys
@@ -24,6 +27,7 @@ from search.process import leave
 print("x" * 100)
 leave(int(sys.argv[1]))
 """
+SEARCH = ["trainer.max_steps=4", "trainer.val_every=2", "search.enqueue=[]"]
 BESIDE = ["search.workers=2", "search.equal=never"]
 
 
@@ -71,6 +75,20 @@ def test_collections_go_on_after_a_module_that_cannot_be_loaded() -> None:
     assert gc.isenabled()
 
 
+def test_a_search_leaves_databases_that_are_whole_by_themselves(tmp_path: Path) -> None:
+    """No log beside them; with two processes, and where colours are forced on what is no terminal."""
+    store = tmp_path / "runs"
+    more = ["search.workers=2", "search.lag=2", "search.n_trials=2", "search.confirm.finalists=0", "pruner=none"]
+    coloured = os.environ | {"FORCE_COLOR": "1"}
+    command = [sys.executable, "-m", "search", "search", f"store={store}", "sampler=random", *TINY, *SEARCH, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=coloured)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in store.glob("*.db*")) == ["mlflow.db", "optuna.db"]
+    with sqlite3.connect(store / "optuna.db") as base:
+        assert base.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchall() == [(2,)]
+    base.close()
+
+
 def test_a_refusal_after_the_workers_have_started_leaves_none_and_nothing(tmp_path: Path) -> None:
     """They start before the whole of the search is checked."""
     store = tmp_path / "runs"
@@ -78,5 +96,9 @@ def test_a_refusal_after_the_workers_have_started_leaves_none_and_nothing(tmp_pa
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "search.equal=never: unknown; legal: steps, time\n"
     assert not store.exists()
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            commands.append(path.read_bytes())
+    assert commands or not Path("/proc").exists()
     assert not [command for command in commands if str(store).encode() in command]

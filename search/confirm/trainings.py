@@ -18,7 +18,7 @@ from denoise import train
 from denoise.config import Composed, compose, parse
 from denoise.ensemble import Member, evaluate, objective
 from denoise.refusal import Refusal
-from search import record, tracking
+from search import machine, record, tracking
 from search.confirm.result import FILE, Arm, Confirmation, Ensemble, Finalist, Settings, load
 from search.confirm.shown import picture, sentences
 from search.confirm.statistics import VERDICTS, Rule, course
@@ -139,7 +139,8 @@ class Trainings:
 
     def __post_init__(self) -> None:
         self.known = {}
-        for run in self.tracker.find(**{"mlflow.parentRunId": self.parent.run_id, "role": "confirm"}):
+        mine = {"mlflow.parentRunId": self.parent.run_id, "role": "confirm", "code": machine.code()}
+        for run in self.tracker.find(**mine):  # of one code: they are compared
             self.known.setdefault(run.data.tags.get("config_sha256", ""), []).append(run)
         name = self.tracker.client.get_run(self.parent.run_id).info.run_name
         self.folder = self.tracker.store / "checkpoints" / name

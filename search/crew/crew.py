@@ -48,6 +48,7 @@ class Crew:
     def __init__(self, command: Sequence[str], count: int) -> None:
         self.command = list(command)
         self.display: Display | None = None  # of whoever begins
+        self.unsaid: list[str] = []  # notes from before there was a display
         self.search = ""
         self.changed = threading.Condition()
         self.members: list[Member] = []
@@ -80,6 +81,13 @@ class Crew:
             except subprocess.TimeoutExpired:
                 member.process.kill()
                 member.process.wait()
+
+    def show(self, display: Display) -> None:
+        """Show from here on what members do, first what was to be said of them before."""
+        with self.changed:
+            self.display, unsaid, self.unsaid = display, self.unsaid, []
+        for text in unsaid:
+            display.note(text)
 
     def begin(self, search: str) -> None:
         """Let them train in the search of this name: its stores are open."""
@@ -192,6 +200,8 @@ class Crew:
                 said = f"worker {member.number} ended with {status}{f' ({last})' if last else ''}: "
                 said += "another takes its place" if self._replaced(member) else "the others go on"
             self.changed.notify_all()
+            if said and self.display is None:
+                self.unsaid.append(said)
         if said:
             self._show("dropped", member.number)
             self._show("note", said)

@@ -102,7 +102,7 @@ class _Standardized(nn.Module):
         self.eps, self.scaled = eps, scaled
 
     def forward(self, weight: Tensor) -> Tensor:
-        rows = tuple(range(1, weight.ndim))  # in place: to flatten a weight in channels_last is to copy it
+        rows = tuple(range(1, weight.ndim))  # not flattened: in channels_last that is a copy
         fan_in = weight[0].numel()
         centred = weight - weight.sum(rows, keepdim=True) / fan_in
         scale = torch.rsqrt(centred.square().sum(rows, keepdim=True) / fan_in + self.eps)

@@ -53,7 +53,8 @@ class ABReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         total = x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
-        return F.relu(x - total / x[0].numel())  # the gradient of mean() is a map in another memory format
+        mean = total / max(1, total.numel() and x.numel() // total.numel())  # mean()'s gradient has another format
+        return F.relu(x - mean.to(x.dtype))
 
 
 class SquaredReLU(nn.Module):
