@@ -1,9 +1,9 @@
 """The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
 
 It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported (two of its
-norms are torch's own again, which ours outdo), all else is as their documentation shows it. It does less than a trial
-of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no saved state. A training's config is
-an entry of a JSON file: overrides and steps.
+norms and its linear layers are torch's own again, which ours outdo), all else is as their documentation shows it. It
+does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no saved state.
+A training's config is an entry of a JSON file: overrides and steps.
 
     python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]
 """
@@ -29,6 +29,7 @@ from denoise import catalog, normalization, train
 from denoise.config import raw_compose
 from denoise.data import images
 from denoise.denoiser import Denoiser
+from denoise.linear import Linear
 from denoise.refusal import Refusal
 
 
@@ -60,8 +61,9 @@ class Module(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def with_torchs_norms(denoiser: Denoiser) -> Denoiser:
-    """Put torch's own norms in the place of ours that are faster rewritings of them."""
+def with_torchs_own(denoiser: Denoiser) -> Denoiser:
+    """Put torch's own layers in the place of ours that are faster rewritings of them."""
+    Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
             if isinstance(child, normalization.LocalResponseNorm):
@@ -87,7 +89,7 @@ def fit(cfg: DictConfig, steps: int, workers: int, store: Path) -> tuple[float, 
     """Train one config for `steps` optimizer steps; its last validation loss, and the steps taken."""
     seed_everything(cfg.seed, verbose=False)
     data = images.load(cfg.data)
-    denoiser = with_torchs_norms(train.build_denoiser(cfg, data))
+    denoiser = with_torchs_own(train.build_denoiser(cfg, data))
     denoiser = denoiser.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     logger = MLFlowLogger(
         "by-hand", tracking_uri=f"sqlite:///{store / 'mlflow.db'}", artifact_location=artifacts(store)

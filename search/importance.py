@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.table import Table
@@ -60,6 +59,8 @@ def measure(study: Study, seed: int = 0) -> Importance:
         return Importance(len(trials), left_out=left_out, why="no parameter that varies is in every trial")
     if len({trial.value for trial in trials}) == 1:
         return Importance(len(trials), left_out=left_out, why="all trials ended with the same value")
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     best = min(0.5, max(0.1, BEST / len(trials)))
     with _quiet():
         ped = get_param_importances(
@@ -79,6 +80,8 @@ def fanova(trials: Sequence[FrozenTrial], shared: Mapping[str, BaseDistribution]
     Options stand as numbers in a random order, the mean over some orders taken. Optuna gives each option a column of
     its own and goes through all 2^k values of k columns: with 40 options it would never end.
     """
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     draw = np.random.default_rng(seed)
     if len(trials) > MOST:
         trials = [trials[i] for i in sorted(draw.choice(len(trials), MOST, replace=False))]

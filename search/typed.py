@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 
-from denoise.config import Composed, compose, parse
+from omegaconf import OmegaConf
+
+from denoise.config import Composed, compose, next_compose, parse
+from denoise.refusal import Refusal
 
 
 def read(typed: Sequence[str]) -> tuple[Composed, list[str]]:
     """Compose a search: its config, and all the overrides that make it. Errors: Refusal."""
     of_search = [text for text in typed if parse(text).key_or_group in ("search", "search.overrides")]
-    overrides = beneath(compose(of_search, "search").cfg.search.overrides, typed)
+    overrides = beneath(_brought(of_search), typed)
     return compose(overrides, "search"), overrides
+
+
+def _brought(of_search: Sequence[str]) -> Sequence[str]:
+    """The overrides that a search brings; the check takes as long again, and finds nothing where this composes."""
+    try:
+        found = next_compose(tuple(of_search), "search").cfg.search.overrides
+        if OmegaConf.is_list(found) and all(isinstance(text, str) for text in found):
+            return list(found)
+    except Refusal:
+        pass
+    return list(compose(of_search, "search").cfg.search.overrides)
 
 
 def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:

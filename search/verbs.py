@@ -41,15 +41,16 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     asked, _ = read(options.overrides)
-    with _waits():
-        load("torch")
-        from search.crew import Crew
-        from search.division import division
+    from search.crew import Crew
+    from search.division import division, several
 
-        beside = 0 if options.beside else division(asked.cfg).workers - 1
-    with Crew(options.typed, beside) as crew:  # at once: what it imports takes seconds too
+    with Crew(options.typed) as crew:
         with _waits():
-            load(*LEARNS, *TRACKS, "search.study", "search.answer")
+            if not options.beside:  # at once: what a member imports takes seconds too
+                crew.resize(int(several(asked.cfg)))
+                load("torch")
+                crew.resize(division(asked.cfg).workers - 1)
+            load("torch", *LEARNS, *TRACKS, "search.study", "search.answer")
             from search import answer as answering
             from search import study
             from search.display import Display

@@ -21,8 +21,9 @@ from denoise import train
 from denoise.config import compose
 from search import plan, storage
 from search import study as searching
+from search.crew import Crew
 from search.display import Display
-from search.division import Division, division
+from search.division import GPUS, Division, division, several
 from search.keyed import KeyedSampler
 from search.sampler import TPE
 from tests.quick import CHOICES, SMALL, Silent, content, formula, run
@@ -120,6 +121,49 @@ def test_how_a_search_is_divided() -> None:
     for timed in (["search.equal=time"], ["search=pareto"], ["search.caps.step_seconds=1.0"], memory):
         assert of(8, *timed).workers == 1, "a step beside others takes longer"
     assert of(8, "search=pareto", "search.cost=parameters").workers == 4
+
+
+@pytest.mark.skipif(any(Path(device).exists() for device in GPUS), reason="on a GPU's machine nothing is said early")
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+def test_a_second_process_is_foretold_without_torch(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `division` says it later, where a core is a core."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for overrides in (
+        [],
+        ["trainer.num_threads=2"],
+        ["search.workers=1"],
+        ["search.workers=3"],
+        ["search.equal=time"],
+        ["search.caps.step_seconds=1.0"],
+        ["search=pareto", "search.cost=peak_memory_bytes"],
+        ["trainer.accelerator=cpu"],
+    ):
+        cfg = compose(overrides, "search").cfg
+        assert several(cfg) == (division(cfg, cores).workers > 1), f"{cores} cores, {overrides}"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert not several(compose([], "search").cfg)
+
+
+def test_where_a_gpu_may_be_no_second_process_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.division.GPUS", (str(tmp_path),))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert not several(compose([], "search").cfg)
+    assert several(compose(["trainer.accelerator=cpu"], "search").cfg)
+
+
+def test_a_member_too_many_is_ended_and_not_replaced() -> None:
+    with Crew(["search", "trainer.max_steps=2"]) as crew:
+        crew.resize(2)
+        first, second = (member.process for member in crew.members)
+        crew.resize(1)
+        assert second.wait(60) != 0
+        with crew.changed:
+            assert crew.changed.wait_for(lambda: len(crew.members) == 1, 60)
+        assert [member.process for member in crew.members] == [first] and first.poll() is None
+        assert not crew.died and not crew.unsaid
+    assert first.returncode is not None
 
 
 def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:

@@ -67,3 +67,16 @@ def test_a_weight_keeps_its_format_and_its_value(shape: tuple[int, ...], option:
         assert layer.weight.stride() == held.stride()
         weights.append(layer.weight.detach())
     torch.testing.assert_close(*weights, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("option", catalog.options("normalization"))
+def test_tokens_stay_in_one_piece(option: str) -> None:
+    norm = catalog.build("normalization", option, WIDTHS[1])
+    x = torch.randn(BATCH, 16, WIDTHS[1])
+    took: list[Tensor] = []
+    probe = x.clone().requires_grad_()
+    probe.register_hook(took.append)
+    y = norm(probe * 1.0)
+    assert y.is_contiguous()
+    y.backward(torch.randn_like(x))
+    assert took[0].is_contiguous()

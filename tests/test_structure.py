@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
-    "refusal randomness stage accelerator",
+    "refusal randomness stage accelerator linear",
     "trust domain recompose",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",

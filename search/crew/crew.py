@@ -40,12 +40,12 @@ class Member:
 
 
 class Crew:
-    """`count` processes beside this one that do the same command; their imports take seconds, so they start at once.
+    """Processes beside this one that do the same command; their imports take seconds, so they start before its own.
 
     Everything that a thread of a member's touches is touched under `changed`.
     """
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
         self.display: Display | None = None  # of whoever begins
         self.unsaid: list[str] = []  # notes from before there was a display
@@ -53,14 +53,13 @@ class Crew:
         self.changed = threading.Condition()
         self.members: list[Member] = []
         self.trained = 0.0  # seconds of training and evaluating, of all members
+        self.wanted = 0
         self.died = 0
         self.closing = False
         self.error: Exception | None = None  # of showing what a member says
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
         self.found: dict[int, Any] = {}
-        for number in range(1, count + 1):
-            self._start(number)
 
     def __enter__(self) -> "Crew":
         return self
@@ -81,6 +80,18 @@ class Crew:
             except subprocess.TimeoutExpired:
                 member.process.kill()
                 member.process.wait()
+
+    def resize(self, count: int) -> None:
+        """Have so many members: start those that are missing, end those that are too many and have not begun."""
+        with self.changed:
+            self.wanted = count
+            there = {member.number for member in self.members}
+            for member in self.members:
+                if member.number > count and not member.begun:
+                    member.process.terminate()
+            for number in range(1, count + 1):
+                if number not in there:
+                    self._start(number)
 
     def show(self, display: Display) -> None:
         """Show from here on what members do, first what was to be said of them before."""
@@ -195,7 +206,7 @@ class Crew:
             self.members.remove(member)
             if member.order >= 0:
                 self.left.appendleft(member.order)
-            if not self.closing and status not in (0, 130):
+            if not self.closing and member.number <= self.wanted and status not in (0, 130):
                 self.died += 1
                 said = f"worker {member.number} ended with {status}{f' ({last})' if last else ''}: "
                 said += "another takes its place" if self._replaced(member) else "the others go on"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.embedding import Fourier
+from denoise.linear import Linear
 from denoise.randomness import Stochastic
 from denoise.refusal import Refusal
 from denoise.stage import Stage
@@ -144,13 +145,13 @@ class Attention(nn.Module):
         if dim % num_heads:
             raise Refusal(f"model.num_heads={num_heads}: does not divide the {dim} channels; take a divisor of {dim}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
-        q, k, v = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        h = nn.functional.scaled_dot_product_attention(q, k, v)
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.num_heads, -1).unbind(2)
+        h = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.out(h.transpose(1, 2).reshape(batch, tokens, dim))
 
 

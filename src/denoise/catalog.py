@@ -40,7 +40,7 @@ RESERVED = ("space", "words", "limits", "control", "needs", "expects")
 _folders: list[Path] = [CONF]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML as OmegaConf reads it: 1e-5 is a number."""
 
 
@@ -95,9 +95,9 @@ def add_folder(folder: Path) -> None:
 def check_own() -> None:
     """Refuse an option of a folder that was added, where its file is wrong or its target cannot be imported."""
     for kind in KINDS:
-        for found in (entry(kind, option) for option in options(kind)):
-            if not found.path.is_relative_to(CONF):
-                check_target(found)
+        for option in options(kind):
+            if not (CONF / kind / f"{option}.yaml").exists():
+                check_target(entry(kind, option))
 
 
 def _check_names(root: Path) -> None:

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from denoise.block import Modulation, NoiseEmbedding, Parts, TransformerBlock
 from denoise.embedding import sin_cos_2d
+from denoise.linear import Linear
 from denoise.refusal import Refusal
 
 
@@ -46,7 +47,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth))
         self.norm_out = part.normalization(dim)
         self.modulation_out = Modulation(dim, embedding_dim)
-        self.out = nn.Linear(dim, patch_size**2 * channels)
+        self.out = Linear(dim, patch_size**2 * channels)
         self.patch_size = patch_size
 
     place: Tensor

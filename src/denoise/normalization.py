@@ -53,7 +53,7 @@ class OverChannels(ChannelsAtEnd):
 
 
 class OverPositions(nn.Module):
-    """Apply a norm of (B, C, *) to maps (B, C, H, W) or, with C moved, to tokens (B, T, C)."""
+    """Apply a norm of (B, C, *) to maps (B, C, H, W) or to tokens (B, T, C), as maps of one row in channels_last."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class OverPositions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 3:
-            return self.norm(x.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+            return self.norm(x.unsqueeze(1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(1)
         return self.norm(x)
 
 
