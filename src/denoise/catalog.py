@@ -1,12 +1,13 @@
 """The catalogue of components: the one reader of conf/<kind>/, where a file is an option.
 
 An option file opens with its formula and its source as comments and declares `_target_` and the defaults of its
-parameters. Five keys are the catalogue's own and never reach the target: `space` (the domain of each searched
+parameters. Seven keys are the catalogue's own and never reach the target: `space` (the domain of each searched
 parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
 `words` (words that are legal beside a number), `control: true` (an option that is there to be compared with,
 which a search leaves out unless it is named), `needs` (parameters one of which a person must give, so that a search
-draws the option only where they have chosen it) and `expects` (what the rest of the config had better be: config path
--> {low: number, why: text}; below it a person is told, not refused).
+draws the option only where they have chosen it), `expects` (what the rest of the config had better be: config path
+-> {low: number, why: text}; below it a person is told, not refused) and `elementwise: true` (an optimizer that treats
+each number by itself, so that it may take all parameters as one tensor).
 """
 
 import inspect
@@ -35,7 +36,7 @@ KINDS = (
     "optimizer",
     "lr_schedule",
 )
-RESERVED = ("space", "words", "limits", "control", "needs", "expects")
+RESERVED = ("space", "words", "limits", "control", "needs", "expects", "elementwise")
 
 _folders: list[Path] = [CONF]
 

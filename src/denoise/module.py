@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from denoise.data.images import Batches, Images
 from denoise.denoiser import Denoiser
-from denoise.optimizer import parameter_groups
+from denoise.optimizer import joined, parameter_groups
 from denoise.randomness import Clock, attach, stream
 from denoise.stage import Report
 
@@ -55,7 +55,8 @@ class DenoiseModule(LightningModule):
     """Train a denoiser: EDM's loss on keyed batches, noise levels and noise.
 
     `memory_format` is that of the weights and the images. With `compiled` the denoiser's loss runs through
-    torch.compile, but for the sampled steps on which layers are watched.
+    torch.compile, but for the sampled steps on which layers are watched. With `elementwise` the optimizer gets the
+    parameters as one tensor a group.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class DenoiseModule(LightningModule):
         gap_samples: int = 0,
         class_conditional: bool = False,
         compiled: bool = False,
+        elementwise: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
@@ -78,6 +80,7 @@ class DenoiseModule(LightningModule):
         self.data = data
         self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
         self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
+        self.elementwise = elementwise
         self.val_samples, self.gap_samples = val_samples, gap_samples
         self.class_conditional = class_conditional
         self.format = memory_format
@@ -179,7 +182,8 @@ class DenoiseModule(LightningModule):
         return Steps(self._batches(self.val_samples) + self._batches(self.gap_samples))
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(parameter_groups(self.denoiser))
+        groups = parameter_groups(self.denoiser)
+        optimizer = joined(self.make_optimizer, groups) if self.elementwise else self.make_optimizer(groups)
         if hasattr(optimizer, "curvature"):
             optimizer.curvature = self.curvature
         schedule = self.make_lr_schedule(optimizer, self.max_steps)

@@ -6,7 +6,8 @@ each, is set by the training where an optimizer has it: it estimates the diagona
 """
 
 from denoise.optimizer.groups import halves, is_matrix, parameter_groups
+from denoise.optimizer.joined import joined
 from denoise.optimizer.library import muon, soap
 from denoise.optimizer.rule import AdamUncorrected, Shampoo, Sophia
 
-__all__ = ["AdamUncorrected", "Shampoo", "Sophia", "halves", "is_matrix", "muon", "parameter_groups", "soap"]
+__all__ = ["AdamUncorrected", "Shampoo", "Sophia", "halves", "is_matrix", "joined", "muon", "parameter_groups", "soap"]
