@@ -43,7 +43,7 @@ def division(cfg: DictConfig, cores: int | None = None) -> Division:
     return Division(workers, share, search.lag or (LAG * workers if workers > 1 else 1))
 
 
-def several(cfg: DictConfig) -> bool:
+def likely_several(cfg: DictConfig) -> bool:
     """Whether there will be a second process, as far as that can be said without torch, which takes a second to import.
 
     False where there may be a GPU. Cores that share one's registers are counted as two here, by torch as one.

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from optuna.study import Study
@@ -20,7 +21,6 @@ from search.ledger import earlier
 from search.mode import OVER
 from search.plan import Search
 from search.plan import prepare as prepare
-from search.process import load
 from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
 from search.turn import turn
@@ -65,7 +65,7 @@ def run(
         while next_trial(session):
             pass
         if crew is not None:
-            load("optuna.importance")  # for the end, while others still train
+            import_module("optuna.importance")  # for the end, while others still train
             crew.wait()
             while next_trial(session):  # what a worker left that died at last
                 pass

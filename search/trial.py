@@ -85,10 +85,10 @@ def config_sha256(composed: Composed) -> str:
 
 
 def bare(node: Any) -> Any:
-    """A config without the catalogue's own keys: domains, limits, words."""
+    """A config without what its files declare as legal: domains, limits, words."""
     if not isinstance(node, dict):
         return node
-    return {key: bare(value) for key, value in node.items() if key not in catalog.RESERVED}
+    return {key: bare(value) for key, value in node.items() if key not in catalog.LEGAL}
 
 
 def open_run(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import Composed, compose, next_compose, parse
 from denoise.refusal import Refusal
@@ -21,7 +22,7 @@ def _brought(of_search: Sequence[str]) -> Sequence[str]:
         found = next_compose(tuple(of_search), "search").cfg.search.overrides
         if OmegaConf.is_list(found) and all(isinstance(text, str) for text in found):
             return list(found)
-    except Refusal:
+    except (Refusal, OmegaConfBaseException):
         pass
     return list(compose(of_search, "search").cfg.search.overrides)
 

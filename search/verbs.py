@@ -42,12 +42,12 @@ def search(options: argparse.Namespace) -> int:
     _show_config(options, "search")
     asked, _ = read(options.overrides)
     from search.crew import Crew
-    from search.division import division, several
+    from search.division import division, likely_several
 
     with Crew(options.typed) as crew:
         with _waits():
             if not options.beside:  # at once: what a member imports takes seconds too
-                crew.resize(int(several(asked.cfg)))
+                crew.resize(int(likely_several(asked.cfg)))
                 load("torch")
                 crew.resize(division(asked.cfg).workers - 1)
             load("torch", *LEARNS, *TRACKS, "search.study", "search.answer")

@@ -260,6 +260,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("search", ["search.kinds=[activation]"], ["search.kinds=[activation]", "activation=..."]),
     ("search", ["+search.kinds.foo=[a]"], ["foo", "activation"]),
     ("search", ["+search.kinds.model=[unet]"], ["model", "activation"]),
+    ("search", ["~search.overrides"], ["~search.overrides", "every key"]),
+    ("search", ["~search"], ["~search", "needs its search"]),
     ("search", ["~search.kinds.foo"], ["~search.kinds.foo", "search.kinds.activation"]),
     ("search", [f"{DOMAIN}3"], ["search.domains.dropout=3", "type: float"]),
     (

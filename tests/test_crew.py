@@ -23,7 +23,7 @@ from search import plan, storage
 from search import study as searching
 from search.crew import Crew
 from search.display import Display
-from search.division import GPUS, Division, division, several
+from search.division import GPUS, Division, division, likely_several
 from search.keyed import KeyedSampler
 from search.sampler import TPE
 from tests.quick import CHOICES, SMALL, Silent, content, formula, run
@@ -140,17 +140,17 @@ def test_a_second_process_is_foretold_without_torch(cores: int, monkeypatch: pyt
         ["trainer.accelerator=cpu"],
     ):
         cfg = compose(overrides, "search").cfg
-        assert several(cfg) == (division(cfg, cores).workers > 1), f"{cores} cores, {overrides}"
+        assert likely_several(cfg) == (division(cfg, cores).workers > 1), f"{cores} cores, {overrides}"
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert not several(compose([], "search").cfg)
+    assert not likely_several(compose([], "search").cfg)
 
 
 def test_where_a_gpu_may_be_no_second_process_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.division.GPUS", (str(tmp_path),))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert not several(compose([], "search").cfg)
-    assert several(compose(["trainer.accelerator=cpu"], "search").cfg)
+    assert not likely_several(compose([], "search").cfg)
+    assert likely_several(compose(["trainer.accelerator=cpu"], "search").cfg)
 
 
 def test_a_member_too_many_is_ended_and_not_replaced() -> None:

@@ -1,16 +1,20 @@
 """Parameters as one tensor: the same training, for every optimizer that says it treats each number by itself."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from denoise import catalog
 from denoise.config import compose
 from denoise.optimizer import joined, parameter_groups
+from denoise.refusal import Refusal
 from denoise.train import prepare, train
+from search.trial import config_sha256
 
 OPTIONS = catalog.options("optimizer")
 ELEMENTWISE = [o for o in OPTIONS if compose([f"optimizer={o}"]).cfg.optimizer.get("elementwise")]
@@ -134,3 +138,35 @@ def test_a_training_ends_as_with_separate_parameters(clip: str, monkeypatch: pyt
     apart = train(cfg)
     for name, tensor in together.weights.items():
         torch.testing.assert_close(tensor, apart.weights[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=lion", "+optimizer.cautious=true"],
+        ["optimizer=adan", "+optimizer.use_gc=true"],
+        ["optimizer=lamb", "+optimizer.elementwise=true"],
+        ["optimizer.elementwise=false"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_file_does_not_vouch_for_is_not_joined(overrides: list[str]) -> None:
+    assert catalog.elementwise(compose([]).cfg.optimizer)
+    assert not catalog.elementwise(compose(overrides).cfg.optimizer)
+
+
+def test_whether_parameters_are_joined_is_part_of_a_configs_hash() -> None:
+    one, other = (config_sha256(compose(overrides)) for overrides in ([], ["optimizer.elementwise=false"]))
+    assert one != other
+
+
+@pytest.mark.parametrize(("kind", "value"), [("optimizer", '"false"'), ("optimizer", "1"), ("activation", "true")])
+def test_a_file_says_it_as_it_is_meant(kind: str, value: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(f"_target_: torch.nn.SiLU\nelementwise: {value}\n")
+    with pytest.raises(Refusal, match="true or false, in the file of an optimizer"):
+        catalog.check_form(tmp_path / kind / "mine.yaml", content)
+
+
+def test_an_optimizer_that_asks_for_the_curvature_is_refused() -> None:
+    with pytest.raises(Refusal, match="not elementwise"):
+        joined(lambda groups: make("sophia", groups), parameter_groups(network()))

@@ -112,3 +112,10 @@ def test_it_is_torchs_layer() -> None:
     """So that initializers, weight normalizations and looks at the layers find it, and old weights fit."""
     layer = Linear(3, 5)
     assert isinstance(layer, nn.Linear) and list(layer.state_dict()) == list(nn.Linear(3, 5).state_dict())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_graph_is_not_broken() -> None:
+    layer, plain, x = both(LARGE)
+    whole = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(x).double(), plain(x.double()), rtol=1e-5, atol=1e-5)

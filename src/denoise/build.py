@@ -27,7 +27,7 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
         data,
         make_optimizer=catalog.factory("optimizer", cfg.optimizer),
         make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
-        elementwise=bool(cfg.optimizer.get("elementwise", False)),
+        elementwise=catalog.elementwise(cfg.optimizer),
         seed=cfg.seed,
         batch_size=cfg.data.batch_size,
         max_steps=cfg.trainer.max_steps,

@@ -36,7 +36,8 @@ KINDS = (
     "optimizer",
     "lr_schedule",
 )
-RESERVED = ("space", "words", "limits", "control", "needs", "expects", "elementwise")
+LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no training depends on
+RESERVED = (*LEGAL, "elementwise")
 
 _folders: list[Path] = [CONF]
 
@@ -69,6 +70,7 @@ class Entry:
     control: bool
     expects: Mapping[str, Mapping[str, Any]]
     needs: tuple[str, ...] = ()
+    elementwise: bool = False
 
 
 def folders() -> tuple[Path, ...]:
@@ -156,6 +158,7 @@ def read(kind: str, option: str) -> Entry:
         control=bool(content.get("control", False)),
         expects=content.get("expects") or {},
         needs=tuple(content.get("needs") or ()),
+        elementwise=content.get("elementwise", False),
     )
 
 
@@ -164,6 +167,8 @@ def check_form(path: Path, content: Any) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
         raise Refusal(f"{path}: an option file declares a _target_, such as _target_: torch.nn.SiLU")
     check_targets(content, str(path))
+    if "elementwise" in content and (path.parent.name != "optimizer" or not isinstance(content["elementwise"], bool)):
+        raise Refusal(f"{path}: elementwise is the catalogue's own key: true or false, in the file of an optimizer")
     for key in ("space", "words", "limits"):
         declared = content.get(key) or {}
         if not isinstance(declared, dict):
@@ -215,6 +220,17 @@ def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
     content = {"_target_": found.target, **found.parameters, **parameters}
     args, optional = _call_shape(kind, args)
     return call(content, *args, where=f"{kind}={option}", optional=optional)
+
+
+def elementwise(node: Mapping[str, Any] | DictConfig) -> bool:
+    """Tell whether a composed optimizer treats each number by itself: it says so, and so does the file it is of.
+
+    Parameters that are not in the file may make it another one.
+    """
+    given = {str(name) for name in node if name not in RESERVED and name != "_target_"}
+    files = [entry("optimizer", option) for option in options("optimizer")]
+    own = any(f.elementwise and f.target == node.get("_target_") and given <= set(f.parameters) for f in files)
+    return own and node.get("elementwise") is True
 
 
 def _call_shape(kind: str, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:

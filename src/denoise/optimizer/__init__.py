@@ -2,7 +2,8 @@
 
 Two attributes are a contract with the training. `eval()` and `train()` switch an optimizer that averages by itself
 between its averaged weights, which are evaluated, and those that it trains. `curvature`, (parameters) -> one tensor
-each, is set by the training where an optimizer has it: it estimates the diagonal of the loss's curvature.
+each, is set by the training where an optimizer has it: it estimates the diagonal of the loss's curvature. One whose
+file says `elementwise` gets a flat tensor a group, of which the model's parameters are parts, and every gradient.
 """
 
 from denoise.optimizer.groups import halves, is_matrix, parameter_groups
