@@ -1,6 +1,7 @@
 """Linear layers over tokens: torch's numbers, by whichever way they are computed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ LARGE = (16, 64, 64, 64)  # batch, tokens, in, out: a large product
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, and large products convolved on any processor that can."""
+    monkeypatch.setattr(linear, "CONVOLVES", linear.BOTH)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -77,10 +80,14 @@ def test_a_large_product_is_a_convolution_and_counts_the_same() -> None:
 
 
 @pytest.mark.skipif(not linear.BOTH, reason="torch without MKL or oneDNN")
-@pytest.mark.parametrize("why", ["few images", "small", "threads", "half", "double", "autocast", "apart", "rows"])
-def test_all_else_is_torchs_own(why: str) -> None:
+@pytest.mark.parametrize(
+    "why", ["processor", "few images", "small", "threads", "half", "double", "autocast", "apart", "rows"]
+)
+def test_all_else_is_torchs_own(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, _, x = both(LARGE)
-    if why == "few images":
+    if why == "processor":
+        monkeypatch.setattr(linear, "CONVOLVES", False)
+    elif why == "few images":
         x = x.view(IMAGES - 1 + 1, 64, 64)[: IMAGES - 1]
     elif why == "small":
         x = x[:, :4].contiguous()
@@ -96,6 +103,15 @@ def test_all_else_is_torchs_own(why: str) -> None:
         x = x.flatten(0, 1)
     with torch.autocast("cpu", enabled=why == "autocast"):
         assert not convolved(layer, x)
+
+
+def test_who_made_the_processor_is_read_from_the_system(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    assert not linear.by_amd(cpuinfo)
+    cpuinfo.write_text("processor\t: 0\nvendor_id\t: GenuineIntel\n")
+    assert not linear.by_amd(cpuinfo)
+    cpuinfo.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
+    assert linear.by_amd(cpuinfo)
 
 
 def test_a_second_derivative_goes_through() -> None:

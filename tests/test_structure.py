@@ -58,7 +58,7 @@ HOOKS = re.compile(
 BUILDING_BLOCKS = {
     "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm", "InstanceNorm"},
     "activation": {"Elementwise", "positive", "softplus"},
-    "optimizer": {"parameter_groups", "is_matrix", "halves", "joined"},
+    "optimizer": {"parameter_groups", "is_matrix", "halves", "joined", "Rule", "orthogonalized"},
     "initializer": {"auto_gain", "resolve_gain"},
 }
 VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"

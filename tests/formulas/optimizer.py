@@ -344,7 +344,7 @@ OPTIMIZER: dict[str, Rule] = {
     "lamb": Rule(lamb),
     "lion": Rule(lion),
     "momentum": Rule(sgd),
-    "muon": Rule(muon, tolerance=0.03),  # the iteration runs in bfloat16
+    "muon": Rule(muon, tolerance=1e-5),  # the iteration runs in float32
     "nadam": Rule(nadam),
     "nesterov": Rule(sgd),
     "prodigy": Rule(prodigy, tolerance=1e-5),  # the distance is kept in float32

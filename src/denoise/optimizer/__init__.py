@@ -8,7 +8,8 @@ file says `elementwise` gets a flat tensor a group, of which the model's paramet
 
 from denoise.optimizer.groups import halves, is_matrix, parameter_groups
 from denoise.optimizer.joined import joined
-from denoise.optimizer.library import muon, soap
+from denoise.optimizer.library import soap
+from denoise.optimizer.muon import Muon
 from denoise.optimizer.rule import AdamUncorrected, Shampoo, Sophia
 
-__all__ = ["AdamUncorrected", "Shampoo", "Sophia", "halves", "is_matrix", "joined", "muon", "parameter_groups", "soap"]
+__all__ = ["AdamUncorrected", "Muon", "Shampoo", "Sophia", "halves", "is_matrix", "joined", "parameter_groups", "soap"]

@@ -11,7 +11,7 @@ from denoise.optimizer.groups import halves
 Betas = tuple[float, float]
 
 
-class _Rule(torch.optim.Optimizer):
+class Rule(torch.optim.Optimizer):
     """An optimizer that is one rule for a group: its `update`. Steps are counted per group, from 1."""
 
     def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
@@ -19,6 +19,7 @@ class _Rule(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Update every group once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -53,14 +54,18 @@ class _Rule(torch.optim.Optimizer):
         torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
         return [m, v]
 
-    def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: list[Tensor]) -> None:
-        """w <- (1 - lr weight_decay) w - lr update."""
+    def _decay(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        """w <- (1 - lr weight_decay) w."""
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+
+    def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: list[Tensor]) -> None:
+        """w <- (1 - lr weight_decay) w - lr update."""
+        self._decay(group, parameters)
         torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
-class AdamUncorrected(_Rule):
+class AdamUncorrected(Rule):
     """m <- b1 m + (1-b1) g; v <- b2 v + (1-b2) g^2; w <- w - lr m / (sqrt(v) + eps).
 
     Adam (Kingma & Ba 2015, arXiv:1412.6980) without its bias correction: both averages start at zero, v far more
@@ -87,7 +92,7 @@ class AdamUncorrected(_Rule):
         torch._foreach_addcdiv_(parameters, m, below, -group["lr"])
 
 
-class Shampoo(_Rule):
+class Shampoo(Rule):
     """w <- (1 - lr weight_decay) w - lr |A| / |U| U, U = m x_1 L_1^(-1/2k) ... x_k L_k^(-1/2k), A Adam's step.
 
     Gupta, Koren & Singer 2018, arXiv:1802.09568: m the averaged gradient, L_i <- b2 L_i + (1 - b2) G_i G_i^T with G_i
@@ -159,7 +164,7 @@ def _power(symmetric: Tensor, power: float, eps: float) -> Tensor:
     return vectors * (values + eps * values[-1] + 1e-30) ** power @ vectors.T
 
 
-class Sophia(_Rule):
+class Sophia(Rule):
     """w <- (1 - lr weight_decay) w - lr clip(m / max(gamma h, eps), -1, 1), m <- b1 m + (1 - b1) g.
 
     Liu et al. 2023, arXiv:2305.14342, Sophia-G. Every `every` steps, the first among them, h <- b2 h + (1 - b2) c with
