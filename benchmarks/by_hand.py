@@ -1,8 +1,9 @@
 """The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
 
-It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported (two of its
-norms and its linear layers are torch's own again, which ours outdo), all else is as their documentation shows it. It
-does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no saved state.
+It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, but where
+torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, the linear layers, Muon) it is theirs
+again, which a person would take; all else is as their documentation shows it. It does less than a trial of ours: no
+averaged weights, no looks at the layers, no noise bands, no samples, no saved state.
 A training's config is an entry of a JSON file: overrides and steps.
 
     python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytorch_optimizer
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import MLFlowLogger
@@ -25,11 +27,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import arguments
-from denoise import catalog, normalization, train
+from denoise import catalog, train
+from denoise.activation import Mish
 from denoise.config import raw_compose
 from denoise.data import images
 from denoise.denoiser import Denoiser
 from denoise.linear import Linear
+from denoise.normalization.channels import LocalResponseNorm, RMSNorm
+from denoise.normalization.positions import InstanceNorm
+from denoise.normalization.shape import OverChannels, OverPositions
+from denoise.optimizer import Muon, halves
 from denoise.refusal import Refusal
 
 
@@ -56,9 +63,19 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = {key: value for key, value in self.cfg.optimizer.items() if key not in ("fused", "foreach")}
-        optimizer = catalog.call(options, self.parameters(), where="optimizer")
-        schedule = catalog.factory("lr_schedule", self.cfg.lr_schedule)(optimizer, self.cfg.trainer.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        made = catalog.call(options, self.parameters(), where="optimizer")
+        if isinstance(made, Muon):
+            made = the_librarys_muon(self.parameters(), options)
+        schedule = catalog.factory("lr_schedule", self.cfg.lr_schedule)(made, self.cfg.trainer.max_steps)
+        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.Optimizer:
+    """pytorch_optimizer's, with the same settings."""
+    both = {name: options[name] for name in ("lr", "weight_decay")}
+    matrices = {"use_muon": True, "momentum": options["momentum"], **both}
+    rest = {"use_muon": False, "betas": tuple(options["betas"]), **both}
+    return pytorch_optimizer.Muon(halves(parameters, matrices, rest), use_adjusted_lr=True)
 
 
 def with_torchs_own(denoiser: Denoiser) -> Denoiser:
@@ -66,11 +83,15 @@ def with_torchs_own(denoiser: Denoiser) -> Denoiser:
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
-            if isinstance(child, normalization.LocalResponseNorm):
+            if isinstance(child, LocalResponseNorm):
                 plain: nn.Module = nn.LocalResponseNorm(child.size, child.alpha, child.beta, child.k)
-                setattr(module, name, normalization.OverPositions(plain))
-            elif isinstance(child, normalization.InstanceNorm):
-                setattr(module, name, normalization.OverPositions(child.norm))
+                setattr(module, name, OverPositions(plain))
+            elif isinstance(child, InstanceNorm):
+                setattr(module, name, OverPositions(child.norm))
+            elif isinstance(child, RMSNorm):
+                setattr(module, name, OverChannels(child.norm))
+            elif isinstance(child, Mish):
+                setattr(module, name, nn.Mish())
     return denoiser
 
 

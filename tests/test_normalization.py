@@ -62,6 +62,36 @@ def test_learned_parameters_and_input_get_gradients(option, shape):
         assert parameter.grad.abs().max() > 1e-6, f"{option}: {name} gets no gradient"
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_gradients_are_those_of_the_formula(option, shape):
+    """Of the input and of all that is learned, and the input's second ones, against autograd through the formula."""
+    module, x = build(option, 12), sample(shape)
+    formula, parameters = formulas.find("normalization", option), catalog.entry("normalization", option).parameters
+    pull = sample(shape, seed=3).detach()
+    learned = dict(module.named_parameters())
+    state = {name.split(".")[-1]: p for name, p in learned.items()}
+    exact = sample(shape)
+    wanted = formula(positions_last(exact), weights(module) | state, training=True, **parameters)
+    expected = torch.autograd.grad(wanted, [exact, *learned.values()], positions_last(pull), create_graph=True)
+    plain = torch.autograd.grad(module(x), [x, *learned.values()], pull)
+    found = torch.autograd.grad(module(x), [x, *learned.values()], pull, create_graph=True)
+    for name, mine, twice, theirs in zip(["x", *learned], plain, found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-8, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(twice, theirs, rtol=1e-8, atol=1e-9)
+    if expected[0].requires_grad:
+        (second,) = torch.autograd.grad(found[0].square().sum(), x)
+        (second_wanted,) = torch.autograd.grad(expected[0].square().sum(), exact)
+        torch.testing.assert_close(second, second_wanted, rtol=1e-7, atol=1e-8)
+
+
+def test_a_short_vector_has_the_gradient_of_its_floor():
+    """scale_norm divides by eps where a position is shorter than that: its length does not count there."""
+    module = catalog.build("normalization", "scale_norm", 3, eps=0.5).double()
+    x = torch.tensor([[[0.1, -0.2, 0.0], [0.0, 0.0, 0.0], [3.0, 4.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(module, (x,))
+
+
 @pytest.mark.parametrize("channels", [1, 6, 7, 12, 20])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_any_number_of_channels(option, channels):

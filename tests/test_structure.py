@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
-    "refusal randomness stage accelerator linear",
+    "refusal randomness stage accelerator linear recomputed",
     "trust domain recompose",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
@@ -56,7 +56,10 @@ HOOKS = re.compile(
 )
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
-    "normalization": {"ChannelsAtEnd", "OverChannels", "OverPositions", "GroupNorm", "BatchNorm", "InstanceNorm"},
+    "normalization": {
+        *("ChannelsAtEnd", "OverChannels", "OverPositions", "OwnNorm", "Affine"),
+        *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm", "in_full"),
+    },
     "activation": {"Elementwise", "positive", "softplus"},
     "optimizer": {"parameter_groups", "is_matrix", "halves", "joined", "Rule", "orthogonalized"},
     "initializer": {"auto_gain", "resolve_gain"},

@@ -8,6 +8,7 @@ weight_norm learns a gain: else the length of a row, or the largest singular val
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -30,12 +31,17 @@ class _LengthAndDirection(nn.Module):
     """g v / |v|; the optimizer holds g as original0 and v as original1."""
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:
-        if v.ndim == 4 and v.stride()[1::2] == (1, v.shape[1]):  # channels_last, even where a side is 1
+        if _channels_last(v):
             return torch._weight_norm(v.permute(0, 2, 3, 1), g, 0).permute(0, 3, 1, 2)
         return torch._weight_norm(v, g, 0)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return _lengths(weight), weight
+
+
+def _channels_last(weight: Tensor) -> bool:
+    """Whether a row's numbers lie with the channels at the end, even where a side is 1."""
+    return weight.ndim == 4 and weight.stride()[1::2] == (1, weight.shape[1])
 
 
 def _lengths(weight: Tensor) -> Tensor:
@@ -102,11 +108,14 @@ class _Standardized(nn.Module):
         self.eps, self.scaled = eps, scaled
 
     def forward(self, weight: Tensor) -> Tensor:
-        rows = tuple(range(1, weight.ndim))  # not flattened: in channels_last that is a copy
-        fan_in = weight[0].numel()
-        centred = weight - weight.sum(rows, keepdim=True) / fan_in
-        scale = torch.rsqrt(centred.square().sum(rows, keepdim=True) / fan_in + self.eps)
-        return centred * (scale / fan_in**0.5 if self.scaled else scale)
+        last = weight.ndim == 4 and weight.stride()[1::2] == (
+            1,
+            weight.shape[1],
+        )  # channels_last, even with a side of 1
+        ordered = weight.permute(0, 2, 3, 1) if last else weight
+        standard = functional.layer_norm(ordered, ordered.shape[1:], eps=self.eps)
+        standard = standard * weight[0].numel() ** -0.5 if self.scaled else standard
+        return standard.permute(0, 3, 1, 2) if last else standard
 
 
 def magnitude_preserving(module: nn.Module, eps: float = 1e-4, forced: bool = True) -> nn.Module:

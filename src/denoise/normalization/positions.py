@@ -1,0 +1,166 @@
+"""Norms over the positions of an image, channel by channel or in groups, and over the whole batch."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from denoise.normalization.shape import Affine, OverPositions, OwnNorm
+from denoise.refusal import Refusal
+
+
+def group_norm(num_channels: int, num_groups: int = 8, eps: float = 1e-5) -> nn.Module:
+    """(x - mean) / sqrt(var + eps) * gamma + beta over all positions of a group of channels.
+
+    Wu & He 2018, arXiv:1803.08494. Where `num_groups` does not divide the channels, their greatest common
+    divisor is taken.
+    """
+    return OverPositions(GroupNorm(math.gcd(num_groups, num_channels), num_channels, eps=eps))
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's, which also takes one image with one value a group: the result is beta."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
+    """(x - mean) / sqrt(var + eps) * gamma + beta over the positions of each channel of an image.
+
+    Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022: a group norm with a group for each channel.
+    """
+    return InstanceNorm(GroupNorm(num_channels, num_channels, eps=eps))
+
+
+class InstanceNorm(OwnNorm):
+    """A group norm with a group for each channel; torch's takes several times as long where channels lie together."""
+
+    def __init__(self, norm: GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4 and not x.is_contiguous(memory_format=torch.channels_last):
+            return self.norm(x)
+        return super().forward(x)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = max(1, x.shape[1])
+        mean = x.sum(dim=1, keepdim=True) / count
+        centred = x - mean
+        return mean, centred, torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.norm.eps)
+
+    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        _, centred, scale = self._statistics(x)
+        return torch.addcmul(beta, centred, gamma * scale)
+
+    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        mean, centred, scale = self._statistics(x)
+        return torch.addcmul(beta, centred, gamma * scale), (mean, scale)
+
+    def _gradient(
+        self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, scale: Tensor
+    ) -> tuple[Tensor, ...]:
+        count = max(1, x.shape[1])
+        pulled = g.sum(dim=1, keepdim=True)
+        along = ((g * x).sum(dim=1, keepdim=True) - mean * pulled) * scale  # as torch's group norm has it
+        pull = gamma * scale
+        spread = pull * along * scale / -count
+        dx = torch.addcmul(pull * pulled / -count - spread * mean, x, spread).addcmul_(g, pull)
+        return dx, along, pulled
+
+
+def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, track: bool = True) -> nn.Module:
+    """(x - mean) / sqrt(var + eps) * gamma + beta over batch and positions; running averages in evaluation.
+
+    Ioffe & Szegedy 2015, arXiv:1502.03167. Without `track` evaluation too takes the statistics of its batch, so
+    that an image's result depends on its neighbours, and `momentum` is nobody's. Errors: Refusal for a batch with
+    one value a channel.
+    """
+    return OverPositions(BatchNorm(num_channels, momentum=momentum, eps=eps, track_running_stats=track))
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """torch's, which refuses a batch with one value a channel in words of ours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (self.training or not self.track_running_stats) and x.numel() == x.shape[1]:
+            raise Refusal(
+                "normalization=batch_norm: one image with one position has no variance; "
+                "take data.batch_size=16 or more, or normalization=layer_norm"
+            )
+        return super().forward(x)
+
+
+class FilterResponseNorm(Affine):
+    """x / sqrt(mean(x^2) + eps) * gamma + beta over the positions of each channel of an image; no mean is taken off.
+
+    Singh & Krishnan 2019, arXiv:1911.09737. The paper's thresholded unit max(y, tau) after it is left out: it is
+    an activation, and the activation is chosen on its own. So is the paper's learned eps for maps of one position.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
+        super().__init__(num_channels)
+        self.eps = eps
+
+    def _scale(self, x: Tensor) -> Tensor:
+        return torch.rsqrt(x.square().sum(dim=1, keepdim=True) / max(1, x.shape[1]) + self.eps)
+
+    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return torch.addcmul(beta, x, gamma * self._scale(x))
+
+    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        scale = self._scale(x)
+        return torch.addcmul(beta, x, gamma * scale), (scale,)
+
+    def _gradient(self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+        along = (g * x).sum(dim=1, keepdim=True) * scale
+        pull = gamma * scale
+        dx = (g * pull).addcmul_(x, pull * along * scale / -max(1, x.shape[1]))
+        return dx, along, g.sum((0, 1))
+
+
+class EvoNormS0(Affine):
+    """x sigmoid(v x) / sqrt(var + eps) * gamma + beta, var over all positions of a group of channels, v learned.
+
+    Liu et al. 2020, arXiv:2004.02967. The numerator is a nonlinearity (swish), which the paper puts in the place of
+    norm and activation both; here the chosen activation follows all the same. v is one a channel and starts at 1.
+    Where `num_groups` does not divide the channels, their greatest common divisor is taken.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int = 8, eps: float = 1e-5) -> None:
+        super().__init__(num_channels)
+        self.num_groups, self.eps = math.gcd(num_groups, num_channels), eps
+        self.v = nn.Parameter(torch.ones(num_channels))
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        count = max(1, x.shape[1])
+        mean = self._shared(x.sum(dim=1, keepdim=True)) / count
+        return mean, torch.rsqrt(self._shared((x - mean).square().sum(dim=1, keepdim=True)) / count + self.eps)
+
+    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor) -> Tensor:
+        return torch.addcmul(beta, x * torch.sigmoid(v * x), gamma * self._statistics(x)[1])
+
+    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        mean, scale = self._statistics(x)
+        return torch.addcmul(beta, (v * x).sigmoid_().mul_(x), gamma * scale), (mean, scale)
+
+    def _gradient(
+        self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor, mean: Tensor, scale: Tensor
+    ) -> tuple[Tensor, ...]:
+        open_ = (v * x).sigmoid_()
+        swished = x * open_
+        products = g * swished
+        along = products.sum(dim=1, keepdim=True) * scale
+        pull = gamma * scale
+        spread = self._shared(gamma * along) * scale.square() / -max(1, x.shape[1])
+        rest = x - swished
+        dv = products.mul_(rest).sum(dim=1, keepdim=True) * pull
+        dx = rest.mul_(v).add_(1).mul_(open_).mul_(g).mul_(pull)  # swish' = s (1 + v (x - x s))
+        return dx.addcmul_(x, spread).sub_(mean * spread), along, g.sum((0, 1)), dv
+
+    def _shared(self, channels: Tensor) -> Tensor:
+        """Each channel's number as the mean of its group's: (B, 1, C) -> (B, 1, C)."""
+        groups = channels.unflatten(-1, (self.num_groups, -1))
+        return groups.mean(dim=-1, keepdim=True).expand_as(groups).flatten(-2)

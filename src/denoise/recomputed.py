@@ -1,0 +1,66 @@
+"""How own maths runs: a formula and its gradient, with nothing kept between the passes but the input."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Recomputed(nn.Module):
+    """f(x; learned) that keeps x and the learned numbers for the backward pass, and recomputes the rest.
+
+    A subclass gives `_value(x, *learned)`, the formula in operations that autograd can follow, and
+    `_gradient(g, x, *learned, *kept)`: g df/dx, then for each learned number g df/dlearned, as terms of which the sum
+    is meant. Autograd would keep every intermediate of the formula; `_value_and_kept(x, *learned)`, where there is one,
+    keeps those that are worth it. `_value` may be torch's own, where that is slow `only_on_cpu`. Half-precision input
+    is computed in float32 and rounded once, as torch's own kernels do. Compiled, and for a second derivative, `_value`
+    alone is used.
+    """
+
+    only_on_cpu = False
+    _value: Callable[..., Tensor]
+    _value_and_kept: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
+    _gradient: Callable[..., tuple[Tensor, ...]]
+
+    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The learned numbers in a shape that broadcasts with x; by default one number for each parameter."""
+        return tuple(self.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        learned = self._learned(x)
+        # the compiler fuses, and chooses itself what to keep
+        if torch.compiler.is_compiling() or (self.only_on_cpu and x.device.type != "cpu"):
+            return _evaluate(self, x, learned)
+        return _Function.apply(self, x, *learned)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _evaluate(formula: Recomputed, x: Tensor, learned: tuple[Tensor, ...]) -> Tensor:
+    return formula._value(_wide(x), *learned).to(x.dtype)
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, formula: Recomputed, x: Tensor, *learned: Tensor) -> Tensor:
+        both = formula._value_and_kept
+        y, kept = both(_wide(x), *learned) if both else (formula._value(_wide(x), *learned), ())
+        ctx.formula, ctx.learned = formula, len(learned)
+        ctx.save_for_backward(x, *learned, *kept)
+        return y.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = gradients
+        x, *saved = ctx.saved_tensors
+        learned = saved[: ctx.learned]
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is to be differentiated again
+            wanted = [t for t in (x, *learned) if t.requires_grad]
+            found = iter(torch.autograd.grad(_evaluate(ctx.formula, x, tuple(learned)), wanted, g, create_graph=True))
+            return None, *(next(found) if t.requires_grad else None for t in (x, *learned))
+        dx, *terms = ctx.formula._gradient(_wide(g), _wide(x), *saved)
+        sums = (term.sum_to_size(p.shape).to(p.dtype) for term, p in zip(terms, learned, strict=True))
+        return None, dx.to(x.dtype), *sums
