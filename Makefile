@@ -27,6 +27,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; then
 	  echo 'Python 3.11 or 3.12 is needed and was not found; install it, or give make PYTHON=/path/to/python3.11' >&2; exit 2
 	fi
+	mkdir -p $(VENV); exec 9>$(VENV)/.lock
+	if command -v flock >/dev/null && ! flock -n 9; then
+	  echo 'another make is installing; waiting for it'; flock 9
+	  if [ $(STAMP) -nt requirements.lock ] && [ $(STAMP) -nt pyproject.toml ]; then exit; fi
+	fi
 	echo "installing into $(VENV) (once; some minutes, most of it torch)"
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock

@@ -20,6 +20,7 @@ Say = Callable[[str], None]
 WARM = 3  # first steps that allocate; ours are left out of cost/samples_per_second too
 MATRIX = 2048
 CONV = (64, 128, 16)  # batch, channels, side
+MULTIPLY = ("convolution", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "scaled_dot_product")
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,21 @@ def median_seconds(work: Callable[[], object], count: int, device: torch.device)
     return statistics.median(times)
 
 
+def multiplying_seconds(work: Callable[[], object], count: int) -> float:
+    """The seconds of one call that a CPU spends in operators that multiply matrices, or convolve."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(count):
+            work()
+    events = [event for event in profile.key_averages() if event.key.startswith("aten::")]
+    chosen = [event for event in events if any(name in event.key for name in MULTIPLY)]
+    return sum(event.self_cpu_time_total for event in chosen) / 1e6 / count
+
+
 def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
-    """Compare the operations a second of training steps with those of a large matrix product, in turns."""
+    """Compare the operations a second of training steps with those of a large matrix product, in turns.
+
+    Beside it, on a CPU: what the same ratio would be if nothing but the step's products and convolutions took time.
+    """
     cost.keep_freed_memory()  # as a training does
     cfg = config(size.inner * size.rounds + size.rounds)
     bare = Bare(cfg)
@@ -153,14 +167,22 @@ def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
     }
     counts = {"step": size.inner, "matrix": max(3, size.inner // 4), "conv": max(3, size.inner // 2)}
     rates: dict[str, list[float]] = {name: [] for name in work}
+    alone: list[float] = []
     for i in range(size.rounds):
         for name, (flops, call) in work.items():
             rates[name].append(flops / median_seconds(call, counts[name], bare.device) / 1e9)
+        if bare.device.type == "cpu":
+            flops, call = work["step"]
+            alone.append(flops / multiplying_seconds(call, counts["step"]) / 1e9)
         shown = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items())
         say(f"round {i + 1} of {size.rounds}, GFLOP/s: {shown}")
     ratios = [step / matrix for step, matrix in zip(rates["step"], rates["matrix"], strict=True)]
     raw = {"flops": {name: flops for name, (flops, _) in work.items()}, "gflops_per_second": rates, "ratios": ratios}
+    raw["products_alone"] = alone
     rows = [ratio_row("b", f"rate of training steps / of a {MATRIX} x {MATRIX} matrix product", ratios, ">=", 0.7)]
+    if alone:
+        least = [rate / matrix for rate, matrix in zip(alone, rates["matrix"], strict=True)]
+        rows.append(ratio_row("b", "the same if only its products and convolutions took time", least))
     named = {"step": "training steps", "matrix": "matrix product", "conv": f"3x3 convolution, {channels} channels"}
     for name, values in rates.items():
         rows.append(Row("b", named[name], statistics.median(values), "GFLOP/s", min(values), max(values)))

@@ -124,9 +124,10 @@ def fit(
         if resume is None:
             follow.report(0, counted(cfg, module))
         try:
-            trainer.fit(module, ckpt_path=resume, weights_only=True)
-            if trainer.global_step % t.val_every and not follow.stopped:
-                trainer.validate(module, verbose=False)
+            with cost.no_subnormals(trainer.strategy.root_device):
+                trainer.fit(module, ckpt_path=resume, weights_only=True)
+                if trainer.global_step % t.val_every and not follow.stopped:
+                    trainer.validate(module, verbose=False)
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
         except SystemExit as error:  # how Lightning hands on an interrupt
