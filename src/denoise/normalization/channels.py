@@ -52,14 +52,10 @@ class RMSNorm(OwnNorm):
     def _gradient(self, g: Tensor, x: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
         *gamma, scale = saved
         products = g * x
-        if not gamma:
-            along = products.sum(dim=-1, keepdim=True)
-            return ((g * scale).addcmul_(x, along * scale**3 / -x.shape[-1]),)
-        with in_full(x):
-            along = (products @ gamma[0]).unsqueeze(-1)
-            dgamma = scale.flatten() @ products.flatten(0, 1)
-        dx = (g * gamma[0]).mul_(scale).addcmul_(x, along * scale**3 / -x.shape[-1])
-        return dx, dgamma
+        pull = g * gamma[0] if gamma else g
+        along = (pull * x if gamma else products).sum(dim=-1, keepdim=True)
+        dx = (pull * scale).addcmul_(x, along * scale**3 / -x.shape[-1])
+        return dx, *([products.mul_(scale).sum((0, 1))] if gamma else [])
 
 
 class ScaleNorm(OwnNorm):
