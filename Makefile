@@ -28,8 +28,8 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo 'Python 3.11 or 3.12 is needed and was not found; install it, or give make PYTHON=/path/to/python3.11' >&2; exit 2
 	fi
 	mkdir -p $(VENV); exec 9>$(VENV)/.lock
-	if command -v flock >/dev/null && ! flock -n 9; then
-	  echo 'another make is installing; waiting for it'; flock 9
+	if command -v flock >/dev/null; then
+	  flock -n 9 || { echo 'another make is installing; waiting for it'; flock 9 || true; }
 	  if [ $(STAMP) -nt requirements.lock ] && [ $(STAMP) -nt pyproject.toml ]; then exit; fi
 	fi
 	echo "installing into $(VENV) (once; some minutes, most of it torch)"

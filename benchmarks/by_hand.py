@@ -2,8 +2,9 @@
 
 It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, but where
 torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, the linear layers, Muon) it is theirs
-again, which a person would take; all else is as their documentation shows it. It does less than a trial of ours: no
-averaged weights, no looks at the layers, no noise bands, no samples, no saved state.
+again, which a person would take, and other norms are their formulas under autograd; all else is as their documentation
+shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no
+saved state.
 A training's config is an entry of a JSON file: overrides and steps.
 
     python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]
@@ -35,7 +36,7 @@ from denoise.denoiser import Denoiser
 from denoise.linear import Linear
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
-from denoise.normalization.shape import OverChannels, OverPositions
+from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm
 from denoise.optimizer import Muon, halves
 from denoise.refusal import Refusal
 
@@ -78,9 +79,15 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
     return pytorch_optimizer.Muon(halves(parameters, matrices, rest), use_adjusted_lr=True)
 
 
+def by_formula(self: OwnNorm, x: Tensor) -> Tensor:
+    """A norm's formula under autograd."""
+    return self._value(x, *self._learned(x))
+
+
 def with_torchs_own(denoiser: Denoiser) -> Denoiser:
-    """Put torch's own layers in the place of ours that are faster rewritings of them."""
+    """Put torch's own layers in the place of ours that are faster rewritings of them, or plain formulas."""
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
+    OwnNorm._normalize = by_formula  # type: ignore[method-assign]
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
             if isinstance(child, LocalResponseNorm):

@@ -379,6 +379,18 @@ def test_gelu_sigma_is_gelu_at_one_and_tends_to_relu():
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
 
 
+def test_mish_holds_far_out():
+    """Its e^x is bounded: beyond, on both sides, value and slope are those of torch's in float64."""
+    x = torch.tensor([-1e4, -200.0, -100.0, -87.0, -30.0, -20.0, 19.9, 20.0, 20.1, 44.0, 89.0, 1e4, 1e30])
+    mine, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    y, wanted = build("mish")(mine), torch.nn.functional.mish(exact)
+    y.sum().backward()
+    wanted.sum().backward()
+    torch.testing.assert_close(y.double(), wanted, rtol=1e-6, atol=1e-37)
+    torch.testing.assert_close(mine.grad.double(), exact.grad, rtol=1e-6, atol=1e-36)
+    assert build("mish")(torch.tensor([float("nan")])).isnan().all()
+
+
 @pytest.mark.parametrize("option", ["softplus", "mish", "silu", "gelu", "tanh", "sigmoid", "smelu"])
 def test_smooth_ones_have_no_kink(option):
     """Near 0 and the joints the slope moves by no more than a small part of the step; relu's moves by 1."""

@@ -105,3 +105,26 @@ def test_peak_memory_sees_a_large_tensor():
 
 def test_no_gpu_no_utilization():
     assert cost.gpu_utilization(torch.device("cpu")) is None
+
+
+@pytest.fixture
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="a processor without the setting")
+@pytest.mark.parametrize(("threads", "before", "within"), [(1, False, True), (1, True, True), (2, False, False)])
+def test_subnormals_count_as_zero_in_one_thread_and_the_setting_is_put_back(threads, before, within):
+    def flushed() -> bool:
+        return not (torch.full((3,), 1e-40) * 1.0).any()
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(before)
+    with pytest.raises(KeyError), cost.no_subnormals(torch.device("cpu")):
+        assert flushed() == within
+        raise KeyError
+    assert flushed() == before

@@ -85,6 +85,26 @@ def test_gradients_are_those_of_the_formula(option, shape):
         torch.testing.assert_close(second, second_wanted, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 8), (4, 16, 8)], ids=["one position", "far from 0"])
+@pytest.mark.parametrize("option", ["evonorm_s0", "frn", "rms_norm", "scale_norm", "local_response_norm", "pixel_norm"])
+def test_in_single_precision_a_gradient_loses_no_more_than_autograds(option, shape):
+    """Where all values lie close together and far from 0, the terms of a gradient nearly cancel."""
+    torch.manual_seed(0)
+    x, pull = 5 + (3 if shape[1] == 1 else 1e-3) * torch.randn(shape), torch.randn(shape)
+    given = {"num_groups": 8} if option == "evonorm_s0" else {}
+    single, double = (catalog.build("normalization", option, 8, **given).to(t) for t in (torch.float32, torch.float64))
+    grads = []
+    for forward, kind in (
+        (double, torch.float64),
+        (single, torch.float32),
+        (lambda x: single._value(x, *single._learned(x)), torch.float32),
+    ):
+        start = x.to(kind).requires_grad_()
+        grads.append(torch.autograd.grad(forward(start), start, pull.to(kind))[0].double())
+    exact, mine, autograds = grads
+    assert (mine - exact).norm() < 4 * (autograds - exact).norm() + 1e-6 * exact.norm()
+
+
 def test_a_short_vector_has_the_gradient_of_its_floor():
     """scale_norm divides by eps where a position is shorter than that: its length does not count there."""
     module = catalog.build("normalization", "scale_norm", 3, eps=0.5).double()

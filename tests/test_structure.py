@@ -58,10 +58,10 @@ HOOKS = re.compile(
 BUILDING_BLOCKS = {
     "normalization": {
         *("ChannelsAtEnd", "OverChannels", "OverPositions", "OwnNorm", "Affine"),
-        *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm", "in_full"),
+        *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus"},
-    "optimizer": {"parameter_groups", "is_matrix", "halves", "joined", "Rule", "orthogonalized"},
+    "optimizer": {"parameter_groups", "is_matrix", "halves", "joined", "Rule"},
     "initializer": {"auto_gain", "resolve_gain"},
 }
 VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"

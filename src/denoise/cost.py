@@ -83,10 +83,11 @@ def no_subnormals(device: torch.device) -> Iterator[None]:
     """Take numbers below 1.2e-38 for 0 within, where a CPU computes in one thread: it takes ten times as long for them.
 
     They come from far in a tail, such as gelu's slope at -13. With several threads nothing changes: each has a setting
-    of its own, so that a result would depend on when a thread was started.
+    of its own, so that a result would depend on when a thread was started. A thread that is started within takes over
+    the setting and keeps it.
     """
-    smallest = torch.tensor(1e-40)
-    if device.type != "cpu" or torch.get_num_threads() > 1 or not smallest * 1.0:
+    subnormal = torch.tensor(1e-40)
+    if device.type != "cpu" or torch.get_num_threads() > 1 or not subnormal * 1.0:
         yield
         return
     torch.set_flush_denormal(True)

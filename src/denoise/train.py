@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.nn.utils import parametrize
 
 from denoise import catalog, cost, diagnostics
 from denoise.accelerator import accelerator
@@ -164,9 +165,10 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
-    images: torch.Tensor = catalog.call(
-        solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, where="solver"
-    )
+    with parametrize.cached():  # the weights stay: what a weight normalization makes of them does too
+        images: torch.Tensor = catalog.call(
+            solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, where="solver"
+        )
     denoiser.train(was_training)
     return images
 

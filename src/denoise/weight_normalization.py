@@ -108,10 +108,7 @@ class _Standardized(nn.Module):
         self.eps, self.scaled = eps, scaled
 
     def forward(self, weight: Tensor) -> Tensor:
-        last = weight.ndim == 4 and weight.stride()[1::2] == (
-            1,
-            weight.shape[1],
-        )  # channels_last, even with a side of 1
+        last = _channels_last(weight)
         ordered = weight.permute(0, 2, 3, 1) if last else weight
         standard = functional.layer_norm(ordered, ordered.shape[1:], eps=self.eps)
         standard = standard * weight[0].numel() ** -0.5 if self.scaled else standard

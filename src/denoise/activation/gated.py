@@ -40,20 +40,21 @@ class Mish(Elementwise):
         return F.mish(x)
 
     def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        e = self._bounded_exp(x)
+        e = self._bounded(x).exp_()
         n = (e + 2).mul_(e)
         return n.div_(n + 2).mul_(x), ()
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        e = self._bounded_exp(x)  # the derivative: (n + 4 x e (1 + e) / (n + 2)) / (n + 2)
+        bounded = self._bounded(x)
+        e = bounded.exp()  # the derivative: (n + 4 x e (1 + e) / (n + 2)) / (n + 2)
         bend = (e + 1).mul_(e)
         n = e.add_(bend)
         below = n + 2
-        return (n.add_(bend.mul_(x).div_(below), alpha=4).div_(below).mul_(g),)
+        return (n.add_(bend.mul_(bounded).div_(below), alpha=4).div_(below).mul_(g),)
 
     @staticmethod
-    def _bounded_exp(x: Tensor) -> Tensor:
-        return x.clamp(max=20 if x.dtype == torch.float32 else 40).exp_()
+    def _bounded(x: Tensor) -> Tensor:
+        return x.clamp(max=20 if x.dtype == torch.float32 else 40)
 
 
 class GELUSigma(Elementwise):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from denoise.normalization.shape import Affine, OverChannels, OwnNorm
+from denoise.normalization.shape import Affine, ChannelsAtEnd, OverChannels, OwnNorm
 
 
 def layer_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
@@ -84,7 +84,7 @@ class ScaleNorm(OwnNorm):
         return dx, along * scale
 
 
-class DynamicTanh(Affine):
+class DynamicTanh(Affine, ChannelsAtEnd):
     """gamma * tanh(alpha x) + beta, one alpha learned: no statistics at all. Zhu et al. 2025, arXiv:2503.10622."""
 
     def __init__(self, num_channels: int, alpha: float = 0.5) -> None:
@@ -115,24 +115,24 @@ class LocalResponseNorm(OwnNorm):
         self.register_buffer("near", near, persistent=False)
 
     def _value(self, x: Tensor) -> Tensor:
-        with in_full(x):
+        with _in_full(x):
             power = x.square() @ self.near.to(x.dtype)
         return x * torch.exp(torch.log(power * (self.alpha / self.size) + self.k) * -self.beta)
 
     def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with in_full(x):
+        with _in_full(x):
             below = x.square() @ self.near.to(x.dtype)
         below.mul_(self.alpha / self.size).add_(self.k)
         scale = below.log().mul_(-self.beta).exp_()
         return x * scale, (below, scale)
 
     def _gradient(self, g: Tensor, x: Tensor, below: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        with in_full(x):
+        with _in_full(x):
             back = (g * x).mul_(scale).div_(below) @ self.near.to(x.dtype).T
         return ((g * scale).addcmul_(x, back, value=-2 * self.alpha * self.beta / self.size),)
 
 
-def in_full(x: Tensor) -> AbstractContextManager[object]:
+def _in_full(x: Tensor) -> AbstractContextManager[object]:
     """No autocast within, where a device knows any: it would multiply in half precision."""
     kind = x.device.type
     known = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

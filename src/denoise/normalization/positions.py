@@ -93,7 +93,7 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class FilterResponseNorm(Affine):
+class FilterResponseNorm(Affine, OwnNorm):
     """x / sqrt(mean(x^2) + eps) * gamma + beta over the positions of each channel of an image; no mean is taken off.
 
     Singh & Krishnan 2019, arXiv:1911.09737. The paper's thresholded unit max(y, tau) after it is left out: it is
@@ -121,7 +121,7 @@ class FilterResponseNorm(Affine):
         return dx, along, g.sum((0, 1))
 
 
-class EvoNormS0(Affine):
+class EvoNormS0(Affine, OwnNorm):
     """x sigmoid(v x) / sqrt(var + eps) * gamma + beta, var over all positions of a group of channels, v learned.
 
     Liu et al. 2020, arXiv:2004.02967. The numerator is a nonlinearity (swish), which the paper puts in the place of
@@ -158,7 +158,9 @@ class EvoNormS0(Affine):
         rest = x - swished
         dv = products.mul_(rest).sum(dim=1, keepdim=True) * pull
         dx = rest.mul_(v).add_(1).mul_(open_).mul_(g).mul_(pull)  # swish' = s (1 + v (x - x s))
-        return dx.addcmul_(x, spread).sub_(mean * spread), along, g.sum((0, 1)), dv
+        centred = x - mean  # up to the mean's rounding, which is taken off again: it counts where all x are alike
+        centred.sub_(self._shared(centred.sum(dim=1, keepdim=True)) / max(1, x.shape[1]))
+        return dx.addcmul_(centred, spread), along, g.sum((0, 1)), dv
 
     def _shared(self, channels: Tensor) -> Tensor:
         """Each channel's number as the mean of its group's: (B, 1, C) -> (B, 1, C)."""

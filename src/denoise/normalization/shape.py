@@ -53,15 +53,15 @@ class OverPositions(nn.Module):
 class OwnNorm(ChannelsAtEnd, Recomputed):
     """A norm with a gradient of its own: fewer passes over the map than autograd takes through its formula.
 
-    Sums over positions are taken as `sum`, whose gradient nobody writes out, and kept as (B, 1, C) or (B, T, 1).
+    Sums over positions are taken as `sum`: the gradient of `mean` is written out for every position.
     """
 
     def _normalize(self, x: Tensor) -> Tensor:
         return Recomputed.forward(self, x)
 
 
-class Affine(OwnNorm):
-    """A norm with gamma and beta, which come first of what it has learned."""
+class Affine(nn.Module):
+    """What has gamma and beta; they come first of what it has learned."""
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Muon(Rule):
         if group["orthogonal"]:
             m = self._kept(parameters, "m")
             torch._foreach_lerp_(m, gradients, 1 - group["momentum"])
-            self._descend(group, parameters, orthogonalized(torch._foreach_lerp(gradients, m, group["momentum"])))
+            self._descend(group, parameters, _orthogonalized(torch._foreach_lerp(gradients, m, group["momentum"])))
             return
         (b1, b2), t = group["betas"], group["step"]
         m, v = self._moments(group, parameters, gradients)
@@ -45,7 +45,7 @@ class Muon(Rule):
         torch._foreach_addcdiv_(parameters, m, below, -group["lr"] / (1 - b1**t))
 
 
-def orthogonalized(tensors: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
+def _orthogonalized(tensors: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     """0.2 sqrt(max(out, in)) NewtonSchulz(x) of each tensor as a matrix (out, in): about orthogonal, entries of 0.2.
 
     x <- 3.4445 x - 4.775 (x x^T) x + 2.0315 (x x^T)^2 x from x / |x|, the coefficients of Jordan et al. 2024, which
