@@ -135,18 +135,17 @@ def median_seconds(work: Callable[[], object], count: int, device: torch.device)
 
 
 def multiplying_seconds(work: Callable[[], object], count: int) -> float:
-    """The seconds of one call that a CPU spends in operators that multiply matrices, or convolve: the median of calls.
+    """The seconds of one call that a CPU spends in operators that multiply matrices, or convolve: the mean of calls.
 
-    Within a whole step, as the profiler sees it; attention's softmax counts too.
+    Within whole steps, as the profiler sees it, which adds a little to each; attention's softmax counts too.
     """
-    calls = []
-    for _ in range(count + 1):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    work()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        for _ in range(count):
             work()
-        events = [event for event in profile.key_averages() if event.key.startswith("aten::")]
-        chosen = [event for event in events if any(name in event.key for name in MULTIPLY)]
-        calls.append(sum(event.self_cpu_time_total for event in chosen) / 1e6)
-    return statistics.median(calls[1:])
+    events = [event for event in profile.key_averages() if event.key.startswith("aten::")]
+    chosen = [event for event in events if any(name in event.key for name in MULTIPLY)]
+    return sum(event.self_cpu_time_total for event in chosen) / 1e6 / count
 
 
 def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
@@ -182,7 +181,7 @@ def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
             rates[name].append(flops / median_seconds(call, counts[name], bare.device) / 1e9)
         if bare.device.type == "cpu":
             flops, call = work["step"]
-            alone.append(flops / multiplying_seconds(call, max(3, size.inner // 4)) / 1e9)
+            alone.append(flops / multiplying_seconds(call, counts["step"]) / 1e9)
         shown = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items())
         say(f"round {i + 1} of {size.rounds}, GFLOP/s: {shown}")
     ratios = [step / matrix for step, matrix in zip(rates["step"], rates["matrix"], strict=True)]
