@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from denoise import catalog
+from denoise.normalization.shape import OwnNorm
 from denoise.refusal import Refusal
 
 OPTIONS = catalog.options("normalization")
+OWN = [option for option in OPTIONS if isinstance(catalog.build("normalization", option, 8), OwnNorm)]
 SHAPES = {"map": (4, 12, 3, 5), "tokens": (4, 15, 12)}
 
 
@@ -86,7 +88,7 @@ def test_gradients_are_those_of_the_formula(option, shape):
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 8), (4, 16, 8)], ids=["one position", "far from 0"])
-@pytest.mark.parametrize("option", ["evonorm_s0", "frn", "rms_norm", "scale_norm", "local_response_norm", "pixel_norm"])
+@pytest.mark.parametrize("option", OWN)
 def test_in_single_precision_a_gradient_loses_no_more_than_autograds(option, shape):
     """Where all values lie close together and far from 0, the terms of a gradient nearly cancel."""
     torch.manual_seed(0)
@@ -103,6 +105,13 @@ def test_in_single_precision_a_gradient_loses_no_more_than_autograds(option, sha
         grads.append(torch.autograd.grad(forward(start), start, pull.to(kind))[0].double())
     exact, mine, autograds = grads
     assert (mine - exact).norm() < 4 * (autograds - exact).norm() + 1e-6 * exact.norm()
+
+
+def test_one_position_gets_no_gradient_from_an_instance_norm():
+    """Not even rounding: an optimizer that divides by a gradient's size would make steps of it."""
+    x = torch.randn(4, 1, 8, requires_grad=True)
+    (dx,) = torch.autograd.grad(catalog.build("normalization", "instance_norm", 8)(x), x, torch.randn(4, 1, 8))
+    assert not dx.any()
 
 
 def test_a_short_vector_has_the_gradient_of_its_floor():

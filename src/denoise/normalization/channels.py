@@ -32,7 +32,7 @@ def pixel_norm(num_channels: int, eps: float = 1e-8) -> nn.Module:
 
 
 class RMSNorm(OwnNorm):
-    """torch's RMSNorm, which on a CPU is a formula under autograd and takes half as long again."""
+    """torch's RMSNorm, which on a CPU is a formula under autograd and takes a third longer."""
 
     only_on_cpu = True
 
