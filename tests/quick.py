@@ -74,11 +74,16 @@ def asked(*overrides: str) -> Search:
     return searching.prepare(overrides)
 
 
-def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
-    """Search, and return each trial: overrides, state, curve."""
+def free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on trials take no time, and keep nothing."""
     for name, stub in (("prepare", lambda cfg: None), ("counted", lambda *args: {}), ("fit", formula)):
         monkeypatch.setattr(train, name, stub)
     monkeypatch.setattr(attempt, "_keep", lambda *args: None)
+
+
+def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
+    """Search, and return each trial: overrides, state, curve."""
+    free(monkeypatch)
     display = Silent()
     prepared = asked(f"store={store}", *SMALL, *overrides)
     prepared.mode.filled = False  # as a process that has just started has it

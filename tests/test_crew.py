@@ -5,6 +5,8 @@ import os
 import random
 import threading
 import time
+import warnings
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +28,8 @@ from search.display import Display
 from search.division import GPUS, Division, division, likely_several
 from search.keyed import KeyedSampler
 from search.sampler import TPE
-from tests.quick import CHOICES, SMALL, Silent, content, formula, run
+from tests.process import context
+from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
 from tests.test_pruner import MORE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,20 +40,36 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def test_any_number_of_searchers_gives_the_trials_of_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three at a time, each as fast as luck will have it, with a sampler that learns.
+    """Three processes, each as fast as luck will have it, with a sampler that learns.
 
-    The pruners look at values, at what a decision notes, and at complete trials. Each searcher's first training
-    waits for the other two's, so that none has found all trials before the others began.
+    The pruners look at values, at what a decision notes, and at complete trials.
     """
     asked = [f"pruner={name}", *MORE.get(name, []), "sampler.n_startup_trials=3", "search.n_trials=12", "search.lag=4"]
     alone, _ = run(tmp_path / "one", [*asked, *CHOICES], monkeypatch)
-    luck = random.Random(3)
-    meeting, met = threading.Barrier(3, timeout=120), threading.local()
+    typed = [f"store={tmp_path / 'three'}", *SMALL, *asked, *CHOICES]
+    meeting = context().Barrier(3, timeout=120)
+    searchers = [context().Process(target=search_on, args=(typed, seed, meeting)) for seed in range(3)]
+    for searcher in searchers:
+        searcher.start()
+    for searcher in searchers:
+        searcher.join(240)
+    assert [searcher.exitcode for searcher in searchers] == [0, 0, 0], "one failed, and says why above"
+    (found,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
+    study = optuna.load_study(study_name=found, storage=f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
+    assert len({trial.user_attrs["worker"]["pid"] for trial in study.trials}) == 3, "they ran one after the other"
+    assert content(study) == alone
+
+
+def search_on(typed: list[str], seed: int, meeting: Barrier) -> None:
+    """Take part in a search, each evaluation a while later than the one before.
+
+    The first training waits for those of the others, so that none has found all trials before the others begin.
+    """
+    luck, met = random.Random(seed), []
 
     def unsteady(cfg: Any, module: Any, observer: Any, *args: Any) -> train.Result:
-        if not hasattr(met, "yes"):
-            met.yes = True
-            meeting.wait()
+        if not met:
+            met.append(meeting.wait())
 
         def on_objective(step: int, value: float) -> bool:
             time.sleep(luck.random() ** 4 * 0.05)
@@ -58,24 +77,15 @@ def test_any_number_of_searchers_gives_the_trials_of_one(
 
         return formula(cfg, module, SimpleNamespace(on_metrics=observer.on_metrics, on_objective=on_objective))
 
-    monkeypatch.setattr(train, "fit", unsteady)
-    typed = [f"store={tmp_path / 'three'}", *SMALL, *asked, *CHOICES]
-
-    def search_on() -> None:
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with pytest.MonkeyPatch.context() as patch:
+        free(patch)
+        patch.setattr(train, "fit", unsteady)
         prepared = plan.prepare(typed)
         session = searching.join(prepared, *searching.open_stores(prepared), Silent())  # type: ignore[arg-type]
         while searching.next_trial(session):
             pass
-
-    searchers = [threading.Thread(target=search_on) for _ in range(3)]
-    for searcher in searchers:
-        searcher.start()
-    for searcher in searchers:
-        searcher.join(240)
-    (found,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
-    study = optuna.load_study(study_name=found, storage=f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
-    assert not meeting.broken, "they ran one after the other"
-    assert content(study) == alone
 
 
 DOMAINS = {"kind": CategoricalDistribution(["a", "b", "c"]), "rate": FloatDistribution(1e-4, 1.0, log=True)}
