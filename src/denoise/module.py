@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -16,6 +17,7 @@ from denoise.randomness import Clock, attach, stream
 from denoise.stage import Report
 
 BANDS = 4
+EVALUATED = 2  # batches of a training at once: without gradients little of one is kept
 
 
 class Steps:
@@ -46,6 +48,11 @@ class Triples:
         self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
         noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
         self.noise = noise.to(images.device)
+
+    def parts(self, size: int) -> list[slice]:
+        """Divide into batches of at most so many, each with noise levels from end to end, as a training's have."""
+        count = -(-len(self.sigma) // size)
+        return [slice(first, None, count) for first in range(count)]
 
     def __deepcopy__(self, memo: object) -> "Triples":
         return self
@@ -146,40 +153,32 @@ class DenoiseModule(LightningModule):
             buffer.data.copy_(before)
         return found
 
-    def on_validation_epoch_start(self) -> None:
-        self.losses = []
-
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        first = self._batches(self.val_samples)
-        t, i = (self.triples, batch) if batch < first else (self.seen, batch - first)
-        assert t is not None
-        part = slice(i * self.batch_size, (i + 1) * self.batch_size)
-        images = t.images[part].contiguous(memory_format=self.format)
-        labels = t.labels[part] if self.class_conditional else None
-        self.losses.append(self.denoiser.loss(images, t.sigma[part], t.noise[part], labels))
+        """Evaluate all triples: the weights stay, so what a weight normalization makes of them is made once."""
+        with parametrize.cached():
+            self.losses = [self._losses(triples) for triples in (self.triples, self.seen) if triples is not None]
+
+    def _losses(self, triples: Triples) -> Tensor:
+        losses = torch.empty_like(triples.sigma)
+        for part in triples.parts(EVALUATED * self.batch_size):
+            images = triples.images[part].contiguous(memory_format=self.format)
+            labels = triples.labels[part] if self.class_conditional else None
+            losses[part] = self.denoiser.loss(images, triples.sigma[part], triples.noise[part], labels)
+        return losses
 
     def on_validation_epoch_end(self) -> None:
-        losses = torch.cat(self.losses).double()
-        unseen, seen = losses[: self.val_samples], losses[self.val_samples :]
-        means = [
-            unseen.mean(),
-            *(band.mean() for band in unseen.tensor_split(BANDS)),
-            *([seen.mean()] * bool(len(seen))),
-        ]
-        values = torch.stack(means).tolist()
+        unseen, *seen = (losses.double() for losses in self.losses)
+        values = torch.stack([losses.mean() for losses in (unseen, *unseen.tensor_split(BANDS), *seen)]).tolist()
         self.objective = {"val/loss": values[0]}
         self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
-        if len(seen):
+        if seen:
             self.objective["health/generalization_gap"] = values[0] - values[-1]
-
-    def _batches(self, count: int) -> int:
-        return -(-count // self.batch_size)
 
     def train_dataloader(self) -> Steps:
         return Steps(self.max_steps)
 
     def val_dataloader(self) -> Steps:
-        return Steps(self._batches(self.val_samples) + self._batches(self.gap_samples))
+        return Steps(1)
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.denoiser)
