@@ -1,7 +1,7 @@
 """The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
 
 It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, but where
-torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, the linear layers, Muon) it is theirs
+torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, linear layers, convolutions, Muon) it is theirs
 again, which a person would take, and other norms are their formulas under autograd; all else is as their documentation
 shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no
 saved state.
@@ -31,13 +31,15 @@ from benchmarks import arguments
 from denoise import catalog, train
 from denoise.activation import Mish
 from denoise.config import raw_compose
+from denoise.convolution import Last, Pointwise
 from denoise.data import images
 from denoise.denoiser import Denoiser
 from denoise.linear import Linear
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
-from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm
+from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm, as_before, as_tokens
 from denoise.optimizer import Muon, halves
+from denoise.recomputed import wide
 from denoise.refusal import Refusal
 
 
@@ -81,13 +83,14 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
 
 def by_formula(self: OwnNorm, x: Tensor) -> Tensor:
     """A norm's formula under autograd."""
-    return self._value(x, *self._learned(x))
+    return as_before(self._value(as_tokens(wide(x)), *self._learned(x)), x)
 
 
 def with_torchs_own(denoiser: Denoiser) -> Denoiser:
     """Put torch's own layers in the place of ours that are faster rewritings of them, or plain formulas."""
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
-    OwnNorm._normalize = by_formula  # type: ignore[method-assign]
+    Pointwise.forward = Last.forward = nn.Conv2d.forward  # type: ignore[method-assign, assignment]
+    OwnNorm.forward = by_formula  # type: ignore[method-assign]
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
             if isinstance(child, LocalResponseNorm):

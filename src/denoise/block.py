@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from denoise.convolution import Pointwise
 from denoise.embedding import Fourier
 from denoise.linear import Linear
 from denoise.randomness import Stochastic
@@ -125,7 +126,7 @@ class ResidualBlock(nn.Module):
         self.activation_out = part.activation(dim_out)
         self.dropout = Dropout(part.dropout)
         self.conv_out = nn.Conv2d(dim_out, dim_out, 3, padding=1)
-        self.skip = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+        self.skip = Pointwise(dim_in, dim_out) if dim_in != dim_out else nn.Identity()
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.conv_out]

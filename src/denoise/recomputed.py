@@ -15,7 +15,8 @@ class Recomputed(nn.Module):
     is meant. Autograd would keep every intermediate of the formula; `_value_and_kept(x, *learned)`, where there is one,
     keeps those that are worth it. `_value` may be torch's own, where that is slow `only_on_cpu`. Half-precision input
     is computed in float32 and rounded once, as torch's own kernels do. Compiled, and for a second derivative, `_value`
-    alone is used.
+    alone is used. A subclass whose formula is written for another arrangement of the numbers gives `_arranged` and
+    `_restored`: within the pass a view costs autograd nothing.
     """
 
     only_on_cpu = False
@@ -23,35 +24,55 @@ class Recomputed(nn.Module):
     _value_and_kept: Callable[..., tuple[Tensor, tuple[Tensor, ...]]] | None = None
     _gradient: Callable[..., tuple[Tensor, ...]]
 
+    def _arranged(self, x: Tensor) -> Tensor:
+        """The numbers as the formula takes them: x itself."""
+        return x
+
+    def _restored(self, y: Tensor, x: Tensor) -> Tensor:
+        """What the formula gave, arranged as x is."""
+        return y
+
     def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The learned numbers in a shape that broadcasts with x; by default one number for each parameter."""
-        return tuple(self.parameters())
+        """The learned numbers in a shape that broadcasts with the formula's x; by default the module's own."""
+        return tuple(self._parameters.values())  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         learned = self._learned(x)
         if torch.compiler.is_compiling():  # the compiler fuses, and chooses itself what to keep
             return _evaluate(self, x, learned)
         if self.only_on_cpu and x.device.type != "cpu":
-            return self._value(x, *learned)
+            return self._restored(self._value(self._arranged(x), *learned), x)
+        if not torch.is_grad_enabled():
+            return _evaluate_and_keep(self, x, learned)[0]
         return _Function.apply(self, x, *learned)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
+    """Half precision as float32, as torch's own norms take it under autocast."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _evaluate(formula: Recomputed, x: Tensor, learned: tuple[Tensor, ...]) -> Tensor:
-    return formula._value(_wide(x), *learned).to(x.dtype)
+    return formula._restored(formula._value(formula._arranged(wide(x)), *learned), x).to(x.dtype)
+
+
+def _evaluate_and_keep(
+    formula: Recomputed, x: Tensor, learned: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    both = formula._value_and_kept
+    if both is None:
+        return _evaluate(formula, x, learned), ()
+    y, kept = both(formula._arranged(wide(x)), *learned)
+    return formula._restored(y, x).to(x.dtype), kept
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, formula: Recomputed, x: Tensor, *learned: Tensor) -> Tensor:
-        both = formula._value_and_kept
-        y, kept = both(_wide(x), *learned) if both else (formula._value(_wide(x), *learned), ())
+        y, kept = _evaluate_and_keep(formula, x, learned)
         ctx.formula, ctx.learned = formula, len(learned)
         ctx.save_for_backward(x, *learned, *kept)
-        return y.to(x.dtype)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -62,6 +83,7 @@ class _Function(torch.autograd.Function):
             wanted = [t for t in (x, *learned) if t.requires_grad]
             found = iter(torch.autograd.grad(_evaluate(ctx.formula, x, tuple(learned)), wanted, g, create_graph=True))
             return None, *(next(found) if t.requires_grad else None for t in (x, *learned))
-        dx, *terms = ctx.formula._gradient(_wide(g), _wide(x), *saved)
+        arranged = ctx.formula._arranged
+        dx, *terms = ctx.formula._gradient(arranged(wide(g)), arranged(wide(x)), *saved)
         sums = (term.sum_to_size(p.shape).to(p.dtype) for term, p in zip(terms, learned, strict=True))
-        return None, dx.to(x.dtype), *sums
+        return None, ctx.formula._restored(dx, x).to(x.dtype), *sums

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.block import NoiseEmbedding, Parts, ResidualBlock, TransformerOnMap
+from denoise.convolution import Last
 from denoise.refusal import Refusal
 
 
@@ -74,7 +75,7 @@ class UNet(nn.Module):
         self.blocks_per_level = blocks_per_level
         self.norm_out = parts.residual.normalization(dim)
         self.activation_out = parts.residual.activation(dim)
-        self.conv_out = nn.Conv2d(dim, channels, 3, padding=1)
+        self.conv_out = Last(dim, channels)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.conv_out]

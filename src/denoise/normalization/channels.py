@@ -40,6 +40,9 @@ class RMSNorm(OwnNorm):
         super().__init__()
         self.norm = norm
 
+    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.norm.parameters())
+
     def _value(self, x: Tensor, *gamma: Tensor) -> Tensor:
         return functional.rms_norm(x, x.shape[-1:], gamma[0] if gamma else None, self.norm.eps)
 
@@ -115,24 +118,24 @@ class LocalResponseNorm(OwnNorm):
         self.register_buffer("near", near, persistent=False)
 
     def _value(self, x: Tensor) -> Tensor:
-        with _in_full(x):
+        with _without_autocast(x):
             power = x.square() @ self.near.to(x.dtype)
         return x * torch.exp(torch.log(power * (self.alpha / self.size) + self.k) * -self.beta)
 
     def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with _in_full(x):
+        with _without_autocast(x):
             below = x.square() @ self.near.to(x.dtype)
         below.mul_(self.alpha / self.size).add_(self.k)
         scale = below.log().mul_(-self.beta).exp_()
         return x * scale, (below, scale)
 
     def _gradient(self, g: Tensor, x: Tensor, below: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        with _in_full(x):
+        with _without_autocast(x):
             back = (g * x).mul_(scale).div_(below) @ self.near.to(x.dtype).T
         return ((g * scale).addcmul_(x, back, value=-2 * self.alpha * self.beta / self.size),)
 
 
-def _in_full(x: Tensor) -> AbstractContextManager[object]:
+def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """No autocast within, where a device knows any: it would multiply in half precision."""
     kind = x.device.type
     known = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from denoise.normalization.shape import Affine, ChannelsAtEnd, OverPositions, OwnNorm
+from denoise.normalization.shape import Affine, OverPositions, OwnNorm
 from denoise.refusal import Refusal
 
 
@@ -33,7 +33,7 @@ def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
     return InstanceNorm(GroupNorm(num_channels, num_channels, eps=eps))
 
 
-class InstanceNorm(ChannelsAtEnd):
+class InstanceNorm(OwnNorm):
     """A group norm with a group for each channel; torch's takes several times as long where channels lie together."""
 
     def __init__(self, norm: GroupNorm) -> None:
@@ -45,11 +45,31 @@ class InstanceNorm(ChannelsAtEnd):
             return self.norm(x)
         return super().forward(x)
 
-    def _normalize(self, x: Tensor) -> Tensor:
-        count = max(1, x.shape[1])  # sums: the gradient of mean() is written out for every position
-        centred = x - x.sum(dim=1, keepdim=True) / count
-        scale = torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.norm.eps)
-        return torch.addcmul(self.norm.bias, centred, self.norm.weight * scale)
+    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.norm.weight, self.norm.bias
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        count = max(1, x.shape[1])
+        mean = x.sum(dim=1, keepdim=True) / count
+        centred = x - mean
+        return mean, centred, torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.norm.eps)
+
+    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        _, centred, scale = self._statistics(x)
+        return torch.addcmul(beta, centred, gamma * scale)
+
+    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        mean, centred, scale = self._statistics(x)
+        return torch.addcmul(beta, centred, gamma * scale, out=centred), (mean, scale)
+
+    def _gradient(
+        self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, scale: Tensor
+    ) -> tuple[Tensor, ...]:
+        count = max(1, x.shape[1])
+        centred, pulled = x - mean, g.sum(dim=1, keepdim=True)
+        along = (g * centred).sum(dim=1, keepdim=True) * scale
+        dx = g - pulled / count  # means are taken off first: at one position nothing is left, not even rounding
+        return dx.addcmul_(centred, along * scale / -count).mul_(gamma * scale), along, pulled
 
 
 def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, track: bool = True) -> nn.Module:

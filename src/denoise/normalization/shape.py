@@ -3,24 +3,25 @@
 import torch
 from torch import Tensor, nn
 
-from denoise.recomputed import Recomputed
+from denoise.recomputed import Recomputed, wide
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """Positions as tokens: maps (B, C, H, W) -> (B, H W, C), a view in channels_last; tokens as they are."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2) if x.ndim == 4 else x
+
+
+def as_before(tokens: Tensor, x: Tensor) -> Tensor:
+    """Tokens (B, T, C) as maps in channels_last, where x are maps."""
+    return tokens.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2) if x.ndim == 4 else tokens
 
 
 class ChannelsAtEnd(nn.Module):
-    """A norm written for (B, T, C): tokens are taken as they are, the positions of a map as tokens.
-
-    The view of a map costs no copy in channels_last. Half precision is taken as float32, as torch's own norms do
-    under autocast.
-    """
+    """A norm written for (B, T, C): tokens are taken as they are, the positions of a map as tokens."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype in (torch.bfloat16, torch.float16):
-            x = x.float()
-        if x.ndim == 4:
-            height, width = x.shape[2:]
-            tokens = self._normalize(x.permute(0, 2, 3, 1).flatten(1, 2))
-            return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        return self._normalize(x)
+        x = wide(x)
+        return as_before(self._normalize(as_tokens(x)), x)
 
     def _normalize(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -50,14 +51,20 @@ class OverPositions(nn.Module):
         return self.norm(x)
 
 
-class OwnNorm(ChannelsAtEnd, Recomputed):
-    """A norm with a gradient of its own: fewer passes over the map than autograd takes through its formula.
+class OwnNorm(Recomputed):
+    """A norm, written for (B, T, C), with a gradient of its own: fewer passes than autograd takes through its formula.
 
     Sums over positions are taken as `sum`: the gradient of `mean` is written out for every position.
     """
 
-    def _normalize(self, x: Tensor) -> Tensor:
-        return Recomputed.forward(self, x)
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(wide(x))
+
+    def _arranged(self, x: Tensor) -> Tensor:
+        return as_tokens(x)
+
+    def _restored(self, y: Tensor, x: Tensor) -> Tensor:
+        return as_before(y, x)
 
 
 class Affine(nn.Module):
