@@ -38,6 +38,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PY) -m pip check
+	$(PY) -m search.tables
 	touch $(STAMP)
 
 search: $(STAMP) ## search; the same command goes on where it was stopped

@@ -1,10 +1,10 @@
 """The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
 
 It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, but where
-torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, linear layers, convolutions, Muon) it is theirs
-again, which a person would take, and other norms are their formulas under autograd; all else is as their documentation
-shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands, no samples, no
-saved state.
+torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, linear layers, convolutions, Muon) it
+is theirs again, which a person would take, and other norms are their formulas under autograd; all else is as their
+documentation shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands,
+no samples, no saved state.
 A training's config is an entry of a JSON file: overrides and steps.
 
     python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]

@@ -14,8 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from denoise.refusal import Refusal
+from search import tables
 from search.record import Record, check
-from search.turn import turn
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -149,11 +149,7 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     where = resolve_uri(uri, store)
     if where == local_uri(store):
         check_store(store)
-    home = Path(where.removeprefix("sqlite:///")).parent
-    if where.startswith("sqlite:///") and home.is_dir() and os.access(home, os.W_OK):
-        with turn(home, "open"):  # two processes that make MLflow's tables at once break them
-            tracker = Tracker(uri, experiment, store)
-    else:
+    with tables.opening(where):
         tracker = Tracker(uri, experiment, store)
     check_store(store)
     return tracker

@@ -15,6 +15,7 @@ import torch
 
 from denoise import catalog, trust
 from denoise.refusal import Refusal
+from search import tables
 
 torch.set_num_threads(1)
 
@@ -54,35 +55,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow's tables are made once a process and copied into each new SQLite file: making them takes seconds.
-
-    A command that a test starts as a process of its own makes its tables itself.
-    """
-    import sqlite3
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is imported here first; no test asked for it
-        import mlflow.store.db.utils as tables
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # it takes the function by the module's name
-
-    make, template = tables._initialize_tables, tmp_path_factory.mktemp("mlflow") / "empty.db"
-
-    def copied(engine: Any) -> None:
-        if engine.dialect.name != "sqlite":
-            make(engine)
-            return
-        if not template.exists():
-            make(engine)
-            with sqlite3.connect(template) as into:
-                engine.raw_connection().driver_connection.backup(into)
-            return
-        with sqlite3.connect(template) as whole:
-            whole.backup(engine.raw_connection().driver_connection)
-
-    tables._initialize_tables = copied
-    yield
-    tables._initialize_tables = make
+def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's tables are there to be copied, as after an install; MLflow takes a second to make them."""
+    if tables.template().exists():
+        yield
+        return
+    place = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "template", lambda: place)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is imported here first; no test asked for it
+            tables.make(place)
+        yield
 
 
 @pytest.fixture(autouse=True)

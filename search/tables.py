@@ -1,0 +1,66 @@
+"""MLflow's empty tables, made once at the install and copied into each new store: making them takes a second."""
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from search.turn import turn
+
+
+def template() -> Path:
+    """Where the install keeps them, by MLflow's version: another one has other tables."""
+    return Path(sys.prefix) / "share" / "denoise-search" / f"mlflow-{version('mlflow')}.db"
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Within, no other process opens the SQLite file at `uri`, and a new one has its tables already.
+
+    Two processes that make MLflow's tables at once break them. Where they cannot be laid, MLflow makes them itself.
+    """
+    database = Path(uri.removeprefix("sqlite:///"))
+    home = database.parent
+    if not uri.startswith("sqlite:///") or not home.is_dir() or not os.access(home, os.W_OK):
+        yield
+        return
+    with turn(home, "open"):
+        if not database.exists():
+            with suppress(OSError):
+                _copy(template(), database)
+        yield
+
+
+def make(at: Path) -> None:
+    """Let MLflow make its tables in a file that is not there yet."""
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+
+    at.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "empty.db"
+        engine = create_engine(f"sqlite:///{made}")
+        _initialize_tables(engine)
+        engine.dispose()
+        _copy(made, at)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file so that it is never half there."""
+    partial = target.with_name(f"{target.name}.part")
+    try:
+        shutil.copyfile(source, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    if not template().exists():
+        make(template())
