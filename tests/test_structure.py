@@ -57,7 +57,7 @@ HOOKS = re.compile(
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
     "normalization": {
-        *("ChannelsAtEnd", "OverChannels", "OverPositions", "OwnNorm", "Affine"),
+        *("ChannelsAtEnd", "OverChannels", "OverPositions", "OwnNorm", "Affine", "as_tokens", "as_before"),
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus"},
