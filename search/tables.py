@@ -1,5 +1,6 @@
 """MLflow's empty tables, made once at the install and copied into each new store: making them takes a second."""
 
+import logging
 import os
 import shutil
 import sys
@@ -41,6 +42,8 @@ def make(at: Path) -> None:
     from mlflow.store.db.utils import _initialize_tables
     from sqlalchemy import create_engine
 
+    for name in ("mlflow", "alembic"):  # the import sets them anew
+        logging.getLogger(name).setLevel(logging.ERROR)
     at.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "empty.db"
