@@ -121,20 +121,21 @@ def breakdown(
 
     steps: optimizer steps; evaluations: of the objective; beside_in_trials: building, tracking, samples, counting;
     between_trials; opening: of the stores; closing: leaderboard, best weights, champion; process: imports, checks,
-    exit. The loop's own clock stops after the closing. `spans`: when each trial began and ended, in order; `ended`:
-    when the search's run was closed.
+    exit. The loop's own clock stops where the closing begins. `spans`: when each trial began and ended, in order;
+    `ended`: when the search's run was closed.
     """
     steps = sum(trial["training_seconds"] or 0.0 for trial in trials)
     within = sum(end - begin for begin, end in spans)
     first, last = spans[0][0], spans[-1][1]
+    closing = ended - last
     found = {
         "steps": steps,
         "evaluations": loop["training_seconds"] - steps,
         "beside_in_trials": within - loop["training_seconds"],
         "between_trials": last - first - within,
-        "opening": loop["wall_seconds"] - (ended - first),
-        "closing": ended - last,
-        "process": wall - loop["wall_seconds"],
+        "opening": loop["wall_seconds"] - (last - first),
+        "closing": closing,
+        "process": wall - loop["wall_seconds"] - closing,
     }
     return found | {"beside_per_trial": found["beside_in_trials"] / max(1, len(trials))}
 
@@ -199,7 +200,10 @@ def rows_c(raw: dict[str, Any]) -> list[Row]:
 
 def rows_d(raw: dict[str, Any]) -> list[Row]:
     """The share of the search's wall time that is neither optimizer steps nor evaluations of the objective."""
-    loop = [run["loop"]["overhead"] for run in raw["alone"]]
+    loop = [
+        1 - run["loop"]["training_seconds"] / (run["loop"]["wall_seconds"] + run["breakdown"]["closing"])
+        for run in raw["alone"]
+    ]
     process = [1 - run["loop"]["training_seconds"] / run["process_seconds"] for run in raw["alone"]]
     rows = []
     for what, values, goal in (("of the search's loop", loop, OVERHEAD), ("of the whole process", process, None)):
