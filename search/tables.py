@@ -13,6 +13,8 @@ from pathlib import Path
 
 from search.turn import turn
 
+ENDS = ("", "-wal", "-shm", "-journal")  # of the files of an SQLite database
+
 
 def template() -> Path:
     """Where the install keeps them, by MLflow's version: another one has other tables."""
@@ -31,8 +33,9 @@ def opening(uri: str) -> Iterator[None]:
         yield
         return
     with turn(home, "open"):
-        if not database.exists():
-            with suppress(OSError):
+        # another database's name may carry options; to a log that was left behind SQLite would add our pages
+        if database.suffix == ".db" and not any(Path(f"{database}{end}").exists() for end in ENDS):
+            with suppress(OSError, ImportError):
                 _copy(template(), database)
         yield
 
@@ -54,11 +57,14 @@ def make(at: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that it is never half there."""
+    """Copy a file to a new name, never half there; one that is there meanwhile stays."""
     partial = target.with_name(f"{target.name}.part")
     try:
         shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 

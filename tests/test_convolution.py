@@ -78,6 +78,7 @@ def test_it_is_a_product_and_counts_the_same(kind: str) -> None:
     assert counts[0] == counts[1] > 0
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch without MKL")
 @pytest.mark.parametrize("kind", ["pointwise", "last"])
 @pytest.mark.parametrize("why", ["processor", "order", "double", "half", "autocast", "colours"])
 def test_all_else_is_torchs_own(kind: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:

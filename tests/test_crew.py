@@ -48,7 +48,7 @@ def test_any_number_of_searchers_gives_the_trials_of_one(
     alone, _ = run(tmp_path / "one", [*asked, *CHOICES], monkeypatch)
     typed = [f"store={tmp_path / 'three'}", *SMALL, *asked, *CHOICES]
     meeting = context().Barrier(3, timeout=120)
-    searchers = [context().Process(target=search_on, args=(typed, seed, meeting)) for seed in range(3)]
+    searchers = [context().Process(target=search_on, args=(typed, seed, meeting), daemon=True) for seed in range(3)]
     for searcher in searchers:
         searcher.start()
     for searcher in searchers:

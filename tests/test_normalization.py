@@ -64,13 +64,20 @@ def test_learned_parameters_and_input_get_gradients(option, shape):
         assert parameter.grad.abs().max() > 1e-6, f"{option}: {name} gets no gradient"
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("layout", [*SHAPES, "channels_last", "pulled across"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_gradients_are_those_of_the_formula(option, shape):
-    """Of the input and of all that is learned, and the input's second ones, against autograd through the formula."""
+def test_gradients_are_those_of_the_formula(option, layout):
+    """Of the input and of all that is learned, and the input's second ones, against autograd through the formula.
+
+    In a training maps are in channels_last, and what comes back mostly is.
+    """
+    shape = SHAPES.get(layout, SHAPES["map"])
     module, x = build(option, 12), sample(shape)
     formula, parameters = formulas.find("normalization", option), catalog.entry("normalization", option).parameters
     pull = sample(shape, seed=3).detach()
+    if layout not in SHAPES:
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        pull = pull if layout == "pulled across" else pull.contiguous(memory_format=torch.channels_last)
     learned = dict(module.named_parameters())
     state = {name.split(".")[-1]: p for name, p in learned.items()}
     exact = sample(shape)
@@ -105,6 +112,19 @@ def test_in_single_precision_a_gradient_loses_no_more_than_autograds(option, sha
         grads.append(torch.autograd.grad(forward(start), start, pull.to(kind))[0].double())
     exact, mine, autograds = grads
     assert (mine - exact).norm() <= 4 * (autograds - exact).norm() + 1e-6 * exact.norm()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("option", OWN)
+def test_what_a_norm_gives_may_be_changed_in_place(option, shape):
+    module, x = build(option, 12), sample(shape).detach()
+    x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    pull, found = sample(shape, seed=3).detach(), []
+    for change in (lambda y: y + 1, lambda y: y.add_(1)):
+        start = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        (change(module(start)) * pull).sum().backward()
+        found.append(start.grad)
+    assert torch.equal(*found)
 
 
 def test_one_position_gets_no_gradient_from_an_instance_norm():

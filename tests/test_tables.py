@@ -23,10 +23,12 @@ def content(database: Path) -> list[tuple[str, list[str]]]:
     return [(name, sorted(re.findall(r"\w+", text or ""))) for name, text in made + version]
 
 
-def test_a_new_store_has_what_mlflow_makes(tmp_path: Path) -> None:
+def test_a_new_store_has_what_mlflow_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied, own = tmp_path / "copied", tmp_path / "own"
     assert tables.template().exists()
-    open_tracker(None, EXPERIMENT, copied)
+    with monkeypatch.context() as patch:  # copied, not made
+        patch.setattr("mlflow.store.db.utils._initialize_tables", lambda engine: pytest.fail("made anew"))
+        open_tracker(None, EXPERIMENT, copied)
     own.mkdir()
     tracker = Tracker(f"sqlite:///{own / 'mlflow.db'}", EXPERIMENT, own)
     assert content(copied / "mlflow.db") == content(own / "mlflow.db")
@@ -40,6 +42,18 @@ def test_without_a_template_mlflow_makes_them(tmp_path: Path, monkeypatch: pytes
     open_tracker(None, EXPERIMENT, tmp_path / "store")
     assert content(tmp_path / "store" / "mlflow.db")
     assert not list((tmp_path / "store").glob("*.part"))
+
+
+@pytest.mark.parametrize("left", ["mlflow.db-wal", "mlflow.db-journal"])
+def test_beside_what_another_database_left_nothing_is_laid(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).write_bytes(b"")
+    with tables.opening(f"sqlite:///{tmp_path / 'mlflow.db'}"):
+        assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_name_with_options_is_no_file_to_lay(tmp_path: Path) -> None:
+    with tables.opening(f"sqlite:///{tmp_path / 'mlflow.db'}?timeout=60"):
+        assert [path.name for path in tmp_path.iterdir()] == ["locks"]
 
 
 def test_a_store_that_is_there_is_not_touched(tmp_path: Path) -> None:

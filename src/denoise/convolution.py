@@ -23,7 +23,7 @@ class Pointwise(nn.Conv2d):
             return super().forward(x)
         batch, _, height, width = x.shape
         y = nn.functional.linear(x.permute(0, 2, 3, 1).flatten(0, 2), self.weight.flatten(1), self.bias)
-        return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        return y.view(batch, height, width, self.out_channels).permute(0, 3, 1, 2)
 
 
 class Last(nn.Conv2d):

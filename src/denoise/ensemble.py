@@ -53,7 +53,7 @@ def objective(cfg: DictConfig) -> tuple[object, ...]:
 
 
 def evaluate(members: Sequence[Member]) -> dict[str, float]:
-    """val/loss and its bands of the members as one model, on the triples of the objective; batches of the first's size.
+    """val/loss and its bands of the members as one model, on the triples of the objective; batches by the first's size.
 
     One member gives the objective of its training, bit for bit on the same machine. Errors: Refusal where the members
     have other objectives, or weights that are not those of their config.

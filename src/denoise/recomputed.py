@@ -33,8 +33,13 @@ class Recomputed(nn.Module):
         return y
 
     def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The learned numbers in a shape that broadcasts with the formula's x; by default the module's own."""
-        return tuple(self._parameters.values())  # type: ignore[arg-type]
+        """The learned numbers in a shape that broadcasts with the formula's x; by default one for each parameter.
+
+        `x` is as it was given, not yet `_arranged`.
+        """
+        if self._modules:
+            return tuple(self.parameters())
+        return tuple(p for p in self._parameters.values() if p is not None)  # the same, without a walk
 
     def forward(self, x: Tensor) -> Tensor:
         learned = self._learned(x)
@@ -72,7 +77,7 @@ class _Function(torch.autograd.Function):
         y, kept = _evaluate_and_keep(formula, x, learned)
         ctx.formula, ctx.learned = formula, len(learned)
         ctx.save_for_backward(x, *learned, *kept)
-        return y
+        return y.detach()  # no view to autograd: it may be changed in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

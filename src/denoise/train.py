@@ -165,12 +165,12 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
-    with parametrize.cached(), torch.inference_mode():  # the weights stay: what a normalization makes of them does too
+    with parametrize.cached():  # the weights stay: what a weight normalization makes of them does too
         images: torch.Tensor = catalog.call(
             solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, where="solver"
         )
     denoiser.train(was_training)
-    return images.clone()  # a tensor like any other
+    return images
 
 
 def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
