@@ -33,7 +33,7 @@ def opening(uri: str) -> Iterator[None]:
         yield
         return
     with turn(home, "open"):
-        # another database's name may carry options; to a log that was left behind SQLite would add our pages
+        # a name may carry options; a log that another database left would be played into ours by SQLite
         if database.suffix == ".db" and not any(Path(f"{database}{end}").exists() for end in ENDS):
             with suppress(OSError, ImportError):
                 _copy(template(), database)

@@ -40,9 +40,6 @@ class RMSNorm(OwnNorm):
         super().__init__()
         self.norm = norm
 
-    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.norm.parameters())
-
     def _value(self, x: Tensor, *gamma: Tensor) -> Tensor:
         return functional.rms_norm(x, x.shape[-1:], gamma[0] if gamma else None, self.norm.eps)
 
