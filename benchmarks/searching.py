@@ -94,7 +94,7 @@ def no_training(cfg: Any, module: Any, observer: Any, *args: Any) -> Any:
             outcome, reached = "stopped", step
             break
     observer.on_metrics(reached, {f"health/layer_{k}/rms": 1.0 for k in range(50)})
-    return train.Result(outcome, reached, metrics, {}, "0" * 64, b"PNG", b"<svg/>")
+    return train.Result(outcome, reached, metrics, {}, "0" * 64, samples=b"PNG", health=b"<svg/>")
 
 
 @contextmanager

@@ -31,7 +31,8 @@ def show(
     if found is None:
         console.print(report.summary(records, baseline))
     else:
-        console.print(confirm.table(found))
+        for table in confirm.tables(found):
+            console.print(table)
         for line in confirm.sentences(found):
             console.print(line)
     if findings is not None:

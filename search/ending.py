@@ -1,7 +1,6 @@
-"""What a search ends with: the finalists confirmed, the choices judged, the best trial's config and weights kept."""
+"""What a search ends with: the finalists confirmed, the choices judged, the best config and its weights kept."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,9 @@ from tempfile import TemporaryDirectory
 from denoise.refusal import Refusal
 from search import agreement, attempt, confirm, importance, record, report, transfer, verdict
 from search.attempt import Session
-from search.confirm import Confirmation, trainings
+from search.confirm import Confirmation
+from search.confirm.confirming import confirm as train_again
+from search.confirm.trainings import Trainings
 from search.record import Record
 from search.tracking import Run
 from search.verdict import Findings
@@ -20,7 +21,10 @@ INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found: its trials, best first, the one to take (None: none came to its end), what was confirmed."""
+    """What a search found: its trials, best first, the run to take (None: none came to its end), what was confirmed.
+
+    best: of a search that was confirmed a run on a fresh seed, of one that was not its best trial.
+    """
 
     records: list[Record]
     best: Record | None
@@ -35,15 +39,17 @@ def end(session: Session, began: float) -> Answer:
     records = record.rank(session.tracker.records(parent.run_id))
     found = confirmed(session, records)
     findings = judged(session, records, found)
-    top = winner(records, found)
     files = report.files(records, search.baseline, search.name) | verdict.files(findings)
     files |= search.mode.files(records)
-    if top is not None and top.value is not None:
-        files["best.yaml"] = report.best_yaml(top, search.name)
-        parent.metrics(len(records), {"best/val/loss": top.value})
+    top = winner(session, records, found)
+    if top is not None:
+        says = report.says(top, search.name) if found is None else f"{search.name}: {confirm.take(found)}"
+        files["best.yaml"] = report.best_yaml(top, says)
+        parent.metrics(len(records), worth(top, found))
         parent.flush({"best": top.run_id})
         attempt.keep_weights(session)
         crown(session, top)
+    Trainings(session.tracker, parent).clear()
     parent.artifacts(files)
     results = [one.result for one in session.trained if one.result is not None]
     if results:
@@ -72,9 +78,10 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
             records,
             choice,
             search.baseline,
+            finalists=found.finalists if found is not None else (),
             seed_sd=sd,
             seed_df=df,
-            confounded=search.mode.confounded,
+            asked=search.mode.asked_about,
             independent=search.composed.choices["sampler"] in INDEPENDENT,
             domains=search.space.describe()["domains"],
         )
@@ -90,40 +97,38 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
 
 def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     """Train the finalists and the baseline on fresh seeds, as far as it is not done."""
-    search = session.search
+    search, mode = session.search, session.search.mode
     asked = confirm.settings(search.settings.confirm, search.composed.cfg.seed)
     if not asked.finalists:
         return None
-    session.display.phase("confirming on fresh seeds", asked.most)
-    chosen = search.mode.candidates(records)
-    given = (session.tracker, session.parent, chosen, search.baseline, session.display, session.crew)
-    found = trainings.confirm(asked, *given)
+    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.crew)
+    found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None
 
 
-def winner(records: Sequence[Record], found: Confirmation | None) -> Record | None:
-    """The trial to take: of the baseline and the finalists the best over the fresh seeds, else the search's best.
+def winner(session: Session, records: list[Record], found: Confirmation | None) -> Record | None:
+    """The run to take: of the confirmation's best arm the one on its typical seed, else the search's best trial."""
+    arm = found.best if found is not None else None
+    return record.best(records) if arm is None else session.tracker.record(arm.runs[arm.typical])
 
-    Of those that failed on the fewest seeds; where the baseline is not among them there are no differences to it, and
-    the means over the seeds decide.
-    """
-    top, runs = record.best(records), {one.run_id: one for one in records}
-    if found is None:
-        return top
-    ended = [arm for arm in (found.baseline, *found.finalists) if arm.run_id in runs and arm.finite]
-    fewest = min((len(arm.failures) for arm in ended), default=0)
-    sound = [arm for arm in ended if len(arm.failures) == fewest]
-    means = [(sum(arm.finite) / len(arm.finite), arm.run_id) for arm in sound]
-    if found.baseline in sound:
-        rivals = [one for one in found.finalists if one in sound]
-        means = [(one.mean_difference, one.run_id) for one in rivals if one.mean_difference is not None]
-        means.append((0.0, found.baseline.run_id))
-    return runs[min(means)[1]] if means else top
+
+def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
+    """What the best is worth: over the fresh seeds where there are some, else its one value."""
+    arm = found.best if found is not None else None
+    if arm is None:
+        return {"best/val/loss": top.value} if top.value is not None else {}
+    shown = {"best/test/loss": arm.mean, "best/val/loss": sum(arm.validation.values()) / len(arm.validation)}
+    if arm.interval is not None:
+        shown |= {"best/test/loss_low": arm.interval[0], "best/test/loss_high": arm.interval[1]}
+    return shown
 
 
 def crown(session: Session, top: Record) -> None:
-    """Register the best trial's weights; a trial that was not trained here has another run's."""
+    """Register the best run's weights; a trial that was not trained here has another run's."""
     tracker = session.tracker
+    waiting = Trainings(tracker, session.parent).weights(top.tags.get("config_sha256", ""))
+    if waiting.exists():
+        Run(tracker, top.run_id).artifacts({"weights.safetensors": waiting.read_bytes()}, "weights")
     origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(Refusal), TemporaryDirectory() as folder:
@@ -132,4 +137,4 @@ def crown(session: Session, top: Record) -> None:
                 Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
             tracker.champion(top.run_id)
             return
-    session.display.note("the best trial's weights were not kept: make reproduce trains it again")
+    session.display.note("the best run's weights were not kept: make reproduce trains it again")

@@ -93,14 +93,12 @@ def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
     shown: list[str] = []
     for kind in catalog.KINDS:
         option = values.get(kind)
-        if option is None:
-            continue
         changed = [
             f"{name.partition('.')[2]} {short(value)}"
             for name, value in values.items()
             if name.startswith(f"{kind}.") and f"{name}={value}" not in theirs
         ]
-        if f"{kind}={option}" not in theirs:
+        if option is not None and f"{kind}={option}" not in theirs:
             shown.append(" ".join([option if option != "none" else f"no {kind}", *changed]))
         elif changed:
             shown.append(" ".join([kind, *changed]))

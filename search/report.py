@@ -89,8 +89,11 @@ def command(overrides: Sequence[str]) -> str:
     return f'make train ARGS="{typed}"'
 
 
-def best_yaml(record: Record, search: str) -> bytes:
-    """A config that trains the record, in Hydra's own form, to be used with --config-dir and --config-name."""
+def best_yaml(record: Record, says: str) -> bytes:
+    """A config that trains the record, in Hydra's own form, to be used with --config-dir and --config-name.
+
+    says: what it is, in one line.
+    """
     groups: list[dict[str, str]] = []
     values: dict[str, Any] = {}
     for text in record.overrides:
@@ -99,9 +102,17 @@ def best_yaml(record: Record, search: str) -> bytes:
             groups.append({f"override /{name}": value})
         else:
             _put(values, name.split("."), pyyaml.safe_load(value))
-    head = f"# Trial {record.number} of {search}: val/loss {record.value:.6g}, run {record.run_id}\n"
+    head = f"# {says}\n# run {record.run_id}\n"
     head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
     return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
+
+
+def says(record: Record, search: str) -> str:
+    """What a trial or a training is worth that was not confirmed."""
+    value = "-" if record.value is None else f"{record.value:.6f}"
+    if record.number is None:
+        return f"{search}: val/loss {value}"
+    return f"trial {record.number} of {search}: val/loss {value}, one seed, not confirmed"
 
 
 def _is_group(name: str) -> bool:

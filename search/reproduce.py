@@ -46,6 +46,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
         raise Refusal(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
     new = tracker.record(run.run_id)
     names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
+    names += ["test/loss"] if "test/loss" in recorded.metrics else []
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
     tags = ["weights_sha256", "data_sha256"]
     tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from

@@ -1,10 +1,12 @@
 """Which run a verb is about: the one that is named, or the best of the latest search."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from denoise.config import Composed
 from denoise.refusal import Refusal
+from search import report
 from search.process import TRACKS, load
 from search.record import Record, check
 from search.record import best as best_of
@@ -34,14 +36,27 @@ def search_of(books: Tracker, run_id: str | None) -> Any:
     return searches[0]
 
 
-def chosen(books: Tracker, run_id: str | None) -> tuple[Record, str]:
-    """The run that is meant, and what to call it: RUN, or the best trial of the latest search. Errors: Refusal."""
+@dataclass(frozen=True)
+class Chosen:
+    """A run that is meant; says: what it is and what it is worth, in one line."""
+
+    record: Record
+    says: str
+
+
+def chosen(books: Tracker, run_id: str | None) -> Chosen:
+    """The run that is meant: RUN, or the best of the latest search. Errors: Refusal."""
     if run_id is not None:
-        return books.record(run_id), f"run {run_id}"
+        record = books.record(run_id)
+        return Chosen(record, report.says(record, f"run {run_id}"))
     parent = search_of(books, None)
-    found = best_of(books.records(parent.info.run_id))
-    if found is not None and (best := parent.data.tags.get("best")):  # what was confirmed on fresh seeds
-        found = books.record(best)
+    name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
-        raise Refusal(f"search {parent.info.run_name}: no trial came to its end yet; make search goes on with it")
-    return check(found), parent.info.run_name
+        raise Refusal(f"search {name}: no trial came to its end yet; make search goes on with it")
+    if best := parent.data.tags.get("best"):
+        found = books.record(best)
+    from search import confirm
+
+    if found.number is None and (confirmed := confirm.load(books, parent.info.run_id)) is not None:
+        return Chosen(check(found), f"{name}: {confirm.take(confirmed)}")
+    return Chosen(check(found), report.says(found, name))

@@ -25,7 +25,7 @@ from denoise.config import Composed, leaves, parse
 from denoise.refusal import Refusal, choose
 
 SEARCHABLE = ("dropout", "placement", "zero_output", "trainer", "model")  # what a free domain is mostly for
-MEASURE = ("denoiser", "data", "trainer.val_samples", "model.class_conditional")  # what val/loss itself depends on
+MEASURE = ("denoiser", "data", "trainer.val_samples", "trainer.test_samples", "model.class_conditional")  # of the loss
 DOMAIN_KEYS = ("type", "low", "high", "step", "log", "choices", "name", "attributes")
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 

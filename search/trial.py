@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save
 
 from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
@@ -16,6 +17,7 @@ from search import machine, pretrained, tracking
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
 
+TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
 Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
 
 
@@ -70,6 +72,8 @@ def plain_config(composed: Composed) -> dict[str, Any]:
     """The resolved config of a training, without what no training depends on."""
     content = OmegaConf.to_container(composed.cfg, resolve=True)
     assert isinstance(content, dict)
+    if not content["trainer"]["test_samples"]:
+        del content["trainer"]["test_samples"]  # it was not always there: what is not tested keeps its name
     return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
 
 
@@ -165,6 +169,8 @@ def perform(
     outcome = "pruned" if result.outcome == "stopped" else "complete"
     if outcome == "complete":
         files["samples.png"] = result.samples
+        if result.tested:
+            files[TESTED] = save(result.tested)
         if keep is not None:
             keep(result)
     run.artifacts(files)

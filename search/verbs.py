@@ -66,7 +66,7 @@ def search(options: argparse.Namespace) -> int:
         with Display(prepared.name, prepared.total, console=console) as display:
             answer = study.run(prepared, *stores, display, began, crew)
     findings = answer.findings
-    if prepared.mode.confounded:  # what each choice came to is not what was asked; make report shows it
+    if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     answering.show(console, *shown)
@@ -139,14 +139,13 @@ def best(options: argparse.Namespace) -> int:
     composed = compose(options.overrides)
     with _waits():
         tracker = runs.tracker(composed)
-        chosen, parent = runs.chosen(tracker, options.run)
-    store = Path(composed.cfg.store).expanduser()
+        found = runs.chosen(tracker, options.run)
+    chosen, store = found.record, Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
-    path.write_bytes(board.best_yaml(chosen, parent))
-    where = f"trial {chosen.number} of {parent}" if chosen.number is not None else parent
-    value = "-" if chosen.value is None else f"{chosen.value:.6f}"
-    print(f"# {where}: val/loss {value}, run {chosen.run_id}")
+    path.write_bytes(board.best_yaml(chosen, found.says))
+    print(f"# {found.says}")
+    print(f"# run {chosen.run_id}")
     own = [word for folder in options.config_dir for word in ("--config-dir", folder)]
     print(board.command([*own, *chosen.overrides]))
     print(
@@ -160,7 +159,7 @@ def reproduce(options: argparse.Namespace) -> int:
     composed = compose(options.overrides)
     with _waits():
         tracker = runs.tracker(composed)
-        chosen, _ = runs.chosen(tracker, options.run)
+        chosen = runs.chosen(tracker, options.run).record
         load(*LEARNS)
         from search.display import Display
         from search.reproduce import reproduce as again
@@ -207,7 +206,7 @@ def sample(options: argparse.Namespace) -> int:
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
     with _waits():
         tracker = runs.tracker(composed)
-        chosen, _ = runs.chosen(tracker, options.run)
+        chosen = runs.chosen(tracker, options.run).record
         load(*LEARNS)
         from denoise import train as training
 

@@ -8,26 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save
 
 from denoise.refusal import Refusal
 from search import record
-from search.confirm import Confirmation, Settings, picture, sentences, table
-from search.confirm import trainings as confirming
-from search.confirm.result import Arm, Ensemble, Finalist, from_json, load
+from search.confirm import (
+    Confirmation,
+    Settings,
+    confirming,
+    load,
+    picture,
+    sentences,
+    statistics,
+    tables,
+    take,
+    trainings,
+)
+from search.confirm.confirming import confirm
+from search.confirm.finalists import Tuned, start
+from search.confirm.result import Arm, Ensemble, Finalist, comparison
 from search.confirm.result import settings as read
-from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, paired, t_interval
-from search.confirm.trainings import confirm, with_seed
+from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
+from search.confirm.stored import from_json, to_json
+from search.confirm.trainings import Trainings, order
 from search.record import Record
 from search.tracking import Run, Tracker
-from search.trial import Trained
+from search.trial import TESTED, Trained
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=4", "trainer.val_every=4"]
 BASELINE = [*TINY, "activation=silu"]
 GOOD, BAD = [*TINY, "activation=gelu"], [*TINY, "activation=sigmoid"]
-SETTINGS = Settings(2, 3, 1000, 0.95)
+SETTINGS = Settings(2, 3, 1000, 0.95, 32)
 
 
 @dataclass
@@ -44,6 +59,10 @@ class Screen:
     def trial_ends(
         self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = ""
     ) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def phase(self, title: str, total: int) -> None: ...
 
 
 def trial(number: int, overrides: list[str], value: float | None, outcome: str = "complete") -> Record:
@@ -99,7 +118,7 @@ def test_the_best_distinct_configs_and_the_baseline_are_trained_seed_by_seed(
     expected = [
         (t, f"{d}, seed {s}") for s in (1000, 1001, 1002) for t, d in ((0, "baseline"), (2, "gelu"), (1, "sigmoid"))
     ]
-    assert screen.trained == expected and found.trainings == 9 == SETTINGS.most
+    assert screen.trained == expected and found.trainings == 9 == found.most
 
 
 def test_every_training_is_a_run_of_the_search_that_can_be_typed_again(
@@ -111,21 +130,32 @@ def test_every_training_is_a_run_of_the_search_that_can_be_typed_again(
     for arm in (found.baseline, *found.finalists):
         for seed, run_id in arm.runs.items():
             one = tracker.record(run_id)
-            assert one.overrides == [*arm.overrides, f"seed={seed}"] and one.value == arm.values[seed]
+            assert one.overrides == [*arm.overrides, f"seed={seed}", "trainer.test_samples=32"]
+            assert one.value == arm.validation[seed] and one.metrics["test/loss"] == arm.values[seed]
             assert (one.tags["confirms"], one.tags["seed"]) == (arm.run_id, str(seed))
 
 
-def test_the_numbers_are_those_of_the_paired_differences(done: tuple[Confirmation, Screen], store: Path) -> None:
+def test_the_numbers_are_those_of_the_paired_differences_on_test_images(
+    done: tuple[Confirmation, Screen], store: Path
+) -> None:
     found, _ = done
+    kept = Trainings(*opened(store, "done"))
     for one in found.finalists:
-        differences = paired(one.numbers(), found.baseline.numbers())
-        assert one.pairs == 3 and one.mean_difference == pytest.approx(sum(differences) / 3)
-        assert one.level_used == pytest.approx(0.975), "two finalists, one look"
-        assert one.interval == pytest.approx(t_interval(differences, 0.975)) and one.bootstrap is not None
-        assert one.search_difference == pytest.approx((one.searched or 0) - 0.5)
-        assert one.shrinkage == pytest.approx(one.mean_difference - one.search_difference)
-        assert one.verdict == Rule(2, 3, 0.95).verdict(one.numbers(), found.baseline.numbers())
+        pair, base = one.untuned, found.baseline
+        each = differences(one.numbers(), base.numbers())
+        losses = [kept.tested(one.runs[s])[0] - kept.tested(base.runs[s])[0] for s in one.runs]
+        assert [loss.mean() for loss in losses] == pytest.approx(each)
+        error = images_error(sum(losses) / 3, kept.tested(one.runs[1000])[1])  # type: ignore[arg-type]
+        assert pair.images == pytest.approx(error) and error > 0
+        assert pair.pairs == 3 and pair.difference == pytest.approx(sum(each) / 3)
+        assert pair.interval == pytest.approx(mean_interval(each, 0.975, error)), "two finalists, one look"
+        assert pair.searched == pytest.approx((one.searched or 0) - 0.5)
+        assert pair.verdict == Rule(2, 3, 0.95).final(one.numbers(), base.numbers(), error)
+        assert (pair.mine, pair.theirs) == pytest.approx((one.mean, base.mean))
+        assert one.tuned is None and one.interval is not None and one.interval[0] < one.mean < one.interval[1]
     assert found.seed_df == 6 and found.seed_sd is not None and found.seed_sd > 0
+    values = [arm.validation[1000] for arm in found.arms]
+    assert values != [arm.values[1000] for arm in found.arms], "test images are not the search's"
 
 
 def test_ensembles_stand_beside_their_members_and_no_weights_are_left(
@@ -137,6 +167,9 @@ def test_ensembles_stand_beside_their_members_and_no_weights_are_left(
         assert one.runs == list(arm.runs.values())
         assert one.members_best == min(arm.finite) and one.members_mean == pytest.approx(sum(arm.finite) / 3)
         assert one.value <= one.members_mean, "a square is convex"
+    tracker, parent = opened(store, "done")
+    assert len(left(store, "done")) == 9, "one of them is to be the best's"
+    Trainings(tracker, parent).clear()
     assert left(store, "done") == []
 
 
@@ -145,7 +178,7 @@ def test_it_is_read_back_from_the_search_s_run_and_is_not_made_twice(
 ) -> None:
     found, _ = done
     tracker, parent = opened(store, "done")
-    assert load(tracker, parent.run_id) == found == from_json(found.to_json())
+    assert load(tracker, parent.run_id) == found == from_json(to_json(found))
     screen = Screen()
     assert confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen) == found and not screen.trained
     names = {file.path for file in tracker.client.list_artifacts(parent.run_id)}
@@ -154,12 +187,12 @@ def test_it_is_read_back_from_the_search_s_run_and_is_not_made_twice(
 
 def test_one_function_under_two_names_is_confirmed_once() -> None:
     same = [trial(2, GOOD, 0.4), trial(7, [*TINY, "activation=gelu_sigma"], 0.4), trial(0, BASELINE, 0.5)]
-    chosen = confirming.start(SETTINGS, [*same, trial(8, [*TINY, "activation=swish"], 0.5)], BASELINE)
+    chosen = start(SETTINGS, [*same, trial(8, [*TINY, "activation=swish"], 0.5)], BASELINE)
     assert [one.trial for one in chosen.finalists] == [2] and not chosen.baseline_best
 
 
 def test_finalists_are_taken_in_the_order_that_is_given() -> None:
-    chosen = confirming.start(SETTINGS, [trial(1, BAD, 0.48), trial(0, BASELINE, 0.3), trial(2, GOOD, 0.4)], BASELINE)
+    chosen = start(SETTINGS, [trial(1, BAD, 0.48), trial(0, BASELINE, 0.3), trial(2, GOOD, 0.4)], BASELINE)
     assert [one.trial for one in chosen.finalists] == [1, 2] and chosen.baseline_best
 
 
@@ -170,7 +203,7 @@ def test_another_finalist_takes_the_baseline_s_runs_and_trains_its_own(
     tracker, parent = opened(store, "done")
     screen = Screen()
     again = confirm(
-        Settings(1, 3, 1000, 0.95),
+        Settings(1, 3, 1000, 0.95, 32),
         tracker,
         parent,
         [trial(6, [*TINY, "activation=tanh"], 0.3), *RECORDS],
@@ -192,7 +225,7 @@ KILLS = ("before it is told", "weights kept, run open", "outcome written, run op
 def test_a_kill_costs_one_training_at_most_and_counts_nothing_twice(
     moment: str, done: tuple[Confirmation, Screen], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, calls = Settings(1, 3, 1000, 0.95), [0]
+    one, calls = Settings(1, 3, 1000, 0.95, 32), [0]
     tracker, parent = opened(store, moment)
 
     def die_at(call: int, then: Any) -> Any:
@@ -206,7 +239,7 @@ def test_a_kill_costs_one_training_at_most_and_counts_nothing_twice(
 
     with monkeypatch.context() as patch:
         if moment == KILLS[0]:
-            patch.setattr(confirming, "perform", die_at(4, confirming.perform))
+            patch.setattr(trainings, "perform", die_at(4, trainings.perform))
         elif moment == KILLS[1]:
             patch.setattr(Run, "end", die_at(4, Run.end))
         elif moment == KILLS[2]:
@@ -226,28 +259,31 @@ def test_a_kill_costs_one_training_at_most_and_counts_nothing_twice(
     assert [one.value for one in found.ensembles] == [one.value for one in first.ensembles[:2]]
     assert len(runs(tracker, parent)) == 6
     assert {run.info.status for run in runs(tracker, parent)} == {"FINISHED"}
-    assert left(store, moment) == []
+    assert len(left(store, moment)) == 6 and not [path for path in left(store, moment) if path.suffix != ".safetensors"]
 
 
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Values by (activation, seed) in the place of trainings; a word is the kind of a failure."""
 
-    def given(values: Any) -> list[tuple[str, int]]:
+    def given(values: Any, lr: bool = False) -> list[tuple[str, int]]:
         trained: list[tuple[str, int]] = []
 
         def perform(composed: Any, run: Run, *rest: Any, **more: Any) -> Trained:
             activation, seed = composed.choices["activation"], composed.cfg.seed
             trained.append((activation, seed))
-            value = values(activation, seed)
+            value = values(activation, seed, composed.cfg.optimizer.lr) if lr else values(activation, seed)
             if isinstance(value, str):
                 run.end("failed", {"failure_kind": value, "step": "1"})
                 return Trained(run.run_id, "failed", 1, None, value, value, None)
-            run.metrics(4, {"val/loss": value})
+            metrics = {"val/loss": value + 1, "test/loss": value}
+            run.metrics(4, metrics)
+            losses = {"losses": torch.full((32,), value, dtype=torch.float64), "image": torch.arange(32)}
+            run.artifacts({TESTED: save(losses)})
             run.end("complete", {"step": "4"})
-            return Trained(run.run_id, "complete", 4, value, "", "", None)
+            return Trained(run.run_id, "complete", 4, value + 1, "", "", None, metrics)
 
-        monkeypatch.setattr(confirming, "perform", perform)
+        monkeypatch.setattr(trainings, "perform", perform)
         return trained
 
     return given
@@ -257,41 +293,87 @@ def test_a_finalist_whose_case_is_clear_is_trained_no_more(instead: Any, store: 
     noise = [0.0, 0.004, -0.003, 0.002, -0.001]
     worth = {"silu": 0.5, "gelu": 0.2, "sigmoid": 0.5}
     trained = instead(lambda activation, seed: worth[activation] + noise[(seed + len(activation)) % 5])
-    found = confirm(Settings(2, 5, 1000, 0.95), *opened(store, "other-1"), RECORDS, BASELINE, Screen())
+    found = confirm(Settings(2, 5, 1000, 0.95, 32), *opened(store, "other-1"), RECORDS, BASELINE, Screen())
     assert [sum(name == a for a, _ in trained) for name in ("silu", "gelu", "sigmoid")] == [5, 3, 5]
     gelu, sigmoid = found.finalists
-    assert (gelu.verdict, gelu.pairs, sigmoid.verdict, sigmoid.pairs) == (BETTER, 3, OPEN, 5)
-    assert (gelu.level_used or 0) > (sigmoid.level_used or 1), "an early look has a wider interval"
+    seen = [(one.untuned.verdict, one.untuned.pairs) for one in (gelu, sigmoid)]
+    assert seen == [(BETTER, 3), (OPEN, 5)] and found.best is gelu
+    assert gelu.untuned.theirs == pytest.approx(sum(found.baseline.numbers()[:3]) / 3), "on the same seeds"
+    assert found.seed_sd == pytest.approx(statistics.pooled_sd([arm.finite for arm in found.arms])[0])
 
 
-def test_divergence_on_a_fresh_seed_is_worse_and_is_said(instead: Any, store: Path) -> None:
+def test_an_option_is_compared_with_the_baseline_s_own_best(instead: Any, store: Path) -> None:
+    """gelu at its best lr beside silu at its best: most of what it gains on the config as it is was the lr."""
+    noise = [0.0, 0.004, -0.003, 0.002, -0.001]
+    tuned = [*TINY, "activation=silu", "optimizer.lr=0.003"]
+    best = [*TINY, "activation=gelu", "optimizer.lr=0.003"]
+    records = record.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.45), trial(8, best, 0.44), trial(9, BAD, 0.46)])
+
+    def value(name: str, seed: int, lr: float) -> float:
+        worth = {"silu": 0.5, "gelu": 0.499, "sigmoid": 0.6}[name] - (0.09 if lr == 0.003 else 0)
+        return worth + noise[(seed + sum(map(ord, name)) + int(1000 * lr)) % 5]
+
+    trained = instead(value, lr=True)
+    given = (Settings(2, 5, 1000, 0.95, 32), *opened(store, "other-6"), records, BASELINE, Screen())
+    found = confirm(*given, tuned=Tuned("silu", records[1]))
+    assert found.reference is not None and found.reference.trial == 7
+    assert [one.trial for one in found.finalists] == [8, 9] and len(found.arms) == 4
+    gelu, sigmoid = found.finalists
+    assert gelu.tuned is not None and gelu.asked is gelu.tuned and gelu.tuned.verdict == OPEN
+    assert gelu.untuned.verdict == BETTER == found.reference.untuned.verdict and found.reference.tuned is None
+    assert gelu.tuned.difference == pytest.approx(
+        gelu.untuned.difference - found.reference.untuned.difference,
+        abs=1e-12,  # type: ignore[operator]
+    )
+    assert sigmoid.asked.verdict == WORSE and found.best in (gelu, found.reference)
+    assert sum(a == "silu" for a, _ in trained) == 10 and sum(a == "sigmoid" for a, _ in trained) == 3
+    reference, first, *_ = sentences(found)
+    assert reference.startswith("silu at its own best, trial 7 (optimizer lr 0.003): better by 0.0")
+    assert first.startswith("trial 8 (gelu, optimizer lr 0.003): no difference shown to silu at its own best of the")
+    assert "; better by 0.0" in first and "than your config as it is, untuned (95 %" in first
+    same = start(SETTINGS, records, BASELINE, Tuned("silu", records[-1]))
+    assert same.reference is None and same.option == "silu", "the baseline is its option's best itself"
+    assert from_json(to_json(found)) == found
+
+
+def test_one_divergence_is_counted_and_is_no_verdict(instead: Any, store: Path) -> None:
     instead(lambda a, s: "diverged" if (a, s) in (("gelu", 1001), ("silu", 1002)) else 0.5 + (s % 3) * 0.01)
     tracker, parent = opened(store, "other-2")
     found = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, Screen())
-    gelu = found.finalists[0]
-    assert gelu.verdict == WORSE and gelu.diverged == 1 and gelu.interval is None and gelu.values[1001] is None
+    gelu = found.finalists[0].untuned
+    assert gelu.verdict == OPEN and gelu.diverged == (1, 1) and gelu.p == 1.0 and gelu.interval is None
     said = "\n".join(sentences(found))
-    assert "trial 2 (gelu): worse than the baseline: diverged on 1 of 3 seeds" in said
+    assert "diverged on 1 of 3 seeds, the baseline on 1 (exact test, p 1)" in said
     assert "The baseline failed on 1 of 3 seeds (diverged)" in said
     screen = Screen()
     assert confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen) == found and not screen.trained
+
+
+def test_what_diverges_on_every_seed_is_worse(instead: Any, store: Path) -> None:
+    instead(lambda a, s: "diverged" if a == "gelu" else 0.5 + (s % 3) * 0.01)
+    given = (Settings(2, 5, 1000, 0.95, 32), *opened(store, "other-7"), RECORDS, BASELINE, Screen())
+    found = confirm(*given)
+    gelu = found.finalists[0].untuned
+    assert gelu.verdict == WORSE and gelu.diverged == (5, 0) and gelu.p == pytest.approx(2 / 252)
+    assert "trial 2 (gelu): worse than your config as it is, untuned; diverged on 5 of 5" in sentences(found)[0]
+    assert found.best is found.baseline and "nothing is shown to be better" in take(found)
 
 
 def test_another_failure_is_no_verdict_and_is_tried_again(instead: Any, store: Path) -> None:
     instead(lambda a, s: "out_of_memory" if a == "gelu" else 0.5 + (s % 3) * 0.01)
     tracker, parent = opened(store, "other-3")
     found = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, Screen())
-    assert found.finalists[0].verdict == OPEN and "only 0 of 3 seeds can be compared" in sentences(found)[0]
+    assert found.finalists[0].untuned.verdict == OPEN and "(both ended on 0 seeds)" in sentences(found)[0]
     trained = instead(lambda a, s: 0.4 + (s % 3) * 0.01)
     again = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, Screen())
-    assert {a for a, _ in trained} == {"gelu"} and again.finalists[0].pairs == 3
+    assert {a for a, _ in trained} == {"gelu"} and again.finalists[0].untuned.pairs == 3
 
 
 def test_with_nothing_to_compare_nothing_is_trained(store: Path) -> None:
     tracker, parent = opened(store, "other-4")
     found = confirm(SETTINGS, tracker, parent, [trial(0, BASELINE, 0.5)], BASELINE, Screen())
     assert not found.finalists and "Nothing was confirmed" in sentences(found)[0]
-    off = confirm(Settings(0, 3, 1000, 0.95), tracker, parent, RECORDS, BASELINE, Screen())
+    off = confirm(Settings(0, 3, 1000, 0.95, 32), tracker, parent, RECORDS, BASELINE, Screen())
     assert (
         not off.finalists
         and sentences(off) == []
@@ -306,12 +388,13 @@ def test_with_nothing_to_compare_nothing_is_trained(store: Path) -> None:
         ({"seeds": 2}, "search.confirm.seeds=2: must be from 3"),
         ({"finalists": -1}, "search.confirm.finalists=-1: must be from 0"),
         ({"level": 95}, "search.confirm.level=95.0: must be from 0.5"),
+        ({"test_samples": 8}, "search.confirm.test_samples=8: must be 16"),
         ({"first_seed": 6}, "the search's own seed 7 is among these 5"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(changed: dict[str, Any], message: str) -> None:
-    good = {"finalists": 2, "seeds": 5, "first_seed": 1000, "level": 0.95}
-    assert read(good, 7) == Settings(2, 5, 1000, 0.95)
+    good = {"finalists": 2, "seeds": 5, "first_seed": 1000, "level": 0.95, "test_samples": 64}
+    assert read(good, 7) == Settings(2, 5, 1000, 0.95, 64)
     with pytest.raises(Refusal, match=message) as error:
         read(good | changed, 7)
     assert "\n" not in str(error.value)
@@ -328,45 +411,55 @@ def test_a_file_that_is_no_confirmation_and_a_record_that_would_run_code_are_ref
 
 
 def test_the_seed_takes_the_place_of_another_and_of_nothing_else() -> None:
-    assert with_seed(["seed=3", "optimizer=lion", "+search.seed=1"], 9) == [
-        "optimizer=lion",
-        "+search.seed=1",
-        "seed=9",
-    ]
+    given = ["seed=3", "trainer.test_samples=4", "optimizer=lion", "+search.seed=1"]
+    asked = order(Arm("r", 3, "lion", given, 0.5), 9, 64)
+    assert asked.overrides == ["optimizer=lion", "+search.seed=1", "seed=9", "trainer.test_samples=64"]
 
 
-def made() -> Confirmation:
+def made(cost: str | None = None) -> Confirmation:
     """A confirmation with one of each verdict."""
-    found = Confirmation(Settings(3, 5, 1000, 0.95), Arm("b", 0, "baseline", [], 0.5), [], baseline_best=True)
+    base = Arm("b", 0, "baseline", [], 0.5, 2.0)
+    found = Confirmation(Settings(3, 5, 1000, 0.95), base, [], cost=cost, baseline_best=True)
+    base.values = {1000 + i: 0.5 for i in range(5)}
     for number, (name, shift) in enumerate((("muon <lr> 0.01", -0.02), ("relu & co", 0.02), ("gelu", 0.0)), start=1):
-        found.finalists.append(Finalist(f"r{number}", number, name, [], 0.48))
+        one = Finalist(f"r{number}", number, name, [], 0.48, 1.0)
         noise = (0.001, -0.001, 0.0005, 0.0, -0.0005)
-        found.finalists[-1].values = {
-            1000 + i: 0.5 + shift + (e * (1 + 9 * (number == 3))) for i, e in enumerate(noise)
-        }
-    found.baseline.values = {1000 + i: 0.5 for i in range(5)}
-    found.judge(Rule(3, 5, 0.95))
+        one.values = {1000 + i: 0.5 + shift + (e * (1 + 9 * (number == 3))) for i, e in enumerate(noise)}
+        one.untuned = comparison(one, base, Rule(3, 5, 0.95), 0.0001)
+        found.finalists.append(one)
+    found.spread = 0.003
     found.ensembles = [Ensemble("trial 1 (muon), 5 seeds", ["a"] * 5, 0.47, 0.48, 0.479)]
     return found
 
 
 def test_what_is_said_is_plain_and_has_the_numbers() -> None:
-    better, worse, none, *rest = sentences(made())
-    assert better.startswith("trial 1 (muon <lr> 0.01): better than the baseline by 0.0200 (95 % interval 0.018")
-    assert better.endswith("5 seeds); the search had promised 0.0200.")
-    assert worse.startswith("trial 2 (relu & co): worse than the baseline by 0.0200 (95 % interval 0.018")
-    assert none.startswith("trial 3 (gelu): no difference shown to the baseline: 0.0000 ")
+    better, worse, none, best, *rest = sentences(made())
+    as_it_is = "than your config as it is, untuned (95 % interval 0.0"
+    assert better.startswith(f"trial 1 (muon <lr> 0.01): better by 0.0200 {as_it_is}")
+    assert better.endswith("5 seeds); the search had promised 0.0200 better.")
+    assert worse.startswith(f"trial 2 (relu & co): worse by 0.0200 {as_it_is}")
+    assert none.startswith("trial 3 (gelu): no difference shown to your config as it is, untuned: 0.0000 ")
     assert " worse to " in none and " better, 5 seeds)" in none
-    assert "baseline itself had the best value" in rest[0] and "all 3 finalists" in rest[1] and "5 members" in rest[2]
+    assert best.startswith("Best: trial 1 (muon <lr> 0.01), test/loss 0.4800 in the mean of 5 seeds")
+    assert "baseline itself had the best value" in rest[0] and "all 3 finalists" in rest[1]
+    assert "typical seed" in rest[1] and "in 59% of the cases" in rest[1], "0.9^5"
+    assert rest[2].startswith("Little is seen by 5 seeds: a difference of 0.0030") and "5 members" in rest[3]
 
 
-def test_the_table_and_the_picture_show_every_finalist_and_fetch_nothing() -> None:
+def test_a_cost_stands_beside_every_verdict_of_a_search_that_weighs_it() -> None:
+    for line in sentences(made("cost/parameters"))[:3]:
+        assert "; at 50% of the baseline's parameters" in line
+
+
+@pytest.mark.parametrize("width", [80, 150])
+def test_the_tables_and_the_picture_show_every_finalist_and_fetch_nothing(width: int) -> None:
     found = made()
-    console = Console(width=150, record=True, markup=False)
-    console.print(table(found))
+    console = Console(width=width, record=True, markup=False)
+    for shown in tables(found):
+        console.print(shown)
     text = console.export_text()
-    for word in ("baseline", "muon <lr> 0.01", BETTER, WORSE, OPEN, "-0.0200", "bootstrap"):
-        assert word in text
+    for word in ("baseline", "muon <lr> 0.01", BETTER, WORSE, "no difference", "-0.0200", "0.4800 0.5000", "worst"):
+        assert word in text, word
     drawn = picture(found)
     root = ET.fromstring(drawn)
     assert (
@@ -376,11 +469,11 @@ def test_the_table_and_the_picture_show_every_finalist_and_fetch_nothing() -> No
     assert circles[0] < circles[2] < circles[1], "better is on the left"
     empty = made()
     for one in empty.finalists:
-        one.mean_difference = one.interval = one.bootstrap = one.search_difference = None
+        one.untuned.difference = one.untuned.interval = one.untuned.searched = None
     ET.fromstring(picture(empty))
 
 
 def test_a_record_is_ranked_as_on_the_leaderboard() -> None:
     assert record.rank(RECORDS)[0].number in (2, 3) and math.isinf(
-        Arm("", 0, "", [], None, {}, {1: None}, {1: "diverged"}).numbers()[0]
+        Arm("", 0, "", [], None, values={1: None}, failures={1: "diverged"}).numbers()[0]
     )

@@ -12,8 +12,10 @@ from optuna.trial import FrozenTrial, create_trial
 
 from denoise.refusal import Refusal
 from search import transfer
-from search.confirm.result import Arm, Confirmation, Finalist, Settings
-from search.ending import winner
+from search.confirm import take
+from search.confirm.result import Arm, Confirmation, Finalist, Settings, comparison
+from search.confirm.statistics import Rule
+from search.ending import worth
 from search.mode import Ablation, Joint
 from search.record import Record, distinct
 from tests.quick import Silent
@@ -21,22 +23,23 @@ from tests.quick import Silent
 SEEDS = range(1000, 1005)
 
 
-def confirmed(*curves: list[float]) -> tuple[list[Record], Confirmation]:
+def confirmed(*curves: list[float]) -> Confirmation:
     """The baseline's values over the seeds and each finalist's, nan where it diverged."""
-    records = [Record(i, f"run{i}", "complete", 10, [f"activation=a{i}"], 0.5 - 0.01 * i) for i in range(len(curves))]
     arms: list[Arm] = []
     for i, curve in enumerate(curves):
-        arm = (Finalist if i else Arm)(f"run{i}", i, f"a{i}", records[i].overrides, 0.5)
-        for seed, value in zip(SEEDS, curve, strict=False):
-            arm.values[seed] = None if math.isnan(value) else value
+        arm = (Finalist if i else Arm)(f"run{i}", i, f"a{i}", [f"activation=a{i}"], 0.5)
+        for k, (seed, value) in enumerate(zip(SEEDS, curve, strict=False)):
+            arm.values[seed] = None if math.isnan(value) else value + 0.001 * ((k + i) % 3)
+            arm.runs[seed] = f"run{i}-{seed}"
             if math.isnan(value):
                 arm.failures[seed] = "diverged"
+            else:
+                arm.validation[seed] = value + 1
         arms.append(arm)
     finalists = [arm for arm in arms if isinstance(arm, Finalist)]
     for one in finalists:
-        both = [(a, b) for a, b in zip(one.numbers(), arms[0].numbers(), strict=False) if math.isfinite(a - b)]
-        one.pairs, one.mean_difference = len(both), float(np.mean([a - b for a, b in both])) if both else None
-    return records, Confirmation(Settings(2, 5, 1000, 0.95), arms[0], finalists)
+        one.untuned = comparison(one, arms[0], Rule(2, 5, 0.95), 0.0)
+    return Confirmation(Settings(2, 5, 1000, 0.95), arms[0], finalists)
 
 
 @pytest.mark.parametrize(
@@ -44,17 +47,33 @@ def confirmed(*curves: list[float]) -> tuple[list[Record], Confirmation]:
     [
         ([[0.5] * 5, [0.4] * 3, [0.45] * 5], 1),
         ([[0.5] * 5, [0.6] * 5], 0),
+        ([[0.5] * 5, [0.45, 0.52, 0.49, 0.47, 0.5]], 0),
         ([[0.5] * 5, [math.nan] * 4 + [0.1]], 0),
         ([[math.nan] * 5, [0.6] * 5, [0.55] * 5], 2),
-        ([[math.nan, 0.5, 0.5, 0.5, 0.5], [0.6] * 5], 1),
-        ([[math.nan] * 5, [math.nan] * 5], 1),  # nothing ended: the search's own best
+        ([[math.nan] * 4 + [0.5], [0.6, 0.6, math.nan, 0.6, 0.6]], 0),
+        ([[math.nan] * 5, [math.nan] * 5], None),
     ],
-    ids=["the best", "the baseline", "one that diverged", "the baseline diverged", "it did once", "all did"],
+    ids=["better", "worse", "not shown", "it diverged", "the baseline diverged", "both often", "all did"],
 )
-def test_what_diverged_on_fresh_seeds_is_not_taken(curves: list[list[float]], number: int) -> None:
-    records, found = confirmed(*curves)
-    top = winner(records, found)
-    assert top is not None and top.number == number
+def test_the_best_is_what_is_shown_to_be_better_else_the_baseline(
+    curves: list[list[float]], number: int | None
+) -> None:
+    found = confirmed(*curves)
+    assert (found.best.trial if found.best is not None else None) == number
+    assert ("your config as it is" in take(found)) == (number == 0)
+    assert ("nothing is shown to be better" in take(found)) == (number == 0)
+
+
+def test_the_best_is_worth_its_mean_over_the_seeds_and_has_the_weights_of_the_typical_one() -> None:
+    found = confirmed([0.5] * 5, [0.41, 0.4, 0.46, 0.4, 0.42])
+    best = found.best
+    assert best is not None and best.trial == 1
+    expected = [0.411, 0.402, 0.46, 0.401, 0.422]
+    assert best.finite == pytest.approx(expected) and best.typical == 1000
+    top = Record(None, "run1-1000", "complete", 10, [], 1.41)
+    assert worth(top, found) == pytest.approx({"best/test/loss": np.mean(expected), "best/val/loss": 1.418})
+    alone = Record(3, "run3", "complete", 10, [], 0.3)
+    assert worth(alone, None) == {"best/val/loss": 0.3}
 
 
 def done(number: int, value: float, arm: str = "") -> FrozenTrial:

@@ -51,8 +51,8 @@ ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
 MAX_LINES = 300
 HOOKS = re.compile(
-    r"forward|on_.*|setup|state_dict|load_state_dict|configure_optimizers|training_step|validation_step"
-    r"|train_dataloader|val_dataloader|zero_layers|generator|_.*"
+    r"forward|on_.*|setup|state_dict|load_state_dict|configure_optimizers|training_step|validation_step|test_step"
+    r"|train_dataloader|val_dataloader|test_dataloader|zero_layers|generator|_.*"
 )
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {

@@ -7,6 +7,7 @@ import math
 import statistics
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,13 +19,16 @@ from scipy import stats
 from denoise.picture.svg import ticks
 from denoise.refusal import Refusal
 from search import agreement, verdict
+from search.confirm.result import Comparison, Finalist
+from search.confirm.statistics import BETTER, OPEN, WORSE
 from search.importance import Importance, Share
 from search.record import Record
-from search.verdict import Arm, Chance, Findings, LrRange, Verdict, judge, picture, sentences, table
+from search.verdict import Arm, Chance, Findings, LrRange, Verdict, picture, sentences, table
 from search.verdict.arm import expected_best, resampled_variance, studentized_range
-from search.verdict.judge import option_of
+from search.verdict.option import differs_alone, option_of
 from tests.test_report import BASELINE
 
+judge = partial(verdict.judge, asked=["activation"])  # an ablation of it
 DOMAINS = {"optimizer.adamw.lr": {"low": 1e-4, "high": 1e-1, "log": True, "step": None}}
 sorted_values = st.lists(st.floats(-10, 10), min_size=1, max_size=5).map(sorted)
 
@@ -290,11 +294,87 @@ def test_one_seed_each_is_said() -> None:
     assert [row.rank for row in alone.rows] == [1, 1] and "too few" in sentences(alone)[1]
 
 
-def test_a_joint_search_and_a_learning_sampler_are_said() -> None:
+def test_a_learning_sampler_is_said() -> None:
     plain = sentences(judge(trials(CLEAR), "activation", BASELINE))
-    more = sentences(judge(trials(CLEAR), "activation", BASELINE, confounded=True, independent=False))
-    added = [each for each in more if each not in plain]
-    assert len(added) == 2 and "joint search" in added[0] and "not independent" in added[1]
+    more = sentences(judge(trials(CLEAR), "activation", BASELINE, independent=False))
+    (added,) = [each for each in more if each not in plain]
+    assert "not independent" in added
+
+
+# only what differs in nothing else, and the confirmation before the search's one seed
+
+JOINT = ["trainer.max_steps=9", "activation=silu", "activation.beta=1.0", "optimizer=adamw", "optimizer.lr=0.002"]
+
+
+def of_joint(number: int, value: float, *changed: str) -> Record:
+    names = {text.partition("=")[0] for text in changed}
+    gone = {f"{name}." for name in names if "." not in name}
+    kept = [t for t in JOINT if t.partition("=")[0] not in names and not t.startswith(tuple(gone) or ("\0",))]
+    return Record(number, f"{number:x}", "complete", 9, [*kept, *changed], value)
+
+
+OF_JOINT = [
+    of_joint(0, 0.40),
+    of_joint(1, 0.38, "optimizer=muon", "optimizer.lr=0.01"),
+    of_joint(2, 0.25, "activation=gelu", "optimizer=muon", "optimizer.lr=0.01"),
+    of_joint(3, 0.41, "activation=gelu"),
+    of_joint(4, 0.39, "trainer.max_steps=12", "trainer.num_threads=1", "activation=relu"),
+]
+
+
+@pytest.mark.parametrize(
+    ("choice", "alone"), [("activation", [0, 3, 4]), ("optimizer", [0, 1]), ("lr_schedule", [0]), ("trainer.x", [0])]
+)
+def test_a_joint_search_compares_what_differs_in_nothing_else(choice: str, alone: list[int]) -> None:
+    assert [r.number for r in OF_JOINT if differs_alone(r.overrides, choice, JOINT)] == alone
+    found = verdict.judge(OF_JOINT, choice, JOINT, seed_sd=0.003, seed_df=8)
+    assert sum(row.trials for row in found.rows) == len(alone) and found.left_out == 5 - len(alone)
+    said = " ".join(sentences(found))
+    assert f"search=ablation search.scientific=[{choice}]" in said
+    best = {row.option: row.best for row in found.rows}
+    assert best.get("gelu") != 0.25 and best.get("muon") != 0.25, "muon's merit is not gelu's"
+
+
+def test_in_an_ablation_of_two_kinds_the_other_one_stays_as_it_is() -> None:
+    asked, tuned = ["activation", "optimizer"], of_joint(5, 0.3, "activation=gelu", "trainer.gradient_clip=1.0")
+    assert [r.number for r in [*OF_JOINT, tuned] if differs_alone(r.overrides, "activation", JOINT, asked)] == [
+        0,
+        3,
+        4,
+        5,
+    ]
+
+
+def finalist(record: Record, said: str, low: float, high: float) -> Finalist:
+    beside = Comparison(said, 5, 0.4, 0.4, (low + high) / 2, (low, high))
+    return Finalist(record.run_id, record.number, "x", record.overrides, record.value, untuned=beside)
+
+
+@pytest.mark.parametrize(
+    ("said", "ranks"),
+    [(BETTER, {"muon": 1, "adamw": 2}), (WORSE, {"adamw": 1, "muon": 2}), (OPEN, {"muon": 1, "adamw": 1})],
+)
+@pytest.mark.parametrize("sd", [0.0001, 0.1])
+def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[str, int], sd: float) -> None:
+    """Whether the search's own seed tells the two apart (sd 0.0001) or not (0.1): one truth on a page."""
+    ends = {BETTER: (-0.036, -0.007), WORSE: (0.007, 0.036), OPEN: (-0.01, 0.01)}[said]
+    found = verdict.judge(
+        OF_JOINT, "optimizer", JOINT, finalists=[finalist(OF_JOINT[1], said, *ends)], seed_sd=sd, seed_df=8
+    )
+    assert {row.option: row.rank for row in found.rows} == ranks
+    fresh, answer, *_ = sentences(found)
+    shown = f"{said}: {sum(ends) / 2:+.4f} ({ends[0]:+.4f} to {ends[1]:+.4f})"
+    assert fresh == f"optimizer: muon beside the baseline's on fresh seeds: {shown}."
+    assert ("cannot be told apart" in answer) == (said == OPEN), answer
+    if said != OPEN:
+        assert f"(by {0.007:.2g} or more)" in answer
+
+
+def test_a_finalist_that_differs_in_more_says_nothing_of_one_choice() -> None:
+    two = finalist(OF_JOINT[2], BETTER, -0.2, -0.1)
+    for choice in ("activation", "optimizer"):
+        found = verdict.judge(OF_JOINT, choice, JOINT, finalists=[two], seed_sd=0.1, seed_df=8)
+        assert not any(row.confirmed for row in found.rows)
 
 
 def test_unequal_budgets_failures_and_early_stops_are_said() -> None:
@@ -349,7 +429,7 @@ def test_ticks_are_some_and_inside(low: float, width: float) -> None:
 def findings() -> Findings:
     curves = {i: {10: float(i % 7), 20: float(i)} for i in range(12)}
     shares = Importance(40, [Share("activation", 0.7, 0.2), Share("optimizer", 0.3, 0.6)], 0.125, ["optimizer.muon.lr"])
-    part = judge(trials(CLEAR), "activation@parts.transformer.activation", BASELINE, confounded=True)
+    part = judge(trials(CLEAR), "activation@parts.transformer.activation", BASELINE)
     whole = judge(trials(CLEAR), "activation", BASELINE, seed_sd=0.002, seed_df=12, domains=DOMAINS)
     rungs = agreement.rungs(curves)
     return Findings([whole, part], shares, rungs, [agreement.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)])

@@ -1,45 +1,40 @@
-"""What a confirmation found, as plain data: the arms and their seeds, the verdicts, the ensembles."""
+"""What a confirmation found, as plain data: the arms and their seeds, who is compared with whom, the ensembles."""
 
-import json
 import math
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from statistics import mean
 from typing import Any
 
 from denoise.refusal import Refusal
 from search.confirm import statistics
-from search.confirm.statistics import OPEN, Rule
-from search.tracking import Tracker
-
-FILE = "confirmation.json"
+from search.confirm.statistics import BETTER, OPEN, Interval, Rule
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How many finalists are trained on how many fresh seeds, from which seed on; the joint level of the intervals."""
+    """How many finalists are trained on how many fresh seeds, from which seed on; the joint level of the intervals.
+
+    test_samples: the triples of test images that all of them are judged on.
+    """
 
     finalists: int
     seeds: int
     first_seed: int
     level: float
+    test_samples: int = 1024
 
     @property
     def fresh(self) -> range:
         """The seeds."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
-    @property
-    def most(self) -> int:
-        """The trainings of a confirmation that nothing ends early, the baseline's among them."""
-        return (self.finalists + 1) * self.seeds if self.finalists else 0
-
 
 def settings(node: Mapping[str, Any], seed: int) -> Settings:
     """Read `search.confirm`; `seed` is the search's own. Errors: Refusal."""
     where = "search.confirm"
-    found = Settings(int(node["finalists"]), int(node["seeds"]), int(node["first_seed"]), float(node["level"]))
+    finalists, seeds, first_seed = (int(node[name]) for name in ("finalists", "seeds", "first_seed"))
+    found = Settings(finalists, seeds, first_seed, float(node["level"]), int(node["test_samples"]))
     if not 0 <= found.finalists <= 100:
         raise Refusal(f"{where}.finalists={found.finalists}: must be from 0 (no confirmation) to 100")
     if not statistics.FIRST_LOOK <= found.seeds <= 100:
@@ -50,6 +45,8 @@ def settings(node: Mapping[str, Any], seed: int) -> Settings:
         raise Refusal(f"{where}.level={found.level}: must be from 0.5 to 0.999, such as 0.95")
     if found.first_seed < 0:
         raise Refusal(f"{where}.first_seed={found.first_seed}: must be 0 or more")
+    if found.test_samples < 16:
+        raise Refusal(f"{where}.test_samples={found.test_samples}: must be 16 or more, such as 1024")
     if found.finalists and seed in found.fresh:
         raise Refusal(
             f"{where}.first_seed={found.first_seed}: the search's own seed {seed} is among these {found.seeds}, "
@@ -59,11 +56,34 @@ def settings(node: Mapping[str, Any], seed: int) -> Settings:
 
 
 @dataclass
+class Comparison:
+    """One arm beside another: below 0 it is better.
+
+    mine, theirs, difference: means over the `pairs` seeds on which both came to their end; interval: one of several
+    that hold jointly; images: the standard error that the test images bring, a part of the interval; diverged: how
+    often each did on the seeds that both have, p: of the exact test of that; searched: the difference on the search's
+    one seed and the validation images.
+    """
+
+    verdict: str = OPEN
+    pairs: int = 0
+    mine: float | None = None
+    theirs: float | None = None
+    difference: float | None = None
+    interval: Interval | None = None
+    images: float = 0.0
+    diverged: tuple[int, int] = (0, 0)
+    p: float = 1.0
+    searched: float | None = None
+
+
+@dataclass
 class Arm:
     """A config on the fresh seeds.
 
-    run_id: its run in the search ("" for a baseline without one); searched: its objective there; runs: seed -> run;
-    values: seed -> objective, None where there is none, and then failures has the kind: diverged, out_of_memory, ...
+    run_id: its run in the search ("" for a baseline without one); searched: its objective there; cost: what it costs,
+    in a search that weighs cost; runs: seed -> run; values: seed -> test loss, None where there is none, and then
+    failures has the kind: diverged, out_of_memory, ...; validation: seed -> objective.
     """
 
     run_id: str
@@ -71,16 +91,20 @@ class Arm:
     differs: str
     overrides: list[str]
     searched: float | None
+    cost: float | None = None
     runs: dict[int, str] = field(default_factory=dict)
     values: dict[int, float | None] = field(default_factory=dict)
+    validation: dict[int, float] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    interval: Interval | None = None  # of its own mean over seeds and images, by itself
 
-    def take(self, seed: int, run_id: str, value: float | None, failure: str) -> float:
-        """Note how the arm ended on a seed; its objective, inf where it diverged, nan without one."""
-        self.runs[seed], self.values[seed] = run_id, value
-        if failure:
-            self.failures[seed] = failure
-        return self.numbers()[-1]
+    def take(self, seed: int, ended: "Ended") -> None:
+        """Note how the arm ended on a seed."""
+        self.runs[seed], self.values[seed] = ended.run_id, ended.value
+        if ended.validation is not None:
+            self.validation[seed] = ended.validation
+        if ended.failure:
+            self.failures[seed] = ended.failure
 
     def numbers(self) -> list[float]:
         """The values by seed: inf where it diverged, nan where one is missing for another reason."""
@@ -95,37 +119,54 @@ class Arm:
         return [value for value in self.values.values() if value is not None]
 
     @property
+    def mean(self) -> float:
+        """Over the seeds that came to their end."""
+        return mean(self.finite)
+
+    @property
+    def typical(self) -> int:
+        """The seed whose value is the median one, the lower of two; some value must be there."""
+        ranked = sorted((value, seed) for seed, value in self.values.items() if value is not None)
+        return ranked[(len(ranked) - 1) // 2][1]
+
+    @property
     def name(self) -> str:
         """How a sentence calls it."""
-        return f"trial {self.trial} ({self.differs})" if isinstance(self, Finalist) else "the baseline"
+        return "the baseline" if not isinstance(self, Finalist) else f"trial {self.trial} ({self.differs})"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one training of an arm ended: test loss and objective where it came to its end, else the failure's kind."""
+
+    run_id: str
+    value: float | None
+    validation: float | None
+    failure: str
 
 
 @dataclass
 class Finalist(Arm):
-    """An arm beside the baseline. Differences are finalist minus baseline: below 0 it is better.
+    """An arm that is asked about.
 
-    mean_difference: over the `pairs` seeds on which both came to their end, the confirmed difference; interval: of
-    Student's t at level_used, one of several that hold jointly at the level of the settings; bootstrap: at the same
-    level; diverged: on how many seeds it did and the baseline did not; search_difference: of the search's one seed;
-    shrinkage: mean_difference - search_difference, above 0 where the search had promised too much.
+    untuned: beside the baseline, the config as it is; tuned: beside the baseline's option at its own best of the same
+    budget, in a search that tunes each option, None in any other.
     """
 
-    pairs: int = 0
-    mean_difference: float | None = None
-    interval: tuple[float, float] | None = None
-    bootstrap: tuple[float, float] | None = None
-    level_used: float | None = None
-    verdict: str = OPEN
-    diverged: int = 0
-    search_difference: float | None = None
-    shrinkage: float | None = None
+    untuned: Comparison = field(default_factory=Comparison)
+    tuned: Comparison | None = None
+
+    @property
+    def asked(self) -> Comparison:
+        """What the search asks about."""
+        return self.tuned or self.untuned
 
 
 @dataclass
 class Ensemble:
-    """The averaged prediction of several trainings, on the validation set of the objective.
+    """The averaged prediction of several trainings, on the test triples.
 
-    runs: the members; members_mean, members_best: of their own objectives; members over several arms were chosen by
+    runs: the members; members_mean, members_best: of their own losses; members over several arms were chosen by
     these, so theirs are the best seeds.
     """
 
@@ -140,77 +181,77 @@ class Ensemble:
 class Confirmation:
     """What the fresh seeds say of the finalists.
 
-    baseline_best: the baseline had the best objective of the search; seed_sd: the standard deviation of one config
-    over seeds, pooled over all arms, with seed_df degrees of freedom, None and 0 without two values of one arm.
+    option: in a search that tunes each option the baseline's; reference: that option at its own best, where that is
+    another config than the baseline; cost: the metric that a search weighs; baseline_best: the baseline had the best
+    objective of the search; seed_sd: the standard deviation of one config's objective over seeds, pooled over all
+    arms, with seed_df degrees of freedom, None and 0 without two values of one arm; spread: of a seed's difference.
     """
 
     settings: Settings
     baseline: Arm
     finalists: list[Finalist]
+    reference: Finalist | None = None
+    option: str = ""
+    cost: str | None = None
     baseline_best: bool = False
     seed_sd: float | None = None
     seed_df: int = 0
+    spread: float | None = None
     ensembles: list[Ensemble] = field(default_factory=list)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """All of them: the baseline, the reference where there is one, the finalists."""
+        return [self.baseline, *([] if self.reference is None else [self.reference]), *self.finalists]
+
+    @property
+    def rivals(self) -> list[Finalist]:
+        """All but the baseline."""
+        return [arm for arm in self.arms if isinstance(arm, Finalist)]
 
     @property
     def trainings(self) -> int:
         """How many trainings it took."""
-        return sum(len(arm.values) for arm in (self.baseline, *self.finalists))
+        return sum(len(arm.values) for arm in self.arms)
 
-    def judge(self, rule: Rule) -> None:
-        """Work out every finalist's numbers and verdict, and the spread over seeds."""
-        base = self.baseline.numbers()
-        for one in self.finalists:
-            values = one.numbers()
-            differences = statistics.paired(values, base)
-            one.pairs, one.diverged = len(differences), statistics.diverged(values, base)
-            one.verdict = rule.verdict(values, base)
-            one.mean_difference = sum(differences) / len(differences) if differences else None
-            one.interval = one.bootstrap = one.level_used = None
-            if not one.diverged and one.pairs in rule.levels:
-                one.level_used = 1 - rule.levels[one.pairs]
-                found = rule.interval(differences)
-                one.interval = found if found is not None and math.isfinite(found[1] - found[0]) else None
-                one.bootstrap = statistics.bootstrap_interval(differences, one.level_used)
-            one.search_difference = one.shrinkage = None
-            if one.searched is not None and self.baseline.searched is not None:
-                one.search_difference = one.searched - self.baseline.searched
-                if one.mean_difference is not None:
-                    one.shrinkage = one.mean_difference - one.search_difference
-        self.seed_sd, self.seed_df = statistics.pooled_sd([arm.finite for arm in (self.baseline, *self.finalists)])
+    @property
+    def most(self) -> int:
+        """How many it takes where nothing ends early."""
+        return len(self.arms) * self.settings.seeds if self.finalists else 0
 
-    def to_json(self) -> bytes:
-        """As JSON; from_json gives it back."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False).encode()
+    @property
+    def rules(self) -> tuple[Rule, Rule]:
+        """Of the comparisons with the reference (or, without one, the baseline), and of those with the baseline."""
+        s = self.settings
+        return Rule(max(1, len(self.finalists)), s.seeds, s.level), Rule(max(1, len(self.rivals)), s.seeds, s.level)
 
+    @property
+    def best(self) -> Arm | None:
+        """The arm to take: of those that are shown to be better than the baseline the best, else the baseline.
 
-def from_json(content: bytes) -> Confirmation:
-    """Read what to_json wrote. Errors: Refusal for anything else: what comes back from a tracker is data."""
-    try:
-        plain = json.loads(content)
-        finalists = [_arm(Finalist, one) for one in plain["finalists"]]
-        return Confirmation(
-            **plain
-            | {
-                "settings": Settings(**plain["settings"]),
-                "baseline": _arm(Arm, plain["baseline"]),
-                "finalists": finalists,
-                "ensembles": [Ensemble(**one) for one in plain["ensembles"]],
-            }
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Refusal(f"{FILE}: not a confirmation, or of another version; make search writes it anew") from error
+        Where the baseline never came to its end: what did on the most seeds. None where nothing did.
+        """
+        shown = [one for one in self.rivals if one.untuned.verdict == BETTER and one.finite]
+        if shown:
+            return min(shown, key=lambda one: (one.untuned.difference or 0.0, len(one.failures), one.mean))
+        if self.baseline.finite:
+            return self.baseline
+        ended = [one for one in self.rivals if one.finite]
+        return min(ended, key=lambda one: (len(one.failures), one.mean), default=None)
 
 
-def _arm(kind: Any, plain: dict[str, Any]) -> Any:
-    by_seed = {name: {int(k): v for k, v in plain[name].items()} for name in ("runs", "values", "failures")}
-    pairs = {name: tuple(plain[name]) if plain.get(name) else None for name in ("interval", "bootstrap")}
-    return kind(**plain | by_seed | (pairs if kind is Finalist else {}))
-
-
-def load(tracker: Tracker, parent: str) -> Confirmation | None:
-    """The confirmation of the search with this run id; None where it has none. Errors: Refusal."""
-    if "confirmed" not in tracker.client.get_run(parent).data.tags:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        return from_json(tracker.artifact(parent, FILE, Path(folder)).read_bytes())
+def comparison(mine: Arm, theirs: Arm, rule: Rule, images: float) -> Comparison:
+    """Compare two arms by a rule; `images` is the standard error of their mean difference over other images."""
+    values, others = mine.numbers(), theirs.numbers()
+    pairs = statistics.paired(values, others)
+    a, b, p = statistics.divergences(values, others)
+    found = Comparison(rule.final(values, others, images), len(pairs), diverged=(a, b), p=p)
+    if pairs:
+        found.mine, found.theirs = mean(value for value, _ in pairs), mean(other for _, other in pairs)
+        found.difference = mean(value - other for value, other in pairs)
+        between = rule.interval(statistics.differences(values, others), images)
+        if between is not None and math.isfinite(between[1] - between[0]):
+            found.interval, found.images = between, images
+    if mine.searched is not None and theirs.searched is not None:
+        found.searched = mine.searched - theirs.searched
+    return found

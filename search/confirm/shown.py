@@ -1,107 +1,196 @@
-"""What a person reads of a confirmation: a table, a sentence a finalist, a picture of the intervals."""
+"""What a person reads of a confirmation: the arms, who is compared with whom, a sentence a finalist, what to take."""
 
 import math
-from collections.abc import Callable
-from html import escape
+from statistics import median
 
 from rich.table import Table
 from rich.text import Text
 
-from denoise.picture.svg import page, text, ticks
-from search.confirm.result import Arm, Confirmation, Finalist
+from search.confirm.result import Comparison, Confirmation, Finalist
 from search.confirm.statistics import BETTER, OPEN, WORSE
+from search.front import NAMES
 
 STYLE = {BETTER: "green", WORSE: "red", OPEN: ""}
-COLOUR = {BETTER: "#1b7837", WORSE: "#c2570c", OPEN: "#555555"}
-LEFT, WIDE, ROW, TOP = 300, 420, 44, 58
+RARE = 0.1  # how often the bad seed comes that a sentence speaks of
 
 
 def decimals(found: Confirmation) -> int:
-    """Digits behind the point that show two figures of the narrowest interval; 3 to 8."""
-    halves = [(one.interval[1] - one.interval[0]) / 2 for one in found.finalists if one.interval]
+    """Digits behind the point that show two figures of the narrowest interval; 4 to 8."""
+    halves = [(one.asked.interval[1] - one.asked.interval[0]) / 2 for one in found.rivals if one.asked.interval]
     sizes = [size for size in halves if size > 0]
-    return min(8, max(3, 1 - math.floor(math.log10(min(sizes))))) if sizes else 4
+    return min(8, max(4, 1 - math.floor(math.log10(min(sizes))))) if sizes else 4
 
 
-def table(found: Confirmation) -> Table:
-    """Trial, what differs, seeds, mean val/loss, the difference with its intervals, the search's own, the verdict."""
-    d = decimals(found)
-    shown = Table(title="Confirmed on fresh seeds", title_justify="left", title_style="bold", pad_edge=False)
+def tables(found: Confirmation) -> list[Table]:
+    """What each arm came to on the fresh seeds, and each comparison: both within 80 columns."""
+    return [_arms(found, decimals(found)), _comparisons(found, decimals(found))]
+
+
+def _arms(found: Confirmation, d: int) -> Table:
+    shown = _table(f"On fresh seeds, {found.settings.test_samples} test triples (test/loss)")
     shown.add_column("trial", justify="right")
-    shown.add_column("differs from the baseline", overflow="fold", ratio=1, min_width=20)
-    for name in ("seeds", "val/loss", "difference", f"{100 * found.settings.level:g} % interval", "bootstrap"):
+    shown.add_column("differs from the baseline", overflow="fold", min_width=16, max_width=34)
+    for name in ("seeds", "diverged", "mean", "median", "worst"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("search", justify="right", no_wrap=True)
-    shown.add_column("verdict", min_width=13)
-    shown.add_row(*_head(found.baseline, d), *[""] * 5, style="bold")
-    for one in found.finalists:
-        mean, search = _signed(one.mean_difference, d), _signed(one.search_difference, d)
-        between = (_between(one.interval, d), _between(one.bootstrap, d))
-        shown.add_row(*_head(one, d), mean, *between, search, Text(one.verdict), style=STYLE[one.verdict])
-    shown.caption = "difference: finalist - baseline, below 0 is better; search: what the search had promised"
+    for arm in found.arms:
+        number = "" if arm.trial is None else str(arm.trial)
+        values = [f"{of(arm.finite):.{d}f}" if arm.finite else "-" for of in (lambda _, a=arm: a.mean, median, max)]
+        diverged = sum(kind == "diverged" for kind in arm.failures.values())
+        style = "bold" if arm is found.best else ""
+        shown.add_row(number, Text(arm.differs), str(len(arm.values)), str(diverged or ""), *values, style=style)
     return shown
 
 
-def _head(arm: Arm, d: int) -> list[str]:
-    mean = f"{sum(arm.finite) / len(arm.finite):.{d}f}" if arm.finite else "-"
-    return ["" if arm.trial is None else str(arm.trial), arm.differs, str(len(arm.values)), mean]
+def _comparisons(found: Confirmation, d: int) -> Table:
+    both = found.reference is not None
+    shown = _table(f"Differences{'' if both else ' to your config as it is'}, on the same seeds (below 0 is better)")
+    shown.add_column("trial", justify="right")
+    if both:
+        shown.add_column("beside", overflow="fold", max_width=14)
+    shown.add_column("means of both", justify="right", no_wrap=True)
+    shown.add_column(f"difference, {100 * found.settings.level:g} % interval", justify="right", no_wrap=True)
+    shown.add_column("verdict", min_width=10)
+    for one in found.rivals:
+        for beside, pair in _pairs(one, found):
+            means = "-" if pair.mine is None else f"{pair.mine:.{d}f} {pair.theirs:.{d}f}"
+            number = str(one.trial) if pair is one.asked else ""
+            verdict = Text(pair.verdict, STYLE[pair.verdict])
+            shown.add_row(number, *[beside][: int(both)], means, _difference(pair, d), verdict)
+    return shown
 
 
-def _signed(value: float | None, d: int) -> str:
-    return "-" if value is None else f"{value:+.{d}f}"
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
 
 
-def _between(interval: tuple[float, float] | None, d: int) -> str:
-    return "-" if interval is None else f"{interval[0]:+.{d}f} to {interval[1]:+.{d}f}"
+def _pairs(one: Finalist, found: Confirmation) -> list[tuple[str, Comparison]]:
+    """What a finalist is compared with, first what the search asks."""
+    untuned = ("your config", one.untuned)
+    return [untuned] if one.tuned is None else [(f"{found.option}, tuned", one.tuned), untuned]
+
+
+def _difference(pair: Comparison, d: int) -> str:
+    shown = "-" if pair.difference is None else f"{pair.difference:+.{d}f}"
+    return shown if pair.interval is None else f"{shown} ({pair.interval[0]:+.{d}f}, {pair.interval[1]:+.{d}f})"
 
 
 def sentences(found: Confirmation) -> list[str]:
-    """What is shown and what is not, a sentence a finalist, then what else should be known."""
+    """What is shown and what is not, a sentence a comparison, then what to take and what else should be known."""
     if not found.finalists:
         return ["Nothing was confirmed: no trial but the baseline came to its end."] if found.settings.finalists else []
-    lines = [f"{one.name}: {_said(one, found)}" for one in found.finalists]
+    lines = [f"{_name(one, found)}: {_said(one, found)}." for one in found.rivals]
+    lines.append(f"Best: {take(found)}")
     if found.baseline_best:
         lines.append("The baseline itself had the best value of the search; these are the next best.")
     lost = set(found.baseline.failures.values())
     if lost:
         count = f"{len(found.baseline.failures)} of {len(found.baseline.values)}"
         lines.append(
-            f"The baseline failed on {count} seeds ({', '.join(sorted(lost))}); they are left out for everyone."
+            f"The baseline failed on {count} seeds ({', '.join(sorted(lost))}); the means are of the seeds on which "
+            "both came to their end."
         )
-    if any(one.interval for one in found.finalists):
-        many = len(found.finalists)
-        joint = f"for all {many} finalists and " if many > 1 else ""
-        lines.append(
-            f"The intervals (Student's t) hold together at {100 * found.settings.level:g} %, {joint}at all looks on "
-            "the way; the bootstrap's are too narrow at so few seeds."
+    return [*lines, *_scope(found), *_ensembles(found)]
+
+
+def take(found: Confirmation) -> str:
+    """Which arm is the best and what it is worth: its mean over the fresh seeds with its interval, one line."""
+    best, d = found.best, decimals(found)
+    if best is None:
+        return "none; no training on a fresh seed came to its end."
+    worth = f"test/loss {best.mean:.{d}f} in the mean of {_seeds(len(best.finite))}"
+    if best.interval is not None and math.isfinite(best.interval[1]):
+        low, high = best.interval
+        worth += f" ({100 * found.settings.level:g} % interval {low:.{d}f} to {high:.{d}f})"
+    if best is found.baseline:
+        return f"your config as it is, {worth}; nothing is shown to be better."
+    if isinstance(best, Finalist) and best.untuned.verdict == BETTER:
+        tuned = best.tuned is not None and best.tuned.verdict != BETTER
+        return (
+            f"{best.name}, {worth}{f'; not shown to be better than {found.option} at its own best' if tuned else ''}."
         )
+    return f"{best.name}, {worth}; your config as it is did not come to its end on any of the seeds."
+
+
+def _name(one: Finalist, found: Confirmation) -> str:
+    return f"{found.option} at its own best, {one.name}" if one is found.reference else one.name
+
+
+def _said(one: Finalist, found: Confirmation) -> str:
+    as_it_is = "your config as it is, untuned"
+    if found.option and found.reference is None:
+        as_it_is = f"your config as it is, which is {found.option}'s own best of the same budget"
+    parts = [_compared(one.untuned, as_it_is, found)]
+    if one.tuned is not None:
+        parts.insert(0, _compared(one.tuned, f"{found.option} at its own best of the same budget", found))
+    if found.cost is not None and one.cost and found.baseline.cost:
+        parts.append(f"at {one.cost / found.baseline.cost:.0%} of the baseline's {NAMES[found.cost][0]}")
+    others = [one, found.baseline] if one.tuned is None else [one, found.reference or found.baseline]
+    if any("diverged" in arm.failures.values() for arm in others):
+        mine, theirs = one.asked.diverged
+        beside = "the baseline" if one.tuned is None else f"{found.option} at its best"
+        parts.append(
+            f"diverged on {mine} of {_seeds(len(one.values))}, {beside} on {theirs} (exact test, p {one.asked.p:.2g})"
+        )
+    searched = one.asked.searched
+    if searched is None:
+        return "; ".join([*parts, "the search has no value to compare with"])
+    return "; ".join([*parts, f"the search had promised {_size(searched, decimals(found))}"])
+
+
+def _compared(pair: Comparison, other: str, found: Confirmation) -> str:
+    """One comparison in words, without a full stop."""
     d = decimals(found)
-    for one in found.ensembles:
+    if pair.difference is None or pair.interval is None:
+        seen = f" (both ended on {_seeds(pair.pairs)})" if pair.verdict == OPEN else ""
+        return f"{_than(pair.verdict)} {other}{seen}"
+    low, high = pair.interval
+    share = f"{100 * found.settings.level:g} % interval"
+    shows = BETTER if high < 0 else WORSE if low > 0 else OPEN
+    if pair.verdict == OPEN or pair.verdict != shows:  # else by the divergences, which are said after it
+        span = f"{_size(high, d)} to {_size(low, d)}"
+        mean = f"{_size(pair.difference, d)} in the mean"
+        return f"{_than(pair.verdict)} {other}: {mean} ({share} {span}, {_seeds(pair.pairs)})"
+    near, far = sorted((abs(low), abs(high)))
+    size = f"{pair.verdict} by {abs(pair.difference):.{d}f} than {other}"
+    return f"{size} ({share} {near:.{d}f} to {far:.{d}f}, {_seeds(pair.pairs)})"
+
+
+def _than(verdict: str) -> str:
+    return f"{verdict} to" if verdict == OPEN else f"{verdict} than"
+
+
+def _scope(found: Confirmation) -> list[str]:
+    """What the intervals hold, and what they could have shown."""
+    if not any(one.asked.interval for one in found.rivals):
+        return []
+    many, s = len(found.finalists), found.settings
+    joint = f"for all {many} finalists and " if many > 1 else ""
+    beside = ", each kind of comparison for itself" if found.reference is not None else ""
+    none = (1 - RARE) ** s.seeds
+    lines = [
+        f"The intervals (Student's t over seeds, and what other test images would change) hold together at "
+        f"{100 * s.level:g} %, {joint}at all looks on the way{beside}. They speak of the typical seed: of bad ones "
+        f"that come once in ten, {s.seeds} seeds hold none in {none:.0%} of the cases."
+    ]
+    spread = found.spread
+    if spread is not None and any(one.asked.verdict == OPEN for one in found.finalists):
+        rule, d = found.rules[0], decimals(found)
+        one, two = (f"{rule.power(k):.0%}" for k in (1, 2))
         lines.append(
-            f"Averaged prediction of {one.of}: {one.value:.{d}f}; its {len(one.runs)} members alone "
-            f"{one.members_mean:.{d}f} in the mean, {one.members_best:.{d}f} at best (one value, without an "
-            f"interval; it costs {len(one.runs)} times as much)."
+            f"Little is seen by {s.seeds} seeds: a difference of {spread:.{d}f} (one standard deviation of a seed's "
+            f"difference) is shown in {one} of the cases, one of {2 * spread:.{d}f} in {two}."
         )
     return lines
 
 
-def _said(one: Finalist, found: Confirmation) -> str:
+def _ensembles(found: Confirmation) -> list[str]:
     d = decimals(found)
-    mean = one.mean_difference
-    if one.diverged:
-        text = f"worse than the baseline: diverged on {one.diverged} of {_seeds(len(one.values))}"
-        return text + (f"; on the others {_size(mean, d)} in the mean" if mean is not None else "") + _promised(one, d)
-    if one.interval is None or mean is None:
-        kinds = ", ".join(sorted({*one.failures.values(), *found.baseline.failures.values()}))
-        return f"{OPEN}: only {one.pairs} of {_seeds(len(one.values))} can be compared ({kinds}){_promised(one, d)}"
-    low, high = one.interval
-    share, seeds = f"{100 * found.settings.level:g} % interval", _seeds(one.pairs)
-    if one.verdict == OPEN:
-        span = f"{_size(high, d)} to {_size(low, d)}"
-        return f"{OPEN} to the baseline: {_size(mean, d)} in the mean ({share} {span}, {seeds}){_promised(one, d)}"
-    near, far = sorted((abs(low), abs(high)))
-    text = f"{one.verdict} than the baseline by {abs(mean):.{d}f} ({share} {near:.{d}f} to {far:.{d}f}, {seeds})"
-    return text + _promised(one, d)
+    return [
+        f"Averaged prediction of {one.of}: {one.value:.{d}f}; its {len(one.runs)} members alone "
+        f"{one.members_mean:.{d}f} in the mean, {one.members_best:.{d}f} at best (one value, without an "
+        f"interval; it costs {len(one.runs)} times as much)."
+        for one in found.ensembles
+    ]
 
 
 def _seeds(count: int) -> str:
@@ -111,62 +200,3 @@ def _seeds(count: int) -> str:
 def _size(difference: float, d: int) -> str:
     """A difference in words: 0.012 better."""
     return f"{abs(difference):.{d}f} {'better' if difference < 0 else 'worse'}"
-
-
-def _promised(one: Finalist, d: int) -> str:
-    if one.search_difference is None:
-        return "; the search has no value of the baseline to compare with."
-    if one.search_difference < 0:
-        return f"; the search had promised {-one.search_difference:.{d}f}."
-    return f"; in the search it was {one.search_difference:.{d}f} worse."
-
-
-def picture(found: Confirmation) -> bytes:
-    """Each finalist's difference to the baseline as SVG: its two intervals, and what the search had said."""
-    shown = [value for one in found.finalists for value in _values(one)]
-    low, high = min([0.0, *shown]), max([0.0, *shown])
-    pad = 0.06 * (high - low) or 1.0
-    low, high = low - pad, high + pad
-    bottom = TOP + ROW * len(found.finalists)
-    width, height = LEFT + WIDE + 190, bottom + 70
-
-    def x(value: float) -> float:
-        return round(LEFT + WIDE * (value - low) / (high - low), 1)
-
-    title = f"Difference to the baseline in val/loss, {100 * found.settings.level:g} % intervals that hold together"
-    parts = [
-        f"<title>{escape(title)}</title>",
-        text(10, 20, title, weight="bold"),
-        text(x(0) - 8, TOP - 10, "better", "end"),
-        text(x(0) + 8, TOP - 10, "worse"),
-    ]
-    for value in ticks(low, high):
-        parts.append(f"<path d='M{x(value)} {TOP}V{bottom}' stroke='{'#ddd' if value else '#222'}'/>")
-        parts.append(text(x(value), bottom + 16, f"{value:.3g}", "middle"))
-    for i, one in enumerate(found.finalists):
-        parts += _row(one, TOP + ROW * i + ROW // 2, x)
-    legend = "dot and thick line: mean and t interval; thin line: bootstrap; diamond: what the search had said"
-    parts.append(text(10, height - 16, legend, size=11))
-    return page(width, height, parts, size=12)
-
-
-def _values(one: Finalist) -> list[float]:
-    values = [one.mean_difference, one.search_difference, *(one.interval or ()), *(one.bootstrap or ())]
-    return [value for value in values if value is not None]
-
-
-def _row(one: Finalist, y: int, x: Callable[[float], float]) -> list[str]:
-    colour = COLOUR[one.verdict]
-    name = one.name if len(one.name) <= 46 else one.name[:45] + "…"
-    parts = ["<g>", f"<title>{escape(one.name)}</title>", text(LEFT - 12, y + 4, name, "end", size=11)]
-    for interval, thick, dy in ((one.interval, 4, 0), (one.bootstrap, 1.5, 8)):
-        if interval is not None:
-            ends = f"M{x(interval[0])} {y + dy}H{x(interval[1])}"
-            parts.append(f"<path d='{ends}' stroke='{colour}' stroke-width='{thick}' stroke-linecap='round'/>")
-    if one.search_difference is not None:
-        at = x(one.search_difference)
-        parts.append(f"<path d='M{at} {y - 7}l5 7l-5 7l-5 -7z' fill='#fff' stroke='#1f5fbf' stroke-width='1.5'/>")
-    if one.mean_difference is not None:
-        parts.append(f"<circle cx='{x(one.mean_difference)}' cy='{y}' r='5' fill='{colour}'/>")
-    said = one.verdict + (f", diverged {one.diverged}x" if one.diverged else "")
-    return [*parts, text(LEFT + WIDE + 12, y + 4, said, colour=colour), "</g>"]

@@ -1,9 +1,15 @@
-"""Is a finalist better than the baseline? Paired differences over few seeds, several looks, several finalists.
+"""Is one config better than another? Paired differences over few seeds, several looks, several finalists, some images.
 
-One comparison: the seed-by-seed differences d_1..d_n, finalist minus baseline, are taken as normal with an unknown
-variance, so mean(d) / (sd(d) / sqrt(n)) has Student's t with n - 1 degrees of freedom, exactly, however small n is.
-Each finalist has the variance of its own differences: pooling it over finalists would buy power with the assumption
-that all configs scatter alike, which is wrong as soon as they have other learning rates.
+Seeds: the seed-by-seed differences d_1..d_n are taken as normal with an unknown variance, so
+mean(d) / (sd(d) / sqrt(n)) has Student's t with n - 1 degrees of freedom, exactly, however small n is. Each finalist
+has the variance of its own differences: pooling it over finalists would buy power with the assumption that all configs
+scatter alike, which is wrong as soon as they have other learning rates.
+
+Images: all seeds are judged on the same test triples, so what those images favour by chance is in every difference and
+no scatter over seeds shows it. Its standard error comes from the differences image by image (`images_error`), and the
+two half-widths, each at its own quantile, are joined as the root of the sum of their squares (the variance estimates
+recovery of Zou & Donner 2008, doi:10.1002/sim.3095): t_(n-1) for the seeds, the normal's for the images, of
+which there are many.
 
 Several finalists share the error evenly (Bonferroni): the intervals hold together, whatever the correlation that the
 common baseline brings. Dunnett's exact level for independent arms (Dunnett 1955, doi:10.1080/01621459.1955.10501294)
@@ -13,6 +19,13 @@ Several looks share it too, by Lan and DeMets' spending function of O'Brien and 
 doi:10.1093/biomet/70.3.659): little is spent early, and the last look is nearly as sharp as a single one would be.
 The intervals are repeated confidence intervals (Jennison & Turnbull 1989, J. R. Stat. Soc. B 51, 305): they cover at
 all looks at once, so the one at hand is valid wherever the trainings stop, and for whatever reason.
+
+Divergence has no value that could enter a mean. It is counted, and judged by an exact test at a level of its own.
+
+What this cannot see: a bad seed so rare that the few have none. Whoever calls a config better with probability q that
+is better by one sd on every seed must call one better with at least q (1 - p)^n that is so on all but a part p of the
+seeds, on which it is bad enough to be no better in the mean: the data are the same. So the intervals speak of the
+typical seed, and the worst one is shown beside them.
 """
 
 import math
@@ -21,11 +34,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 BETTER, WORSE, OPEN = VERDICTS = ("better", "worse", "no difference shown")
 FIRST_LOOK = 3  # seeds; with two the interval has one degree of freedom and excludes nothing
 DRAWS = 1_000_000
+LEVELS = 16  # groups of noise levels within which the differences of images are compared
 
 Interval = tuple[float, float]
 
@@ -62,32 +77,38 @@ def nominal_levels(seeds: int, alpha: float) -> dict[int, float]:
     return levels
 
 
-def t_interval(differences: Sequence[float], level: float) -> Interval:
-    """mean -+ t_(n-1) sd / sqrt(n), two-sided at `level`; two or more differences."""
-    d = np.asarray(differences, dtype=float)
-    half = _critical(1 - level, len(d)) * float(d.std(ddof=1)) / math.sqrt(len(d))
-    mean = float(d.mean())
+def mean_interval(values: Sequence[float], level: float, images: float = 0.0) -> Interval:
+    """mean -+ sqrt((t_(n-1) sd / sqrt(n))^2 + (z images)^2), two-sided at `level`; two or more values.
+
+    images: the standard error that the images bring; 0: Student's interval.
+    """
+    x = np.asarray(values, dtype=float)
+    of_seeds = _critical(1 - level, len(x)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = math.hypot(of_seeds, _critical(1 - level, None) * images)
+    mean = float(x.mean())
     return mean - half, mean + half
 
 
 @lru_cache(maxsize=1024)
-def _critical(alpha: float, n: int) -> float:
-    return float(stats.t.isf(alpha / 2, n - 1))
+def _critical(alpha: float, n: int | None) -> float:
+    """The two-sided quantile of Student's t with n - 1 degrees of freedom; None: the normal's."""
+    return float(stats.norm.isf(alpha / 2) if n is None else stats.t.isf(alpha / 2, n - 1))
 
 
-def bootstrap_interval(differences: Sequence[float], level: float) -> Interval:
-    """Quantiles of the mean of n differences drawn again with replacement (Efron 1979, percentile method).
+def images_error(losses: NDArray[np.float64], image: NDArray[np.int64]) -> float:
+    """The standard error of the mean of triples' losses (or of their differences) over other images: (m,), (m,).
 
-    At n = 3 to 8 it is too narrow: it knows nothing beyond the smallest and the largest difference, and its spread is
-    sqrt((n - 1) / n) of the standard error, without Student's allowance for a variance that is guessed. It stands
-    beside the t interval to show what the normal law adds; no verdict rests on it.
+    The triples stand in the order of their noise level, which other images would have too: the mean of each of LEVELS
+    groups is taken off, and what is left is summed image by image, since one image may have several triples.
+    sqrt(N / (N - 1) sum_i (sum over the triples of image i)^2) / m, N images.
     """
-    d = np.asarray(differences, dtype=float)
-    if np.ptp(d) == 0:
-        return float(d[0]), float(d[0])
-    rng = np.random.default_rng(0)
-    found = stats.bootstrap((d,), np.mean, confidence_level=level, n_resamples=9999, method="percentile", rng=rng)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    m, left = len(losses), losses - losses.mean()
+    groups = min(LEVELS, m // 8)
+    for part in np.array_split(np.arange(m), groups) if groups > 1 else []:
+        left[part] = (losses[part] - losses[part].mean()) * math.sqrt(len(part) / (len(part) - 1))
+    sums = np.bincount(image, left)
+    count = len(np.unique(image))
+    return math.sqrt(count / (count - 1) * float((sums**2).sum())) / m if count > 1 else math.inf
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float | None, int]:
@@ -103,22 +124,36 @@ def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float | None, int]:
     return math.sqrt(sum((len(group) - 1) * float(np.var(group, ddof=1)) for group in finite) / df), df
 
 
-def paired(values: Sequence[float], baseline: Sequence[float]) -> list[float]:
-    """value - baseline where both have a finite one."""
-    both = zip(values, baseline, strict=False)  # a finalist whose case was clear has fewer
-    return [value - base for value, base in both if math.isfinite(value) and math.isfinite(base)]
+def paired(values: Sequence[float], others: Sequence[float]) -> list[tuple[float, float]]:
+    """The pairs in which both are finite; one of the two may have been trained on fewer seeds."""
+    both = zip(values, others, strict=False)
+    return [(value, other) for value, other in both if math.isfinite(value) and math.isfinite(other)]
 
 
-def diverged(values: Sequence[float], baseline: Sequence[float]) -> int:
-    """On how many seeds a finalist diverged (inf) where the baseline did not."""
-    return sum(value == math.inf and math.isfinite(base) for value, base in zip(values, baseline, strict=False))
+def differences(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """value - other of the pairs."""
+    return [value - other for value, other in paired(values, others)]
+
+
+def divergences(values: Sequence[float], others: Sequence[float]) -> tuple[int, int, float]:
+    """How often each diverged (inf) on the seeds that both have, and Fisher's exact two-sided p of the two counts.
+
+    Seeds without an outcome (nan) are in neither count. Where the two tend to diverge on the same seeds the test says
+    less than it might: it errs on the side of no difference.
+    """
+    both = [pair for pair in zip(values, others, strict=False) if not any(map(math.isnan, pair))]
+    mine, theirs = sum(a == math.inf for a, _ in both), sum(b == math.inf for _, b in both)
+    if mine == theirs:
+        return mine, theirs, 1.0
+    table = [[mine, len(both) - mine], [theirs, len(both) - theirs]]
+    return mine, theirs, float(stats.fisher_exact(table).pvalue)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What may be said of `count` finalists on `seeds` seeds, jointly at `level`, at a look after any seed.
+    """What may be said of `count` comparisons on `seeds` seeds, jointly at `level`, at a look after any seed.
 
-    A value is the objective of one seed, lower is better: inf where the training diverged, nan where it is missing.
+    A value is the loss of one seed, lower is better: inf where the training diverged, nan where it is missing.
     """
 
     count: int
@@ -127,54 +162,62 @@ class Rule:
 
     @cached_property
     def levels(self) -> dict[int, float]:
-        """Pairs so far -> two-sided level of the test of one finalist there."""
+        """Pairs so far -> two-sided level of the test of one comparison there."""
         return nominal_levels(self.seeds, (1 - self.level) / self.count)
 
-    def interval(self, differences: Sequence[float]) -> Interval | None:
-        """The repeated confidence interval of the mean difference; None with too few pairs."""
-        alpha = self.levels.get(len(differences))
-        return None if alpha is None else t_interval(differences, 1 - alpha)
+    def interval(self, found: Sequence[float], images: float = 0.0) -> Interval | None:
+        """The repeated confidence interval of the mean of differences; None with too few pairs."""
+        alpha = self.levels.get(len(found))
+        return None if alpha is None else mean_interval(found, 1 - alpha, images)
 
-    def verdict(self, values: Sequence[float], baseline: Sequence[float]) -> str:
-        """better or worse where the interval excludes 0, else no difference shown.
-
-        A finalist that diverged where the baseline did not is worse: its mean is infinite. A baseline that diverged
-        makes nobody better: that seed has no pair.
-        """
-        if diverged(values, baseline):
-            return WORSE
-        found = self.interval(paired(values, baseline))
+    def verdict(self, values: Sequence[float], others: Sequence[float], images: float = 0.0) -> str:
+        """better or worse where the interval excludes 0, else no difference shown."""
+        found = self.interval(differences(values, others), images)
         if found is None:
             return OPEN
         return BETTER if found[1] < 0 else WORSE if found[0] > 0 else OPEN
 
-    def settled(self, values: Sequence[float], baseline: Sequence[float]) -> bool:
-        """Whether a finalist need not be trained on further seeds: only where its case is clear.
+    def diverges(self, values: Sequence[float], others: Sequence[float]) -> str:
+        """worse where it diverges more often than the other, better where less often, else no difference shown.
 
-        Nobody is given up as hopeless. It would not raise the error and costs hardly any power, but after three seeds
-        the interval is several times as wide as after all of them (benchmarks/README.md), and "no difference shown"
-        is worth no more than its interval.
+        Fisher's exact test at (1 - level) / count, asked once, when nothing more is trained.
         """
-        return self.verdict(values, baseline) != OPEN
+        mine, theirs, p = divergences(values, others)
+        if p > (1 - self.level) / self.count:
+            return OPEN
+        return WORSE if mine > theirs else BETTER
+
+    def final(self, values: Sequence[float], others: Sequence[float], images: float = 0.0) -> str:
+        """The verdict when nothing more is trained: divergence first, since a mean leaves it out."""
+        often = self.diverges(values, others)
+        return self.verdict(values, others, images) if often == OPEN else often
+
+    def power(self, shift: float) -> float:
+        """How often all the seeds show a difference of `shift` standard deviations of one seed's difference.
+
+        Of the last look alone, so a little too low; the images are left out.
+        """
+        n = max(self.levels)
+        return float(stats.nct.sf(_critical(self.levels[n], n), n - 1, shift * math.sqrt(n)))
 
 
 def course(
-    rule: Rule, seeds: Sequence[int], train: Callable[[Sequence[tuple[int, int]]], Sequence[float]]
-) -> list[list[float]]:
-    """Train arms on seeds, stop each finalist whose case is clear; the values of each arm by seed.
+    seeds: Sequence[int],
+    always: Sequence[int],
+    asked: Sequence[int],
+    train: Callable[[Sequence[tuple[int, int]]], object],
+    settled: Callable[[int], bool],
+) -> None:
+    """Train arms on seeds, and stop each one that is asked about when its case is settled.
 
-    Arm 0 is the baseline, which goes on while any finalist does; 1 to rule.count are the finalists. `train` is given
-    all the (arm, seed) up to the next look at once. All looks are after whole seeds, so they are paired and complete.
+    The arms of `always` are compared with, and go on while any other does. `train` is given all the (arm, seed) up to
+    the next look at once; after it `settled` is asked of each arm that goes on. All looks are after whole seeds, so
+    they are paired and complete. Nobody is given up as hopeless: it would not raise the error and costs hardly any
+    power, but "no difference shown" is worth no more than its interval, which would be several times as wide.
     """
-    values: list[list[float]] = [[] for _ in range(rule.count + 1)]
-    going = list(range(1, rule.count + 1))
-    looks = [list(seeds[:FIRST_LOOK]), *([seed] for seed in seeds[FIRST_LOOK:])]
-    for fresh in looks:
+    going = list(asked)
+    for fresh in [seeds[:FIRST_LOOK], *([seed] for seed in seeds[FIRST_LOOK:])]:
         if not going:
-            break
-        asked = [(arm, seed) for seed in fresh for arm in (0, *going)]
-        for (arm, _), value in zip(asked, train(asked), strict=True):
-            values[arm].append(value)
-        if len(values[0]) >= FIRST_LOOK:
-            going = [arm for arm in going if not rule.settled(values[arm], values[0])]
-    return values
+            return
+        train([(arm, seed) for seed in fresh for arm in (*always, *going)])
+        going = [arm for arm in going if not settled(arm)]

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from denoise import catalog
 from denoise.config import Composed
 from denoise.refusal import Refusal, choose
+from search.confirm.finalists import Tuned
 from search.mode.joint import BEGUN, Joint
 from search.record import Record
 from search.space import Asked, Space, flat, kind_of
@@ -30,7 +31,6 @@ class Ablation(Joint):
     """
 
     name = "ablation"
-    confounded = False
 
     @staticmethod
     def asked(composed: Composed) -> dict[str, Asked]:
@@ -63,7 +63,7 @@ class Ablation(Joint):
 
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(settings, space, points)
-        self.scientific = [str(name) for name in settings.scientific]
+        self.scientific = self.asked_about = [str(name) for name in settings.scientific]
         self.arms = [self._start(arm) for arm in product(*map(self._legal, self.scientific))]
         base = {name: self.points[0][name] for name in self.scientific}
         self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))
@@ -117,14 +117,24 @@ class Ablation(Joint):
         there = Counter(t.user_attrs["round"] for t in trials if t.state in BEGUN and t.user_attrs["arm"] in arms)
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
 
-    def candidates(self, records: Sequence[Record]) -> list[Record]:
-        """The best trial of each arm, and the baseline."""
+    def best(self, records: Sequence[Record]) -> dict[tuple[str, ...], Record]:
+        """The first of these trials of each arm, by the arm's options."""
         best: dict[tuple[str, ...], Record] = {}
         for record in records:
             values = dict(text.partition("=")[::2] for text in record.overrides)
             best.setdefault(tuple(values.get(name, "") for name in self.scientific), record)
-        first = {id(record) for record in best.values()}
+        return best
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        """The best trial of each arm, and the baseline."""
+        first = {id(record) for record in self.best(records).values()}
         return [record for record in records if id(record) in first or record.number == 0]
+
+    def tuned(self, records: Sequence[Record]) -> Tuned:
+        """The baseline's options, and the best of their arm."""
+        options = tuple(str(self.points[0][name]) for name in self.scientific)
+        complete = [record for record in records if record.outcome == "complete"]
+        return Tuned(", ".join(options), self.best(complete).get(options))
 
     def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
         best: dict[str, FrozenTrial] = {}

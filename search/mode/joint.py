@@ -8,6 +8,7 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from denoise.config import Composed
+from search.confirm.finalists import Tuned
 from search.record import Record
 from search.space import Asked, Space
 
@@ -22,7 +23,7 @@ class Joint:
     name = "joint"
     objectives: tuple[str, ...] = (OBJECTIVE,)
     cost: str | None = None  # the metric that is weighed against quality
-    confounded = True  # whether other things differ too where an option does
+    asked_about: list[str] | None = None  # what options are compared of, all else tuned fairly; None: of anything
 
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
         self.settings, self.space, self.points = settings, space, list(points)
@@ -57,6 +58,10 @@ class Joint:
     def candidates(self, records: Sequence[Record]) -> list[Record]:
         """Of the trials, best first, those that may be confirmed."""
         return list(records)
+
+    def tuned(self, records: Sequence[Record]) -> Tuned | None:
+        """The baseline's option, where each option is tuned for itself: what its own budget came to."""
+        return None
 
     def files(self, records: Sequence[Record]) -> dict[str, bytes]:
         """What a search of this mode leaves behind beside its leaderboard and its verdicts."""

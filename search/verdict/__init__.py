@@ -6,7 +6,8 @@ artifacts, read takes them back.
 
 from search.verdict.arm import Arm, Chance
 from search.verdict.findings import NAME, Findings, files, read, show
-from search.verdict.judge import LrRange, Row, Verdict, judge
+from search.verdict.judge import Row, Verdict, judge
+from search.verdict.learning_rate import LrRange
 from search.verdict.picture import picture
 from search.verdict.shown import sentences, table
 

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,8 @@ from search import agreement, importance
 from search.agreement import Agreement
 from search.importance import Importance, Share
 from search.verdict import shown
-from search.verdict.judge import LrRange, Row, Verdict
+from search.verdict.judge import Row, Verdict
+from search.verdict.learning_rate import LrRange
 from search.verdict.picture import picture
 
 FORMAT = 1
@@ -45,7 +46,7 @@ def files(findings: Findings) -> dict[str, bytes]:
 def show(findings: Findings, console: Console) -> None:
     """Print everything: per choice its table and sentences, then importance, then agreement."""
     for verdict in findings.verdicts:
-        _print(console, shown.table(verdict), shown.sentences(verdict))
+        _print(console, shown.table(verdict) if len(verdict.rows) > 1 else None, shown.sentences(verdict))
     if findings.importance is not None:
         found = findings.importance
         _print(console, importance.table(found) if found.shares else None, importance.sentences(found))
@@ -76,7 +77,8 @@ def read(content: bytes) -> Findings:
 
 def _verdict(plain: Mapping[str, Any]) -> Verdict:
     rows = [Row(**row | {"lr_range": row["lr_range"] and LrRange(**row["lr_range"])}) for row in plain["rows"]]
-    return Verdict(**{**plain, "rows": rows})
+    known = {one.name for one in fields(Verdict)}  # what another version wrote beside them is left
+    return Verdict(**{name: value for name, value in plain.items() if name in known} | {"rows": rows})
 
 
 def _print(console: Console, table: Any, said: list[str]) -> None:

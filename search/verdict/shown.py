@@ -49,12 +49,15 @@ def sentences(verdict: Verdict) -> list[str]:
     measured = [row for row in verdict.rows if row.best is not None]
     if not measured:
         return [f"{verdict.choice}: no trial came to its end, so nothing is known."]
-    said = [_answer(verdict, measured)]
+    asks = f"search=ablation search.scientific=[{verdict.choice}] asks about it"
+    if len(verdict.rows) == 1 and verdict.left_out:
+        return [f"{verdict.choice}: no trial differs from the baseline in it alone, so nothing is said of it; {asks}."]
+    said = [*_fresh(verdict), _answer(verdict, measured)]
     said += _luck(verdict, measured)
-    if verdict.confounded:
+    if verdict.left_out:
         said.append(
-            "The trials of an option differ in other choices too (one joint search), so its best says how good a "
-            f"config with it was found, not what the option does; an ablation asks about {verdict.choice} alone."
+            f"{verdict.left_out} trials that differ from the baseline in other choices too are left out: what they "
+            f"came to is not {verdict.choice}'s alone; {asks}."
         )
     if not verdict.independent:
         said.append(
@@ -72,22 +75,32 @@ def names(options: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join([", ".join(options[:-1]), options[-1]] if len(options) > 1 else options)
 
 
+def _fresh(verdict: Verdict) -> list[str]:
+    """What the confirmation says of single options: it goes before what one seed each says."""
+    return [
+        f"{verdict.choice}: {row.option} beside the baseline's on fresh seeds: {row.confirmed}."
+        for row in verdict.rows
+        if row.confirmed
+    ]
+
+
 def _answer(verdict: Verdict, measured: list[Row]) -> str:
     first, choice = measured[0], verdict.choice
     if len(measured) == 1:
-        return f"{choice}: only {first.option} came to its end, so there is nothing to compare."
+        return f"{choice}: of what is compared only {first.option} came to its end, so nothing is said of others."
     worse = [row for row in measured if row.behind is not None]
-    level = [row.option for row in measured if row.behind is None]
+    level = [row.option for row in measured if row.rank == 1]
     by = names([f"{row.option} (by {row.behind:.2g} or more)" for row in worse])
-    if len(level) == 1:
+    if len(worse) == len(measured) - 1:
         return f"{choice}: {first.option} is shown to be better than every other: {by}, 95 % for all together."
+    said = f"{choice}: {names(level)} cannot be told apart" if len(level) > 1 else f"{choice}: {first.option} leads"
+    if len(level) == len(measured):
+        return f"{said}: no difference is shown."
     if not worse:
-        return f"{choice}: {names(level)} cannot be told apart: no difference is shown."
+        return f"{said}; of the others none is shown to be worse than {first.option}."
     verb = "is" if len(worse) == 1 else "are"
-    return (
-        f"{choice}: {names(level)} cannot be told apart at the top; {by} {verb} shown to be worse than {first.option}, "
-        "95 % for all together."
-    )
+    top = " at the top" if len(level) > 1 else ""
+    return f"{said}{top}; {by} {verb} shown to be worse than {first.option}, 95 % for all together."
 
 
 def _luck(verdict: Verdict, measured: list[Row]) -> list[str]:

@@ -32,6 +32,7 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
         batch_size=cfg.data.batch_size,
         max_steps=cfg.trainer.max_steps,
         val_samples=cfg.trainer.val_samples,
+        test_samples=cfg.trainer.test_samples,
         class_conditional=cfg.model.class_conditional,
         memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
         **more,
@@ -44,6 +45,11 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = data_images.load(cfg.data)
+    if cfg.trainer.test_samples and not len(data.images["test"]):
+        raise Refusal(
+            f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
+            "trainer.test_samples=0, and in a search search.confirm.finalists=0"
+        )
     denoiser, stages = _build(cfg, data)
     module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
     if stages:

@@ -49,26 +49,29 @@ class Ensemble(Denoiser):
 def objective(cfg: DictConfig) -> tuple[object, ...]:
     """What a config's objective depends on beside its model: configs with the same can be one ensemble."""
     data = {str(name): value for name, value in cfg.data.items() if name != "batch_size"}
-    return data, OmegaConf.to_container(cfg.denoiser), cfg.trainer.val_samples, cfg.model.class_conditional
+    samples = (cfg.trainer.val_samples, cfg.trainer.test_samples)
+    return data, OmegaConf.to_container(cfg.denoiser), samples, cfg.model.class_conditional
 
 
 def evaluate(members: Sequence[Member]) -> dict[str, float]:
-    """val/loss and its bands of the members as one model, on the triples of the objective; batches by the first's size.
+    """test/loss of the members as one model where they have test triples, else val/loss and its bands.
 
-    One member gives the objective of its training, bit for bit on the same machine. Errors: Refusal where the members
+    Batches are by the first's size. One member gives what its training gave, bit for bit on the same machine.
+    Errors: Refusal where the members
     have other objectives, or weights that are not those of their config.
     """
     cfg = members[0].cfg
     if any(objective(member.cfg) != objective(cfg) for member in members):
         raise Refusal(
-            "an ensemble: its members differ in data, denoiser, trainer.val_samples or model.class_conditional"
+            "an ensemble: its members differ in data, denoiser, trainer.val_samples, trainer.test_samples or "
+            "model.class_conditional"
         )
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = data_images.load(cfg.data)
     module = module_of(cfg, Ensemble([read(member, data) for member in members]), data)
     validate(cfg, module)
-    return module.objective
+    return {"test/loss": module.test_loss} if module.tested else module.objective
 
 
 def read(member: Member, data: Images) -> Denoiser:
@@ -83,7 +86,7 @@ def read(member: Member, data: Images) -> Denoiser:
 
 
 def validate(cfg: DictConfig, module: DenoiseModule) -> None:
-    """Evaluate a module as a training does: the same device, precision and batches."""
+    """Evaluate a module as a training does: the same device, precision and batches; on test triples if it has some."""
     from lightning.pytorch import Trainer
 
     with quiet():
@@ -98,4 +101,4 @@ def validate(cfg: DictConfig, module: DenoiseModule) -> None:
             enable_model_summary=False,
         )
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        trainer.validate(module, verbose=False)
+        (trainer.test if module.test_samples else trainer.validate)(module, verbose=False)

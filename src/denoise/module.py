@@ -37,13 +37,13 @@ class Triples:
     """A fixed set of (image, sigma, noise) triples of one split, spread evenly over the noise distribution.
 
     The i-th of n triples has the noise level at quantile (i + 1/2) / n, so the k-th quarter of them is the k-th
-    noise band. Which image and which noise it has is the same for every trial, whatever its seed.
+    noise band. Which image (`order`) and which noise it has is the same for every trial, whatever its seed.
     """
 
     def __init__(self, data: Images, denoiser: Denoiser, count: int, split: str = "validation") -> None:
         images = data.images[split]
-        order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
-        order = order.to(images.device)
+        self.order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
+        order = self.order.to(images.device)
         self.images, self.labels = images[order], data.labels[split][order]
         self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
         noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
@@ -77,6 +77,7 @@ class DenoiseModule(LightningModule):
         max_steps: int,
         val_samples: int,
         gap_samples: int = 0,
+        test_samples: int = 0,
         class_conditional: bool = False,
         compiled: bool = False,
         elementwise: bool = False,
@@ -88,7 +89,7 @@ class DenoiseModule(LightningModule):
         self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
         self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
         self.elementwise = elementwise
-        self.val_samples, self.gap_samples = val_samples, gap_samples
+        self.val_samples, self.gap_samples, self.test_samples = val_samples, gap_samples, test_samples
         self.class_conditional = class_conditional
         self.format = memory_format
         self.clock = Clock(seed)
@@ -98,6 +99,7 @@ class DenoiseModule(LightningModule):
         self.seen: Triples | None = None  # of training images, for the generalization gap
         self.start: list[Report] = []  # what an initializer's second stage did
         self.losses: list[Tensor] = []
+        self.tested: dict[str, Tensor] = {}  # of each test triple: losses, and the number of its image
         self.objective: dict[str, float] = {}
         self.watched = False
         self.fast_loss = torch.compile(self.denoiser.loss) if compiled else self.denoiser.loss
@@ -174,10 +176,24 @@ class DenoiseModule(LightningModule):
         if seen:
             self.objective["health/generalization_gap"] = values[0] - values[-1]
 
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Evaluate the triples of test images, which no search has seen."""
+        triples = Triples(self.data, self.denoiser, self.test_samples, "test")
+        with parametrize.cached():
+            self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}
+
+    @property
+    def test_loss(self) -> float:
+        """The mean over the test triples."""
+        return self.tested["losses"].mean().item()
+
     def train_dataloader(self) -> Steps:
         return Steps(self.max_steps)
 
     def val_dataloader(self) -> Steps:
+        return Steps(1)
+
+    def test_dataloader(self) -> Steps:
         return Steps(1)
 
     def configure_optimizers(self) -> Any:

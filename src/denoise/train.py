@@ -51,6 +51,7 @@ class Result:
 
     outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
     value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
+    tested: with trainer.test_samples the losses of the test triples, float64, and the image of each;
     health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
     of the objective; start: what the initializer's second stage did, where it has one.
     """
@@ -60,6 +61,7 @@ class Result:
     metrics: dict[str, float]
     weights: dict[str, torch.Tensor] = field(repr=False)
     weights_sha256: str = ""
+    tested: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     samples: bytes = field(default=b"", repr=False)
     health: bytes = field(default=b"", repr=False)
     failure: Failure | None = None
@@ -129,6 +131,9 @@ def fit(
                 trainer.fit(module, ckpt_path=resume, weights_only=True)
                 if trainer.global_step % t.val_every and not follow.stopped:
                     trainer.validate(module, verbose=False)
+                if module.test_samples and not follow.stopped:
+                    trainer.test(module, verbose=False)
+                    follow.report(trainer.global_step, {"test/loss": module.test_loss})
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
         except SystemExit as error:  # how Lightning hands on an interrupt
@@ -139,6 +144,7 @@ def fit(
     follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
+    result.tested = module.tested
     result.health = layers_by_steps(follow.history)
     result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
     if failure is not None:

@@ -1,0 +1,64 @@
+"""Which trials are trained again, and beside whom."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from denoise.config import compose
+from search import record
+from search.confirm.result import Arm, Confirmation, Finalist, Settings
+from search.record import Record
+from search.trial import config_sha256
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The baseline's option in a search that tunes each option: its name, and its own best trial of the same budget."""
+
+    option: str
+    best: Record | None
+
+
+def start(
+    settings: Settings,
+    records: Sequence[Record],
+    baseline: Sequence[str],
+    tuned: Tuned | None = None,
+    cost: str | None = None,
+) -> Confirmation:
+    """Choose the finalists: the first complete trials with distinct configs, never the baseline's or `tuned`'s.
+
+    A trial with another's value to the last bit is the same function under another name, such as gelu_sigma with
+    sigma=1 and gelu: it is not confirmed beside it. `cost`: the metric that the search weighs.
+    """
+    own = _key(config_sha256(compose(list(baseline))), baseline)
+    complete = [r for r in records if r.outcome == "complete" and r.value is not None and math.isfinite(r.value)]
+    keys = {r.run_id: _key(r.tags.get("config_sha256", ""), r.overrides) for r in complete}
+    base = next((r for r in complete if keys[r.run_id] == own or r.overrides == list(baseline)), None)
+    arm = Arm("", None, "baseline", list(baseline), None)
+    known: set[str | float | None] = {own}
+    if base is not None:
+        arm = Arm(base.run_id, base.number, "baseline", list(baseline), base.value, base.metrics.get(cost or ""))
+        known |= {base.value}
+
+    def take(one: Record) -> Finalist | None:
+        mine = {keys.get(one.run_id, ""), one.value}
+        if one is base or mine & known:
+            return None
+        known.update(mine)
+        differs = record.difference(one.overrides, baseline)
+        return Finalist(one.run_id, one.number, differs, one.overrides, one.value, one.metrics.get(cost or ""))
+
+    reference = take(tuned.best) if tuned is not None and tuned.best is not None else None
+    chosen: list[Finalist] = []
+    for one in complete:
+        if len(chosen) < settings.finalists and (found := take(one)) is not None:
+            chosen.append(found)
+    best = min((r.value for r in complete if r.value is not None), default=None)
+    leads = base is not None and base.value == best
+    return Confirmation(settings, arm, chosen, reference, tuned.option if tuned else "", cost, leads)
+
+
+def _key(digest: str, overrides: Sequence[str]) -> str:
+    return digest or json.dumps(list(overrides))
