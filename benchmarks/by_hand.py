@@ -78,7 +78,7 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
     both = {name: options[name] for name in ("lr", "weight_decay")}
     matrices = {"use_muon": True, "momentum": options["momentum"], **both}
     rest = {"use_muon": False, "betas": tuple(options["betas"]), **both}
-    return pytorch_optimizer.Muon(halves(parameters, matrices, rest), use_adjusted_lr=True)
+    return pytorch_optimizer.Muon(halves({"params": parameters}, matrices, rest), use_adjusted_lr=True)
 
 
 def by_formula(self: OwnNorm, x: Tensor) -> Tensor:

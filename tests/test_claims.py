@@ -102,6 +102,15 @@ def test_with_batch_norm_no_gradient_is_lost(name: str) -> None:
     assert found[0].variance == pytest.approx([1] * 8, rel=1e-3)
 
 
+def test_the_weights_gradient_is_the_activations_unless_a_norm_lies_between() -> None:
+    """Behind batch_norm it is divided by the deviation of W h, first 1 and then sigmoid's 0.2 or so."""
+    plain = depth.flow("tanh", depth.XAVIER, depth=4, width=32)
+    assert plain.weights == pytest.approx(plain.gradient, rel=1e-12)
+    normed = depth.flow("sigmoid", depth.XAVIER, "batch_norm", depth=4, width=256)
+    ratio = [w / g for w, g in zip(normed.weights, normed.gradient, strict=True)]
+    assert ratio[0] == pytest.approx(1, rel=0.1) and ratio[1:] == pytest.approx([1 / 0.208] * 3, rel=0.1)
+
+
 def test_he_keeps_relus_variance_xavier_halves_it_and_tanhs_falls_under_xavier() -> None:
     """Claim 2. In the mean over weights; tanh^2 = z^2 - 2/3 z^4 makes its variance fall as 1 / (2 layers)."""
     assert in_the_mean("relu", 2**0.5, 50)[0] == pytest.approx([2] * 50)

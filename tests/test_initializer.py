@@ -8,7 +8,7 @@ import torch
 from formulas.initializer import gain_of
 
 from denoise import catalog
-from denoise.initializer import auto_gain
+from denoise.initializer import auto_gain, resolve_gain
 from denoise.refusal import Refusal
 
 OPTIONS = catalog.options("initializer")
@@ -116,25 +116,60 @@ def test_gain_of_relu_and_of_nothing():
     assert auto_gain(torch.nn.Identity()) == pytest.approx(1, rel=1e-9)
 
 
+def phi(z: torch.Tensor) -> torch.Tensor:
+    return (1 + torch.erf(z / math.sqrt(2))) / 2
+
+
+def squared_slope(lower: float, upper: float) -> float:
+    return torch.linspace(lower, upper, 100_001, dtype=torch.float64).square().mean().item()
+
+
+# E[f(z)^2] over the draws of those that draw in training
+DRAWN = {
+    "gelu_stochastic": lambda z: z**2 * phi(z),
+    "rrelu": lambda z, lower, upper: z**2 * torch.where(z < 0, squared_slope(lower, upper), 1.0),
+}
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_auto_gain_is_the_integral(activation):
+def test_auto_gain_is_the_integral_of_the_square_in_training(activation):
     parameters = catalog.entry("activation", activation).parameters
     f = formulas.find("activation", activation)
     z = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
     weight = (-(z**2) / 2).exp() / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    wanted = (f(z[None], **parameters)[0] ** 2 * weight).sum().item() ** -0.5
+    square = DRAWN[activation](z, **parameters) if activation in DRAWN else f(z[None], **parameters)[0] ** 2
+    wanted = (square * weight).sum().item() ** -0.5
     assert auto_gain(catalog.build("activation", activation)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_auto_gain_of_what_draws_by_itself_is_found_by_drawing():
+    """Any module that draws in training, such as torch's own; torch's generator is left as it was."""
+    torch.manual_seed(3)
+    wanted = torch.rand(())
+    torch.manual_seed(3)
+    own, theirs = catalog.build("activation", "rrelu"), torch.nn.Sequential(torch.nn.RReLU(1 / 8, 1 / 3))
+    assert auto_gain(theirs) == pytest.approx(auto_gain(own), rel=1e-3)
+    assert auto_gain(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Dropout(0.5))) == pytest.approx(1, rel=2e-3)
+    assert torch.equal(torch.rand(()), wanted)
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.2, 0.3])
+def test_gain_torch_is_torchs_with_its_slope(slope):
+    for name, f, parameter in (
+        ("leaky_relu", torch.nn.LeakyReLU(slope), slope),
+        ("linear", torch.nn.Identity(), None),
+        *((name, catalog.build("activation", name), None) for name in ("relu", "tanh", "sigmoid", "selu")),
+    ):
+        assert resolve_gain("torch", f) == torch.nn.init.calculate_gain(name, parameter)
+    assert resolve_gain("torch", torch.nn.LeakyReLU(0.2)) == pytest.approx(1.3867504905630728)
 
 
 @torch.no_grad()
 def growth(
     activation: str, option: str = "kaiming_normal", layers: int = 50, width: int = 512, rescale: bool = True, **given
 ) -> list[float]:
-    """The second moment behind each linear layer; `rescale` brings each image back to 1 before the next.
-
-    The gain, and so this, is of the activation in evaluation: draws add some to the second moment.
-    """
-    f = catalog.build("activation", activation).eval()
+    """The second moment behind each linear layer in training; `rescale` brings each image to 1 before the next."""
+    f = catalog.build("activation", activation).train()
     h, met = torch.randn(64, width), []
     for _ in range(layers):
         weight = torch.empty(width, width)

@@ -52,3 +52,17 @@ def test_a_warmup_starts_low_and_the_cosine_ends_near_final():
     met = rates("warmup_cosine", 200, lr=1.0, warmup=0.1, final=0.25)
     assert met[0] == pytest.approx(1 / 20) and met[19] == met[20] == pytest.approx(1)
     assert met[-1] == pytest.approx(0.25, abs=1e-3)
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.startswith("warmup")])
+def test_the_first_step_of_a_warmup_is_of_some_size_and_it_is_torchs(option):
+    """1 / ramp, 2 / ramp, ..., 1: LinearLR's from 1 / ramp on in ramp - 1 steps."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 12, total_iters=11)
+    wanted = []
+    for _ in range(12):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates(option, 120, lr=1.0, warmup=0.1)[:12] == pytest.approx(wanted) and wanted[0] == 1 / 12

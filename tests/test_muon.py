@@ -36,7 +36,7 @@ def test_muon_is_the_librarys_up_to_its_half_precision():
     for make in (
         lambda ws: catalog.build("optimizer", "muon", ws, **how),
         lambda ws: pytorch_optimizer.Muon(
-            halves(ws, {"use_muon": True, **how}, {"use_muon": False, **how}), use_adjusted_lr=True
+            halves({"params": ws}, {"use_muon": True, **how}, {"use_muon": False, **how}), use_adjusted_lr=True
         ),
     ):
         weights = [nn.Parameter(w.clone()) for w in start]

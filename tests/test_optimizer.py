@@ -2,6 +2,8 @@
 
 import io
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import formulas
 import pytest
@@ -14,7 +16,7 @@ from denoise.refusal import Refusal
 from denoise.train import prepare, train
 
 OPTIONS = catalog.options("optimizer")
-STEPS = 3
+STEPS = 4
 
 
 def start(shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,32 +35,74 @@ def hessian(w: torch.Tensor, curvature: torch.Tensor) -> torch.Tensor:
 
 
 def run(optimizer: torch.optim.Optimizer, w: torch.Tensor, curvature: torch.Tensor, steps: int) -> list[torch.Tensor]:
-    met = []
+    problem = Problem(curvature)
     if hasattr(optimizer, "curvature"):
-        optimizer.curvature = lambda parameters: [hessian(p, curvature) for p in parameters]
+        optimizer.curvature = lambda parameters: [problem.hessian(p) for p in parameters]
+    met = []
     for _ in range(steps):
-        w.grad = gradient(w.detach(), curvature)
+        w.grad = problem.gradient(w.detach())
         optimizer.step()
         met.append(w.detach().clone())
     return met
 
 
-@pytest.mark.parametrize("decay", [False, True], ids=["default", "decayed"])
+@dataclass
+class Problem:
+    """Gradients by step, each with a factor, and a factor on the learning rate, a tensor that is changed at each."""
+
+    curvature: torch.Tensor
+    factors: Sequence[float] = ()
+    rates: Sequence[float] = ()
+    lr: torch.Tensor | None = None
+    step: int = -1
+
+    def gradient(self, w: torch.Tensor) -> torch.Tensor:
+        self.step += 1
+        if self.lr is not None and self.rates:
+            self.lr.fill_(self.rates[self.step])
+        return gradient(w, self.curvature) * (self.factors[self.step] if self.factors else 1.0)
+
+    def hessian(self, w: torch.Tensor) -> torch.Tensor:
+        return hessian(w, self.curvature) * (self.factors[self.step] if self.factors else 1.0)
+
+
+# what is given beside the defaults, factors on the gradients, factors on the learning rate
+CASES: dict[str, tuple[dict[str, float], Sequence[float], Sequence[float]]] = {
+    "default": ({}, (), ()),
+    "decayed": ({"weight_decay": 0.3}, (), ()),
+    "gradients of 1e-4": ({"weight_decay": 0.0}, [1e-4] * STEPS, ()),
+    "gradients of 1e-8": ({"weight_decay": 0.0}, [1e-8] * STEPS, ()),
+    "first gradient zero": ({"weight_decay": 0.3}, [0.0, 1.0, 0.0, 1.0], ()),
+    "scheduled": ({"weight_decay": 0.3}, (), [0.2, 1.0, 0.5, 0.1]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shape", [(6, 10), (7,), (4, 3, 3, 3)], ids=["matrix", "vector", "conv"])
 @pytest.mark.parametrize("option", OPTIONS)
-def test_first_updates_follow_the_formula(option, shape, decay):
-    rule = formulas.find("optimizer", option)
-    parameters = dict(catalog.entry("optimizer", option).parameters)
-    given = {**rule.given, **({"weight_decay": 0.3} if decay and "weight_decay" in parameters else {})}
+def test_first_updates_follow_the_formula(option, shape, case):
+    rule, parameters = formulas.find("optimizer", option), dict(catalog.entry("optimizer", option).parameters)
+    beside, factors, rates = CASES[case]
+    given = {**rule.given, **{name: value for name, value in beside.items() if name in parameters}}
+    rates = [parameters["lr"] * rate for rate in rates]
     w, curvature = start(shape)
-    problem = {"gradient": lambda v: gradient(v, curvature), "hessian": lambda v: hessian(v, curvature)}
-    wanted = rule.run(w.clone(), steps=STEPS, **problem, **{**parameters, **given})
+    lr = torch.tensor(parameters["lr"], dtype=torch.float64)
+    problem = Problem(curvature, factors, rates, lr)
+    how = {"gradient": problem.gradient, "hessian": problem.hessian}
+    wanted = rule.run(w.clone(), steps=STEPS, **how, **{**parameters, **given, "lr": lr})
     parameter = nn.Parameter(w.clone())
-    met = run(catalog.build("optimizer", option, [parameter], **given), parameter, curvature, STEPS)
+    optimizer = catalog.build("optimizer", option, [parameter], **given)
+    problem = Problem(curvature, factors)
+    if hasattr(optimizer, "curvature"):
+        optimizer.curvature = lambda given: [problem.hessian(p.detach()) for p in given]
     size = max((after - before).norm() for before, after in zip([w, *wanted], wanted, strict=False))
     assert size > 0
-    for step, (now, formula) in enumerate(zip(met, wanted, strict=True)):
-        error = (now - formula).norm() / size
+    for step, formula in enumerate(wanted):
+        for group in optimizer.param_groups:
+            group["lr"] = rates[step] if rates else group["lr"]
+        parameter.grad = problem.gradient(parameter.detach())
+        optimizer.step()
+        error = (parameter.detach() - formula).norm() / size
         assert error < rule.tolerance * (1 + step), f"{option}, update {step + 1}: off by {error:.2g} of an update"
 
 
@@ -144,6 +188,30 @@ def test_channels_last_changes_nothing(option):
     assert scale > 0 and (ends[0] - ends[1]).norm() / scale < max(1e-4, rule.tolerance)
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_gradient_may_have_another_memory_format_than_its_parameter(option):
+    """Set by hand: autograd gives it its parameter's. Or be one number, expanded."""
+    rule = formulas.find("optimizer", option)
+    torch.manual_seed(0)
+    w = torch.randn(6, 4, 3, 3)
+    last, g = {"memory_format": torch.channels_last}, torch.randn(6, 4, 3, 3)
+    for gradient in (g, g.contiguous(**last), g[:1, :1, :1, :1].expand(6, 4, 3, 3)):
+        ends = []
+        for p, grad in (
+            (w.clone(), gradient.clone(memory_format=torch.contiguous_format)),
+            (w.clone(**last), gradient),
+        ):
+            parameter = nn.Parameter(p)
+            optimizer = catalog.build("optimizer", option, [parameter])
+            if hasattr(optimizer, "curvature"):
+                optimizer.curvature = lambda parameters: [p.square() for p in parameters]
+            for _ in range(2):
+                parameter.grad = grad.clone() if grad.stride()[0] else grad
+                optimizer.step()
+            ends.append(parameter.detach())
+        assert (ends[0] - ends[1]).norm() / (ends[0] - w).norm() < max(1e-4, rule.tolerance)
+
+
 class Hinges(nn.Module):
     """Learned per channel in two dimensions, as an activation or a normalization may be."""
 
@@ -167,17 +235,11 @@ def test_what_an_activation_or_a_normalization_learns_is_no_matrix(kind, counts)
 
 def test_halves_go_by_the_group_and_else_by_the_shape():
     matrix, table, vector = (nn.Parameter(torch.zeros(shape)) for shape in [(3, 4), (2, 5), (7,)])
-    split = halves([matrix, table, vector], {"a": 1, "weight_decay": 0.1}, {"b": 2, "weight_decay": 0.1})
+    split = halves({"params": [matrix, table, vector]}, {"a": 1}, {"b": 2})
     assert [[id(p) for p in g["params"]] for g in split] == [[id(matrix), id(table)], [id(vector)]]
-    groups = [
-        {"params": [matrix], "matrices": True},
-        {"params": [table, vector], "matrices": False, "weight_decay": 0.0},
-    ]
-    split = halves(groups, {"a": 1, "weight_decay": 0.1}, {"b": 2, "weight_decay": 0.1})
-    assert [{k: v for k, v in g.items() if k != "params"} for g in split] == [
-        {"a": 1, "weight_decay": 0.1},
-        {"b": 2, "weight_decay": 0.0},
-    ]
+    (one,) = halves({"params": [matrix], "matrices": True, "a": 3}, {"a": 1}, {"a": 2})
+    (other,) = halves({"params": [table, vector], "matrices": False, "weight_decay": 0.0, "a": 3}, {"a": 1}, {"a": 2})
+    assert (one["a"], other["a"], other["weight_decay"]) == (3, 2, 0.0) and "matrices" not in {**one, **other}
     assert is_matrix(matrix) and not is_matrix(vector) and not is_matrix(torch.zeros(5, 1, 1))
 
 

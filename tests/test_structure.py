@@ -61,7 +61,7 @@ BUILDING_BLOCKS = {
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus"},
-    "optimizer": {"parameter_groups", "is_matrix", "halves", "joined", "Rule"},
+    "optimizer": {"parameter_groups", "is_matrix", "halves", "Halved", "joined", "Rule", "check", "Library"},
     "initializer": {"auto_gain", "resolve_gain"},
 }
 VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"

@@ -376,6 +376,7 @@ def test_catalog_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert (ROOT / "README.md").read_bytes() == before
     for kind in catalog.KINDS:
         assert kind in out and all(option in out for option in catalog.options(kind))
+    assert "1 / sqrt(E[f(z)^2])" in out, "a formula is no markup"
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_error(done: Done) -> None:

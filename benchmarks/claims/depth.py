@@ -27,15 +27,24 @@ DEFAULT: Start = ("torch_default", {})
 
 @dataclass(frozen=True)
 class Flow:
-    """What an activation meets at each layer, first to last: variance of z = norm(W h), and the RMS of dL/dz."""
+    """What an activation meets at each layer, first to last: variance of z = norm(W h), and the RMS of dL/dz.
+
+    `weights`: the RMS of dL/d(W h), from which W's gradient is made; without a normalization the same.
+    """
 
     variance: list[float]
     gradient: list[float]
+    weights: list[float]
 
     @property
     def gradient_kept(self) -> float:
         """The first layer's gradient over the last's."""
         return self.gradient[0] / self.gradient[-1]
+
+    @property
+    def weights_kept(self) -> float:
+        """The same before the normalization."""
+        return self.weights[0] / self.weights[-1]
 
     @property
     def variance_kept(self) -> float:
@@ -61,16 +70,15 @@ def flow(
         torch.randn(BATCH, 1, width, generator=stream(seed, f"claims/{name}"), dtype=torch.float64)
         for name in ("input", "gradient")
     )
+    before: list[Tensor] = []
     met: list[Tensor] = []
     for linear, norm, act in layers:
-        z = norm(linear(h)) if met else norm(linear(h)).detach().requires_grad_()
-        z.retain_grad()
-        met.append(z)
-        h = act(z)
-    (h * back).sum().backward()
-    return Flow(
-        [z.var().item() for z in met], [z.grad.square().mean().sqrt().item() for z in met if z.grad is not None]
-    )
+        before.append(linear(h))
+        met.append(norm(before[-1]))
+        h = act(met[-1])
+    gradients = torch.autograd.grad((h * back).sum(), [*met, *before])
+    sizes = [g.square().mean().sqrt().item() for g in gradients]
+    return Flow([z.var().item() for z in met], sizes[:depth], sizes[depth:])
 
 
 def flows(activation: str, start: Start, normalization: str = "none", width: int = 128) -> list[Flow]:
@@ -91,6 +99,7 @@ def claim_1() -> Finding:
     kept = {key: [one.gradient_kept for one in found] for key, found in all_.items()}
     mean = {key: geometric(values) for key, values in kept.items()}
     own, he, _, default, normed = ways
+    weights = {name: [one.weights_kept for one in all_[name, normed]] for name in (*LOSING, *KIN)}
     least = min(KIN, key=lambda name: mean[name, he])
     checks = [
         Check("sigmoid, Xavier: gradient at layer 1 / at layer 50", mean["sigmoid", own], high=1e-6),
@@ -100,8 +109,11 @@ def claim_1() -> Finding:
         Check(f"the least of the kin, He ({least}) / sigmoid, Xavier", mean[least, he] / mean["sigmoid", own], low=1e6),
         Check("relu, He / tanh, Xavier", mean["relu", he] / mean["tanh", own], low=3),
         Check("relu / tanh, both `torch_default`", mean["relu", default] / mean["tanh", default], low=3),
-        Check("sigmoid with batch_norm: gradient at layer 1 / at layer 50", mean["sigmoid", normed], low=0.01),
-        Check("tanh with batch_norm: the same", mean["tanh", normed], low=0.01),
+        Check("sigmoid with batch_norm, at norm(W h): gradient at layer 1 / at layer 50", mean["sigmoid", normed],
+              low=0.01),
+        Check("tanh with batch_norm, at norm(W h): the same", mean["tanh", normed], low=0.01),
+        Check("sigmoid with batch_norm, at W h: the same", geometric(weights["sigmoid"]), low=0.01),
+        Check("tanh with batch_norm, at W h: the same", geometric(weights["tanh"]), low=0.01),
     ]  # fmt: skip
     numbers = list(range(1, DEPTH + 1))
 
@@ -116,16 +128,19 @@ def claim_1() -> Finding:
     return Finding(
         checks=checks,
         tables=[
-            Table("RMS gradient at layer 1 over that at layer 50: geometric mean of five seeds, least and largest.",
-                  ["activation", *ways],
-                  [[f"`{n}`", *(over_seeds(kept[n, way]) for way in ways)] for n in (*LOSING, *KIN)]),
+            Table("RMS gradient of norm(W h) at layer 1 over that at layer 50: geometric mean of five seeds, least and "
+                  "largest. The last column is of W h, before the normalization: what the weights get.",
+                  ["activation", *ways, f"{normed}, at W h"],
+                  [[f"`{n}`", *(over_seeds(kept[n, way]) for way in ways), over_seeds(weights[n])]
+                   for n in (*LOSING, *KIN)]),
         ],
         plot=draw("Claim 1: the gradient on its way back", [
             panel("sigmoid, tanh: Xavier; the others: He", textbook),
             panel("torch_default", tuple((name, default) for name in (*LOSING, *KIN))),
             panel("Xavier and batch_norm", tuple((name, normed) for name in (*LOSING, *KIN))),
         ]),
-        values={f"{name}, {way}": values for (name, way), values in kept.items()},
+        values={f"{name}, {way}": values for (name, way), values in kept.items()}
+        | {f"{name}, {normed}, at W h": values for name, values in weights.items()},
     )  # fmt: skip
 
 

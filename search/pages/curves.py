@@ -19,8 +19,8 @@ STYLES = ('stroke="#1f5fbf" stroke-width="7"', 'stroke="#c2570c" stroke-width="6
 class Figures:
     """An activation f on z ~ N(0, 1), in evaluation mode and as it starts.
 
-    gain: 1 / sqrt(E[f^2]), 0 where f is 0; flat: the share of z with |f'(z)| < 0.01; bent: the share of f's variance
-    that no straight line in z explains, 1 - corr(f, z)^2; pointwise: whether f(z) depends on z alone.
+    gain: 1 / sqrt(E[f^2]) in training, 0 where f is 0; flat: the share of z with |f'(z)| < 0.01; bent: the share of
+    f's variance that no straight line in z explains, 1 - corr(f, z)^2; pointwise: whether f(z) depends on z alone.
     """
 
     mean: float
@@ -57,11 +57,13 @@ def figures(activation: nn.Module) -> Figures:
         return float((weight * values).sum())
 
     second = mean(f.square())
+    drawn = getattr(activation, "mean_square", None)
+    trained = mean(drawn(z)) if callable(drawn) else second
     variance = second - mean(f) ** 2
     return Figures(
         mean=mean(f),
         second_moment=second,
-        gain=second**-0.5 if second > 1e-12 else 0.0,
+        gain=trained**-0.5 if trained > 1e-12 else 0.0,
         slope=mean(slope.square()),
         flat=mean((slope.abs() < FLAT * (1 - 1e-6)).double()),
         bent=1 - mean(f * z) ** 2 / variance if variance > 1e-12 else 0.0,

@@ -36,8 +36,8 @@ of what passes, and that it is cheap. As numbers, with z ~ N(0, 1), each option 
 
 - *bent*: the share of f's variance that no straight line explains, 1 - corr(f(z), z)^2; 0 is a linear map
 - *E[f'^2]*: what a gradient's square is multiplied with; *flat*: the share of z with |f'(z)| < 0.01
-- *E[f]*, *E[f^2]*: mean and second moment of what comes out; *gain*: 1 / sqrt(E[f^2]), what `gain: auto` puts into the
-  weights so that it comes out as 1
+- *E[f]*, *E[f^2]*: mean and second moment of what comes out; *gain*: 1 / sqrt(E[f^2]) in training mode, what
+  `gain: auto` puts into the weights so that it comes out as 1
 - *ns*, *bytes*: time per element of forward and backward together, memory kept per element for the backward pass, as
   measured by `make bench` on one machine; *learned*: numbers that train, for one channel
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from denoise import catalog
@@ -65,7 +66,7 @@ def show() -> None:
         for i, option in enumerate(catalog.options(kind)):
             entry = catalog.entry(kind, option)
             searched = ", ".join(entry.space) or ("(control)" if entry.control else _needs(entry))
-            table.add_row("" if i else kind, option, entry.formula, searched)
+            table.add_row("" if i else kind, option, escape(entry.formula), searched)
         table.add_section()
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 

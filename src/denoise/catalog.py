@@ -219,7 +219,17 @@ def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
             raise Refusal(f"{kind}.{name}: {option} has no such parameter; {choose(name, found.parameters)}")
     content = {"_target_": found.target, **found.parameters, **parameters}
     args, optional = _call_shape(kind, args)
-    return call(content, *args, where=f"{kind}={option}", optional=optional)
+    made = call(content, *args, where=f"{kind}={option}", optional=optional)
+    if kind == "optimizer" and content.get("fused"):
+        made.register_step_pre_hook(_lay_gradients)
+    return made
+
+
+def _lay_gradients(optimizer: Any, args: Any, kwargs: Any) -> None:
+    """Copy gradients into their parameters' memory formats: torch's fused steps are wrong for any other on a CPU."""
+    for parameter in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):
+        if parameter.grad.stride() != parameter.stride():
+            parameter.grad = parameter.detach().clone().copy_(parameter.grad)
 
 
 def elementwise(node: Mapping[str, Any] | DictConfig) -> bool:

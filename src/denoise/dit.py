@@ -43,7 +43,7 @@ class DiT(nn.Module):
         self.patch = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
         self.embedding = NoiseEmbedding(parts.embedding, embedding_dim, num_classes)
         self.register_buffer("place", sin_cos_2d(dim, self.grid), persistent=False)
-        hidden = round(dim * feed_forward_ratio)
+        hidden = max(1, round(dim * feed_forward_ratio))
         self.blocks = nn.ModuleList(TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth))
         self.norm_out = part.normalization(dim)
         self.modulation_out = Modulation(dim, embedding_dim)

@@ -10,19 +10,22 @@ class Fourier(nn.Module):
     """[cos(w c), sin(w c)] sqrt(2), w geometric from `slowest` to `fastest` rad: (B,) -> (B, dim).
 
     c is EDM's c_noise = ln(sigma) / 4, within about [-1.6, 1.1]. The fixed ladder of frequencies stands for the
-    random ones of Tancik et al. 2020, arXiv:2006.10739, so that an embedding needs no seed.
+    random ones of Tancik et al. 2020, arXiv:2006.10739, so that an embedding needs no seed. Of an odd `dim` the last
+    number is 0.
     """
 
     frequencies: Tensor
 
     def __init__(self, dim: int, slowest: float = 0.5, fastest: float = 50.0) -> None:
         super().__init__()
+        self.dim = dim
         ladder = torch.logspace(math.log10(slowest), math.log10(fastest), dim // 2)
         self.register_buffer("frequencies", ladder, persistent=False)
 
     def forward(self, c: Tensor) -> Tensor:
         angle = c[:, None] * self.frequencies
-        return torch.cat([angle.cos(), angle.sin()], dim=1) * math.sqrt(2)
+        waves = torch.cat([angle.cos(), angle.sin()], dim=1) * math.sqrt(2)
+        return nn.functional.pad(waves, (0, 1)) if self.dim % 2 else waves
 
 
 def sin_cos_2d(dim: int, size: int) -> Tensor:

@@ -14,28 +14,49 @@ import math
 import torch
 from torch import Tensor, nn
 
+from denoise.randomness import seeded
 from denoise.refusal import Refusal
 
-TORCH_GAINS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "Tanh": "tanh", "Sigmoid": "sigmoid", "SELU": "selu"}
+TORCH_GAINS = {
+    "Identity": "linear",
+    "ReLU": "relu",
+    "LeakyReLU": "leaky_relu",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+    "SELU": "selu",
+}
+DRAWS = 1000  # of an activation that draws in training and does not say what its mean square is
 
 
 @torch.no_grad()
 def auto_gain(activation: nn.Module) -> float:
     """1 / sqrt(E[f(z)^2]), z ~ N(0, 1): the factor that keeps the second moment through `activation`.
 
+    In training mode, where weights are used from the first step on: of one that draws, the mean is over its draws too.
     Trapezoidal rule in float64 on [-12, 12], as one sample. Errors: ValueError where the activation maps all to zero.
     """
     z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
     weight = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
-    f = copy.deepcopy(activation).double().cpu().eval()
-    second_moment = (f(z[None])[0].square() * weight).sum().item()
+    second_moment = (_mean_square(copy.deepcopy(activation).double().cpu().train(), z) * weight).sum().item()
     if not second_moment > 0:
         raise ValueError(f"{type(activation).__name__} maps everything to zero: it has no gain")
     return second_moment**-0.5
 
 
+def _mean_square(f: nn.Module, z: Tensor) -> Tensor:
+    """E[f(z)^2] over what f draws: by its own `mean_square` where it has one, else by drawing, good to 1e-3."""
+    own = getattr(f, "mean_square", None)
+    if callable(own):
+        return torch.as_tensor(own(z))
+    with seeded(0, "gain"):
+        square = torch.as_tensor(f(z[None])).square()
+        if not torch.equal(square, f(z[None]).square()):
+            square = f(z.expand(DRAWS, -1)).square()
+    return square.mean(0)
+
+
 def resolve_gain(gain: float | str, activation: nn.Module) -> float:
-    """`auto`: computed for the activation; `torch`: torch's table; a number: itself."""
+    """`auto`: computed for the activation; `torch`: torch's, with its slope for leaky_relu; a number: itself."""
     if gain == "auto":
         return auto_gain(activation)
     if gain == "torch":
@@ -45,7 +66,7 @@ def resolve_gain(gain: float | str, activation: nn.Module) -> float:
                 f"initializer.gain=torch: torch has no gain for {type(activation).__name__}; "
                 f"it has {', '.join(TORCH_GAINS.values())}; take initializer.gain=auto"
             )
-        return nn.init.calculate_gain(name)  # type: ignore[arg-type]
+        return nn.init.calculate_gain(name, getattr(activation, "negative_slope", None))  # type: ignore[arg-type]
     if isinstance(gain, str):
         raise Refusal(f"initializer.gain={gain}: not legal; legal: auto, torch, or a number")
     return float(gain)

@@ -41,9 +41,10 @@ def linear(optimizer: Optimizer, max_steps: int, final: float = 0.0) -> LambdaLR
 
 
 def warmup_cosine(optimizer: Optimizer, max_steps: int, warmup: float = 0.1, final: float = 0.0) -> LambdaLR:
-    """lr(t): linear from 0 over the first `warmup` of the steps, then half a cosine down to `final` lr.
+    """lr(t) = (t + 1) / ramp over the first ramp = `warmup` T steps, then half a cosine from 1 to `final`, times lr.
 
-    Loshchilov & Hutter 2017, arXiv:1608.03983, with the linear warm-up of Goyal et al. 2017, arXiv:1706.02677.
+    The first step has lr / ramp, not 0. Loshchilov & Hutter 2017, arXiv:1608.03983, with the linear warm-up of Goyal
+    et al. 2017, arXiv:1706.02677.
     """
     return _warmed(
         optimizer, max_steps, warmup, lambda step, ramp: _fall(final, _half_cosine(_part(step, ramp, max_steps)))
@@ -53,10 +54,11 @@ def warmup_cosine(optimizer: Optimizer, max_steps: int, warmup: float = 0.1, fin
 def warmup_stable_decay(
     optimizer: Optimizer, max_steps: int, warmup: float = 0.05, decay: float = 0.2, final: float = 0.0
 ) -> LambdaLR:
-    """lr(t): linear from 0 over the first `warmup` of the steps, lr, then 1 - sqrt(p) over the last `decay` of them.
+    """lr(t) = (t + 1) / ramp over the first ramp = `warmup` T steps, 1, then 1 - sqrt(p) over `decay` T, times lr.
 
-    p in [0, 1] is the progress of the decay. Hu et al. 2024, arXiv:2404.06395, with the cooldown of Hägele et al.
-    2024, arXiv:2405.18392. A warm-up that reaches into the decay shortens it.
+    The first step has lr / ramp, not 0; p in [0, 1] is the progress of the decay, down to `final` lr at the end.
+    Hu et al. 2024, arXiv:2404.06395, with the cooldown of Hägele et al. 2024, arXiv:2405.18392. A warm-up that
+    reaches into the decay shortens it.
     """
     last = max_steps - round(decay * max_steps)
 
@@ -70,8 +72,9 @@ def warmup_stable_decay(
 def one_cycle(
     optimizer: Optimizer, max_steps: int, peak: float = 0.3, start: float = 0.04, final: float = 0.0
 ) -> LambdaLR:
-    """lr(t): half a cosine up from `start` lr to lr at `peak` of the steps, then half a cosine down to `final` lr.
+    """lr(t): half a cosine up from `start` lr to lr at the (`peak` T)-th step, then half a cosine down to `final` lr.
 
+    The first step has `start` lr, the last `final` lr; peak T is rounded to a step.
     Smith & Topin 2017, arXiv:1708.07120, with cosines for their straight lines, as is usual now. Their momentum, which
     falls as the rate rises, is left out: not every optimizer has one, and Adam's b1 is not what they cycled.
     """

@@ -49,7 +49,7 @@ class UNet(nn.Module):
         def stage(dim_in: int, dim_out: int, level: int) -> nn.ModuleList:
             blocks: list[nn.Module] = [ResidualBlock(parts.residual, dim_in, dim_out, embedding_dim)]
             if level in attention_levels:
-                hidden = round(dim_out * feed_forward_ratio)
+                hidden = max(1, round(dim_out * feed_forward_ratio))
                 blocks.append(TransformerOnMap(parts.transformer, dim_out, num_heads, hidden, embedding_dim))
             return nn.ModuleList(blocks)
 

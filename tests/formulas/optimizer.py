@@ -13,6 +13,7 @@ from torch import Tensor
 class Rule:
     """An optimizer's updates: (w, gradient, steps, **parameters) -> the weights after each step.
 
+    `gradient` is called once a step, before anything else, and may change `lr` where that is a tensor: a schedule.
     `hessian`, the diagonal of the problem's at w, comes with the parameters. Where an update moves nothing by design,
     the weights are those of before. `tolerance` is relative to an update's size; more than rounding only where a
     paper's own arithmetic is coarse. `given` are parameters to compare at, where the defaults' updates are not unique.
@@ -131,7 +132,7 @@ def lamb(w, gradient, steps, lr, betas, eps, weight_decay, **how):
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g**2
         u = m / (v.sqrt() + eps) + weight_decay * w
-        w = w - lr * min(w.norm().item(), 10) / (u.norm() + eps) * u
+        w = w - lr * (min(w.norm(), 10) / (u.norm() + eps) if w.any() and u.any() else 1) * u
         met.append(w)
     return met
 
@@ -153,24 +154,24 @@ def adan(w, gradient, steps, lr, betas, eps, weight_decay, **how):
 
 
 def adopt(w, gradient, steps, lr, betas, eps, weight_decay, **how):
-    """The first gradient gives v and moves nothing but decay; v takes a gradient in after it was used."""
+    """The first gradient gives v and moves nothing; v takes a gradient in after it was used."""
     (b1, b2), met = betas, []
     m, v = torch.zeros_like(w), torch.zeros_like(w)
     for t in range(1, steps + 1):
         g = gradient(w)
-        w = w * (1 - lr * weight_decay)
         if t == 1:
             v = g**2
         else:
-            m = b1 * m + (1 - b1) * (g / v.sqrt().clamp(min=eps)).clamp(-(t**0.25), t**0.25)
-            w = w - lr * m
+            bound = (t - 1) ** 0.25
+            m = b1 * m + (1 - b1) * (g / v.sqrt().clamp(min=eps)).clamp(-bound, bound)
+            w = (1 - lr * weight_decay) * w - lr * m
             v = b2 * v + (1 - b2) * g**2
         met.append(w)
     return met
 
 
 def prodigy(w, gradient, steps, lr, betas, eps, d0, d_coef, weight_decay, **how):
-    """Algorithm 4 of the paper, b3 = sqrt(b2), a step of d lr in the distance and in its divisor."""
+    """Algorithm 4 of the paper, b3 = sqrt(b2), a step of d lr in the distance and in its divisor; none while s is 0."""
     (b1, b2), met, w0, d, largest, r = betas, [], w, d0, d0, 0.0
     m, v, s, b3 = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w), math.sqrt(betas[1])
     for _ in range(steps):
@@ -179,24 +180,26 @@ def prodigy(w, gradient, steps, lr, betas, eps, d0, d_coef, weight_decay, **how)
         s = b3 * s + d / d0 * d * lr * g
         m = b1 * m + (1 - b1) * d * g
         v = b2 * v + (1 - b2) * d**2 * g**2
-        step, estimate = d * lr, d_coef * r / s.abs().sum().item()
-        largest = max(largest, estimate)
-        d = largest
-        w = w * (1 - step * weight_decay)
-        w = w - step * m / (v.sqrt() + d * eps)
+        if s.any():
+            step, estimate = d * lr, d_coef * r / s.abs().sum().item()
+            d = largest = max(largest, estimate)
+            w = w * (1 - step * weight_decay) - step * m / (v.sqrt() + d * eps)
         met.append(w)
     return met
 
 
 def schedule_free(w, gradient, steps, lr, betas, eps, weight_decay, **how):
-    """x, y and z as three sequences; the weights that are trained are y. A constant lr weighs all z alike."""
-    (b1, b2), met = betas, []
+    """x, y and z as three sequences; the weights that are trained are y."""
+    (b1, b2), met, largest, total = betas, [], 0.0, 0.0
     x, y, z, v = w, w, w, torch.zeros_like(w)
     for t in range(1, steps + 1):
         g = gradient(y)
         v = b2 * v + (1 - b2) * g**2
         z = z - lr * (g / ((v / (1 - b2**t)).sqrt() + eps) + weight_decay * y)
-        x = (1 - 1 / t) * x + z / t
+        largest = max(largest, float(lr))
+        total += largest**2
+        c = largest**2 / total
+        x = (1 - c) * x + c * z
         y = (1 - b1) * z + b1 * x
         met.append(y)
     return met
@@ -226,9 +229,9 @@ def shampoo(w, gradient, steps, lr, betas, eps, weight_decay, matrix_eps, **how)
         for mode in range(k):
             statistics[mode] = b2 * statistics[mode] + (1 - b2) * unfold(g, mode) @ unfold(g, mode).T
             values, vectors = torch.linalg.eigh(statistics[mode])
-            values = (values.clamp(min=0) + matrix_eps * values.max()) ** (-1 / (2 * k))
+            values = (values.clamp(min=0) + matrix_eps * values.max() + 1e-30) ** (-1 / (2 * k))
             u = along(u, vectors @ values.diag() @ vectors.T, mode)
-        w = w * (1 - lr * weight_decay) - lr * adams.norm() / u.norm() * u
+        w = w * (1 - lr * weight_decay) - lr * (adams.norm() / u.norm() * u if u.any() else u)
         met.append(w)
     return met
 
@@ -307,7 +310,7 @@ def lion(w, gradient, steps, lr, betas, weight_decay, **how):
 
 def newton_schulz(g: Tensor) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g / g.norm()
+    x = g / g.norm() if g.any() else g
     for _ in range(5):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x

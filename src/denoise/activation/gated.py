@@ -105,6 +105,10 @@ class GELUStochastic(Stochastic):
             kept = torch.empty_like(wide).uniform_(generator=self.generator(x.device)) < torch.special.ndtr(wide)
         return torch.where(kept, x, 0.0)
 
+    def mean_square(self, x: Tensor) -> Tensor:
+        """x^2 Phi(x): what the square is in training, in the mean over draws."""
+        return x.square() * torch.special.ndtr(x)
+
 
 class LiSHT(Elementwise):
     """x tanh(x). Roy et al. 2019, arXiv:1901.05894."""

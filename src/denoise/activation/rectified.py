@@ -40,6 +40,11 @@ class RReLU(Stochastic):
         slope = torch.empty_like(x).uniform_(self.lower, self.upper, generator=self.generator(x.device))
         return x * slope.masked_fill_(x >= 0, 1)
 
+    def mean_square(self, x: Tensor) -> Tensor:
+        """x^2 above zero, x^2 E[a^2] below: what the square is in training, in the mean over draws."""
+        square = (self.lower**2 + self.lower * self.upper + self.upper**2) / 3
+        return x.square() * torch.where(x >= 0, 1.0, square)
+
 
 class BReLU(nn.Hardtanh):
     """min(max(0, x), bound): no output can explode. Liew, Khalil-Hani & Bakhteri 2016, Neurocomputing 216."""

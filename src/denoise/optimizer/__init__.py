@@ -6,10 +6,23 @@ each, is set by the training where an optimizer has it: it estimates the diagona
 file says `elementwise` gets a flat tensor a group, of which the model's parameters are parts, and every gradient.
 """
 
-from denoise.optimizer.groups import halves, is_matrix, parameter_groups
+from denoise.optimizer.adopt import Adopt
+from denoise.optimizer.groups import Halved, halves, is_matrix, parameter_groups
 from denoise.optimizer.joined import joined
-from denoise.optimizer.library import soap
 from denoise.optimizer.muon import Muon
 from denoise.optimizer.rule import AdamUncorrected, Shampoo, Sophia
+from denoise.optimizer.schedule_free import ScheduleFreeAdamW
 
-__all__ = ["AdamUncorrected", "Muon", "Shampoo", "Sophia", "halves", "is_matrix", "joined", "parameter_groups", "soap"]
+__all__ = [
+    "AdamUncorrected",
+    "Adopt",
+    "Halved",
+    "Muon",
+    "ScheduleFreeAdamW",
+    "Shampoo",
+    "Sophia",
+    "halves",
+    "is_matrix",
+    "joined",
+    "parameter_groups",
+]

@@ -1,9 +1,10 @@
 """Who gets weight decay and who is a matrix: the parameter groups of a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -28,19 +29,36 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def halves(params: Iterable[Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give matrices one set of settings and all other parameters another.
+def halves(group: Mapping[str, Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Divide a group in two, its matrices with one set of settings and all others with another.
 
-    `params`: tensors, split by shape, or groups; a group's `matrices` says what all of it is, and its further
-    settings, such as `weight_decay`, stand above both sets.
+    `params`: tensors or (name, tensor) pairs, told apart by their shapes, or by `matrices`, which says what all of them
+    are. The group's further settings, such as `weight_decay`, stand above those of `matrices`, not above `rest`.
     """
-    given = list(params)
-    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
-    split = []
-    for group in groups:
-        own = {name: value for name, value in group.items() if name not in ("params", "matrices")}
-        for kind, settings in ((True, matrices), (False, rest)):
-            members = [p for p in group["params"] if group.get("matrices", is_matrix(p)) == kind]
-            if members:
-                split.append({**settings, **own, "params": members})
-    return split
+    own = {name: value for name, value in group.items() if name not in ("params", "matrices")}
+    params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+    kinds = [bool(group.get("matrices", _is_named_matrix(p))) for p in params]
+    members = {kind: [p for p, its in zip(params, kinds, strict=True) if its == kind] for kind in (True, False)}
+    settings = {True: {**matrices, **own}, False: {**own, **rest}}
+    return [{**settings[kind], "params": members[kind]} for kind in members if members[kind] or not (kind or params)]
+
+
+def _is_named_matrix(parameter: Any) -> bool:
+    tensor = parameter[1] if isinstance(parameter, tuple) else parameter
+    return isinstance(tensor, Tensor) and is_matrix(tensor)
+
+
+class Halved(Optimizer):
+    """An optimizer that gives matrices other settings than the rest: each group that it is given becomes two."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, or two where it holds matrices and others. Errors: torch's own."""
+        if not isinstance(param_group, dict) or isinstance(param_group["params"], set):
+            super().add_param_group(param_group)
+            return
+        for half in halves(param_group, self._apart(True), self._apart(False)):
+            super().add_param_group(half)
+
+    def _apart(self, matrices: bool) -> dict[str, Any]:
+        """The settings of the matrices, or of the rest, that are not the same for both."""
+        raise NotImplementedError

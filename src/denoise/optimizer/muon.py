@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from denoise.optimizer.groups import halves
+from denoise.optimizer.groups import Halved
 from denoise.optimizer.rule import Betas, Rule
 
 
-class Muon(Rule):
+class Muon(Halved, Rule):
     """w <- (1 - lr weight_decay) w - lr 0.2 sqrt(max(out, in)) NewtonSchulz5(momentum m + (1 - momentum) g), matrices.
 
     m <- momentum m + (1 - momentum) g. Jordan et al. 2024; the factor is that of Liu et al. 2025, arXiv:2502.16982,
@@ -27,22 +27,18 @@ class Muon(Rule):
         eps: float = 1e-10,
         weight_decay: float = 0.0,
     ) -> None:
-        groups = halves(params, {"orthogonal": True}, {"orthogonal": False})
-        super().__init__(groups, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _apart(self, matrices: bool) -> dict[str, Any]:
+        return {"orthogonal": matrices}
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         if group["orthogonal"]:
             m = self._kept(parameters, "m")
             torch._foreach_lerp_(m, gradients, 1 - group["momentum"])
             self._descend(group, parameters, _orthogonalized(torch._foreach_lerp(gradients, m, group["momentum"])))
-            return
-        (b1, b2), t = group["betas"], group["step"]
-        m, v = self._moments(group, parameters, gradients)
-        below = torch._foreach_sqrt(v)
-        torch._foreach_div_(below, (1 - b2**t) ** 0.5)
-        torch._foreach_add_(below, group["eps"])
-        self._decay(group, parameters)
-        torch._foreach_addcdiv_(parameters, m, below, -group["lr"] / (1 - b1**t))
+        else:
+            self._descend(group, parameters, self._adams(group, parameters, gradients))
 
 
 def _orthogonalized(tensors: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
@@ -62,7 +58,8 @@ def _orthogonalized(tensors: Sequence[Tensor], steps: int = 5) -> list[Tensor]:
     found: list[Tensor] = [torch.empty(0)] * len(matrices)
     for shape, numbers in shaped.items():
         x = torch.stack([matrices[number] for number in numbers]).float()
-        x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp_min(1e-7)
+        lengths = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float64)  # 1e-30 has a square too
+        x = x / lengths.clamp_min(1e-37).float()
         for _ in range(steps):
             square = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)

@@ -1,21 +1,52 @@
 """Optimizers that neither torch nor pytorch_optimizer has, or has in a form that can be used here."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from denoise.optimizer.groups import halves
+from denoise.optimizer.groups import Halved
 
 Betas = tuple[float, float]
+DOMAINS = (
+    *((name, 0, math.inf) for name in ("lr", "eps", "weight_decay", "matrix_eps", "gamma", "max_dim")),
+    *((name, 0, 1) for name in ("betas", "momentum")),
+    *((name, 1, math.inf) for name in ("every", "root_every")),
+)  # setting, from, to below
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """Refuse settings out of their domain. Errors: ValueError, which names the setting and what is legal."""
+    lr = settings["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr: a tensor of {lr.numel()} elements; must be a number, or a tensor of one")
+    for name, low, high in DOMAINS:
+        value = settings.get(name, low)
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if not low <= one < high:
+                legal = f"{low} or more" if high == math.inf else f"from {low} to below {high}"
+                raise ValueError(f"{name}={value}: must be {legal}")
 
 
 class Rule(torch.optim.Optimizer):
-    """An optimizer that is one rule for a group: its `update`. Steps are counted per group, from 1."""
+    """An optimizer that is one rule for a group: its `_update`. Updates are counted per group, from 1.
+
+    Errors: ValueError for a setting out of its domain, of a group that is added later too.
+    """
 
     def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
         super().__init__(params, {**defaults, "step": 0})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, its settings checked. Errors: ValueError for one out of its domain, and torch's own."""
+        if isinstance(param_group, dict):
+            self._check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def _check(self, settings: dict[str, Any]) -> None:
+        check(settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -26,9 +57,9 @@ class Rule(torch.optim.Optimizer):
                 loss = closure()
         self._prepare()
         for group in self.param_groups:
-            group["step"] += 1
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
+                group["step"] += 1
                 self._update(group, parameters, [p.grad for p in parameters])
         return loss
 
@@ -54,15 +85,25 @@ class Rule(torch.optim.Optimizer):
         torch._foreach_addcmul_(v, gradients, gradients, 1 - b2)
         return [m, v]
 
+    def _adams(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """m^ / (sqrt(v^) + eps), ^: bias corrected."""
+        (b1, b2), t = group["betas"], group["step"]
+        m, v = self._moments(group, parameters, gradients)
+        below = torch._foreach_sqrt(v)
+        torch._foreach_div_(below, (1 - b2**t) ** 0.5)
+        torch._foreach_add_(below, group["eps"])
+        torch._foreach_mul_(below, 1 - b1**t)
+        return list(torch._foreach_div(m, below))
+
     def _decay(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         """w <- (1 - lr weight_decay) w."""
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(parameters, 1 - float(group["lr"]) * group["weight_decay"])
 
     def _descend(self, group: dict[str, Any], parameters: list[Tensor], updates: list[Tensor]) -> None:
         """w <- (1 - lr weight_decay) w - lr update."""
         self._decay(group, parameters)
-        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+        torch._foreach_add_(parameters, updates, alpha=-float(group["lr"]))
 
 
 class AdamUncorrected(Rule):
@@ -89,10 +130,10 @@ class AdamUncorrected(Rule):
         m, v = self._moments(group, parameters, gradients)
         below = torch._foreach_sqrt(v)
         torch._foreach_add_(below, group["eps"])
-        torch._foreach_addcdiv_(parameters, m, below, -group["lr"])
+        torch._foreach_addcdiv_(parameters, m, below, -float(group["lr"]))
 
 
-class Shampoo(Rule):
+class Shampoo(Halved, Rule):
     """w <- (1 - lr weight_decay) w - lr |A| / |U| U, U = m x_1 L_1^(-1/2k) ... x_k L_k^(-1/2k), A Adam's step.
 
     Gupta, Koren & Singer 2018, arXiv:1802.09568: m the averaged gradient, L_i <- b2 L_i + (1 - b2) G_i G_i^T with G_i
@@ -115,22 +156,18 @@ class Shampoo(Rule):
         root_every: int = 10,
         max_dim: int = 512,
     ) -> None:
-        groups = halves(params, {"max_dim": max_dim}, {"max_dim": 0})
         every = {"matrix_eps": matrix_eps, "root_every": root_every, "max_dim": max_dim}
-        super().__init__(groups, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **every)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **every)
+
+    def _apart(self, matrices: bool) -> dict[str, Any]:
+        return {} if matrices else {"max_dim": 0}
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        (b1, b2), t = group["betas"], group["step"]
-        m, v = self._moments(group, parameters, gradients)
-        below = torch._foreach_sqrt(v)
-        torch._foreach_div_(below, (1 - b2**t) ** 0.5)
-        torch._foreach_add_(below, group["eps"])
-        torch._foreach_mul_(below, 1 - b1**t)
-        updates = list(torch._foreach_div(m, below))
+        updates = self._adams(group, parameters, gradients)
         for i, p in enumerate(parameters):
             modes = [mode for mode, size in enumerate(p.shape) if 1 < size <= group["max_dim"]]
             if modes:
-                turned = self._precondition(group, self.state[p], modes, gradients[i], m[i])
+                turned = self._precondition(group, self.state[p], modes, gradients[i], self.state[p]["m"])
                 updates[i] = turned * (updates[i].norm() / turned.norm().clamp(min=1e-30))
         self._descend(group, parameters, updates)
 
@@ -172,6 +209,8 @@ class Sophia(Rule):
     Errors: RuntimeError at the first step where no `curvature` was set.
     """
 
+    curvature: Callable[[list[Tensor]], list[Tensor]] | None = None
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -183,15 +222,14 @@ class Sophia(Rule):
         every: int = 10,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, gamma=gamma, eps=eps, weight_decay=weight_decay, every=every)
-        self.curvature: Callable[[list[Tensor]], list[Tensor]] | None = None
 
     def _prepare(self) -> None:
         first = self.param_groups[0]
-        if first["step"] % first["every"]:
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not parameters or max(group["step"] for group in self.param_groups) % first["every"]:
             return
         if self.curvature is None:
             raise RuntimeError("sophia needs a curvature: set optimizer.curvature, (parameters) -> one tensor for each")
-        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         estimates = self.curvature(parameters)
         torch._foreach_lerp_(self._kept(parameters, "h"), estimates, 1 - first["betas"][1])
 
