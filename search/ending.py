@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.refusal import Refusal
-from search import agreement, attempt, confirm, importance, record, report, transfer, verdict
+from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict
 from search.attempt import Session
 from search.confirm import Confirmation, trainings
 from search.record import Record
@@ -33,6 +33,8 @@ def end(session: Session, began: float) -> Answer:
     searched = time.monotonic()
     search, parent = session.search, session.parent
     records = record.rank(session.tracker.records(parent.run_id))
+    for line in twins.lines(records):
+        session.display.note(line)
     found = confirmed(session, records)
     findings = judged(session, records, found)
     top = winner(records, found)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from search import twins
 from search.record import Record, distinct
 from search.verdict.arm import Arm, Chance
 
@@ -96,6 +97,7 @@ def judge(
     `domains` as in `Space.describe()["domains"]`, for the edges of the learning rate.
     """
     groups: dict[str, list[Record]] = {}
+    records, same = twins.counted_once(records, lambda record: option_of(record.overrides, choice, baseline))
     for record in records:
         if record.outcome in ENDED:
             groups.setdefault(option_of(record.overrides, choice, baseline), []).append(record)
@@ -105,6 +107,7 @@ def judge(
     rows = []
     for option, rank in placed.items():
         arm, first, notes = arms[option], next(iter(placed)), _notes(groups[option])
+        notes += [same[option]] if option in same else []
         if option == option_of(baseline, choice, baseline):
             notes.insert(0, "baseline")
         behind = chance.behind(arms[first], arm) if arm.values else None
