@@ -74,6 +74,8 @@ def names(options: Sequence[str], last: str = "and") -> str:
 
 def _answer(verdict: Verdict, measured: list[Row]) -> str:
     first, choice = measured[0], verdict.choice
+    if len(verdict.rows) == 1:
+        return f"{choice}: every trial was of {first.option} or the same as one of it, so there is nothing to compare."
     if len(measured) == 1:
         return f"{choice}: only {first.option} came to its end, so there is nothing to compare."
     worse = [row for row in measured if row.behind is not None]

@@ -103,18 +103,15 @@ def _same(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
         return False
     if (id(one), id(other)) in seen or isinstance(one, _Counted):
         return True
-    seen.add((id(one), id(other)))
     if isinstance(one, Tensor):
         return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, nn.Module | Part | Parts):
-        return _same(_settings(one), _settings(other), seen)
+    if isinstance(one, nn.Module):  # which others may hold too; it lives as long as the look, and so its id is its own
+        seen.add((id(one), id(other)))
+        one, other = ({name: value for name, value in vars(of).items() if name != "kind"} for of in (one, other))
+    if isinstance(one, Part | Parts):
+        one, other = vars(one), vars(other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key], seen) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(_same(a, b, seen) for a, b in zip(one, other, strict=True))
     return bool(one == other)
-
-
-def _settings(of: Any) -> dict[str, Any]:
-    """What an object holds, without the mark that the catalogue leaves on what it makes."""
-    return {name: value for name, value in vars(of).items() if name != "kind"}
