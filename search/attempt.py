@@ -19,7 +19,7 @@ from search import history, machine, pace, rdb, record, stops, storage, tracking
 from search.crew import Crew
 from search.display import Shows
 from search.plan import Search
-from search.record import Record
+from search.record import WEIGHTS_AT, Record
 from search.tracking import Run, Tracker
 from search.trial import Trained, Turned, config_sha256, open_run, perform
 from search.turn import turn
@@ -73,6 +73,7 @@ def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         kind = ended.tags.get("failure_kind", "")
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
+        done.weights_at = ended.tags.get(WEIGHTS_AT, "")
     elif (twin := _twin(session, trial, composed)) is not None and not stops.said(search.settings.caps, twin.metrics):
         done = _repeat(session, trial, composed, overrides, twin)
     else:
@@ -80,6 +81,7 @@ def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool
     seconds = time.monotonic() - began if done.result is not None else 0.0
     attributes: dict[str, Any] = {"run_id": done.run_id, "outcome": done.kind or done.outcome}
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
+    attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
         attributes |= stops.use(done.step, done.metrics, seconds)
     rdb.note(trial, attributes)
@@ -202,8 +204,11 @@ def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[
     tags = {"trial": number, "duplicate_of": twin.run_id} | found_with(twin)
     run = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     run.metrics(twin.step, twin.metrics)
-    run.end("complete", {"step": str(twin.step), "weights_sha256": twin.tags.get("weights_sha256", "")})
-    return Trained(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
+    names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
+    run.end("complete", {"step": str(twin.step), **names})
+    done = Trained(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
+    done.weights_at = names.get(WEIGHTS_AT, "")
+    return done
 
 
 def _state(search: Search, trial: Trial) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.refusal import Refusal
-from search import agreement, attempt, confirm, importance, record, report, transfer, verdict
+from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict
 from search.attempt import Session
 from search.confirm import Confirmation
 from search.confirm.confirming import confirm as train_again
@@ -37,6 +37,8 @@ def end(session: Session, began: float) -> Answer:
     searched = time.monotonic()
     search, parent = session.search, session.parent
     records = record.rank(session.tracker.records(parent.run_id))
+    for line in twins.lines(records):
+        session.display.note(line)
     found = confirmed(session, records)
     findings = judged(session, records, found)
     files = report.files(records, search.baseline, search.name) | verdict.files(findings)

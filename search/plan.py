@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, mode, pretrained, space, stops, storage, transfer
+from search import confirm, fit, inert, mode, pretrained, space, stops, storage, transfer
 from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
@@ -41,6 +41,7 @@ class Search:
     notes: list[str]
     division: Division
     most: int | None = None  # how many trials there can be, where the sampler lists the space
+    places: dict[str, int] = field(default_factory=dict)  # of each searched place, in the baseline's network
 
     @property
     def settings(self) -> Any:
@@ -76,10 +77,16 @@ def prepare(typed: Sequence[str]) -> Search:
         raise Refusal(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
     missing = space.drop_missing(composed, overrides)
     found = space.build(composed, overrides, kind.asked(composed))
+    acting = inert.find(composed, found)
+    if acting.idle:
+        missing += inert.leave_out(composed, acting)
+        found = space.build(composed, overrides, kind.asked(composed))
+        inert.check(found, acting)
     points = [found.point(composed)]
     left_out: list[str] = []
     for start in cfg.search.enqueue:
         point = known_start(found, start, overrides)
+        missing += filter(None, [inert.unheard(start, acting)])
         if point is None:
             left_out.append(" ".join(start))
         elif point not in points:
@@ -109,7 +116,10 @@ def prepare(typed: Sequence[str]) -> Search:
     family = f"{name}-{digest(base)}"
     parts = division(cfg)
     most = fit.most(inner, found)
-    return Search(composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most)
+    places = {place: acting.places[place] for place in found.options}
+    return Search(
+        composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
+    )
 
 
 def database(url: str | None) -> str | None:

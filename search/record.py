@@ -1,5 +1,6 @@
 """A trial as it is shown and compared, and how a person names its difference from the baseline."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from denoise import catalog
 from denoise.config import parse
 from denoise.refusal import Refusal
 
+WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
 OUTCOMES = ("complete", "pruned", "failed", "running")
 
 
@@ -31,6 +33,14 @@ class Record:
     @property
     def samples_per_second(self) -> float | None:
         return self.metrics.get("cost/samples_per_second")
+
+    @property
+    def weights_at(self) -> dict[int, str]:
+        """Step -> what names its weights then; empty where it was not noted."""
+        try:
+            return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
+        except (ValueError, AttributeError):
+            return {}
 
 
 def check(record: Record) -> Record:

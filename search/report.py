@@ -1,6 +1,7 @@
 """What a search says: the leaderboard as a table, a picture and a file, and the best config as a command."""
 
 import io
+import itertools
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search import twins
 from search.record import Record, best, difference, rank
 
 PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # what reaches Hydra through make as it is typed
@@ -28,8 +30,8 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     table.add_column("samples/s", justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
-    ranked = rank(records)
-    for place, record in enumerate(ranked[:rows], start=1):
+    ranked, same, places = rank(records), twins.find(records), itertools.count(1)
+    for record in ranked[:rows]:
         outcome = record.outcome
         if outcome == "pruned":
             capped = record.tags.get("failure_kind") == "cap"
@@ -38,8 +40,9 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
             outcome = record.tags.get("failure_kind", "failed")
             outcome += f" at {record.step}" if record.step else ""
         shown = difference(record.overrides, baseline)
+        shown += f" (trial {same[record.run_id].of.number}'s weights)" if record.run_id in same else ""
         table.add_row(
-            str(place) if record.outcome == "complete" else "",
+            str(next(places)) if record.outcome == "complete" and record.run_id not in same else "",
             "" if record.number is None else str(record.number),
             Text(shown, "bold" if shown == "baseline" else ""),
             "-" if record.value is None else f"{record.value:.4f}",
@@ -54,7 +57,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
 
 def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
     """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
-    table = leaderboard(records, baseline, title)
+    table, same = leaderboard(records, baseline, title), twins.find(records)
     console = Console(record=True, markup=False, width=118, file=io.StringIO(), force_terminal=True)
     console.print(table)
     plain = [
@@ -68,6 +71,7 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
             "differs": difference(record.overrides, baseline),
             "overrides": record.overrides,
             "failure": record.failure,
+            "same_weights_as": same[record.run_id].of.number if record.run_id in same else None,
         }
         for record in rank(records)
     ]

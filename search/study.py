@@ -21,6 +21,7 @@ from search.ledger import earlier
 from search.mode import OVER
 from search.plan import Search
 from search.plan import prepare as prepare
+from search.record import WEIGHTS_AT
 from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
 from search.turn import turn
@@ -167,6 +168,7 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     params |= {"data": search.composed.choices["data"], "model": search.composed.choices["model"], "seed": cfg.seed}
     params |= {"sampler": search.composed.choices["sampler"], "pruner": search.composed.choices["pruner"]}
     tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
+    tags |= {"places": json.dumps(search.places)}
     tags |= {"cost": search.mode.cost} if search.mode.cost else {}
     parent = tracker.start(search.name, tags, params)
     described = json.dumps(search.space.describe(), indent=1).encode()
@@ -216,5 +218,5 @@ def copy_run(session: Session, trial: Any) -> None:
     composed = raw_compose(tuple(overrides))
     new = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
     new.metrics(old.step, old.metrics)
-    kept = ("step", "weights_sha256", "failure", "failure_kind", "failure_layer")
+    kept = ("step", "weights_sha256", WEIGHTS_AT, "failure", "failure_kind", "failure_layer")
     new.end(old.outcome, {name: old.tags[name] for name in kept if name in old.tags})

@@ -14,6 +14,7 @@ from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
 from denoise.refusal import Refusal
 from search import machine, pretrained, tracking
+from search.record import WEIGHTS_AT
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
 
@@ -47,6 +48,7 @@ class Trained:
     kind: str
     result: train.Result | None
     metrics: dict[str, float] = field(default_factory=dict)
+    weights_at: str = ""  # what names its weights at some of its evaluations, as the run's tag has it
 
 
 class Follower:
@@ -164,6 +166,8 @@ def perform(
         files["initializer.txt"] = "\n".join(report.text() for report in result.start).encode()
         read = [report.sha256 for report in result.start if report.sha256]
         tags = {"initializer_sha256": ",".join(read)} if read else {}
+    if result.weights_at:
+        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
     if result.failure is not None:
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"
@@ -175,7 +179,8 @@ def perform(
             keep(result)
     run.artifacts(files)
     run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
-    return Trained(run.run_id, outcome, result.step, result.metrics.get("val/loss"), "", "", result, result.metrics)
+    value, names = result.metrics.get("val/loss"), tags.get(WEIGHTS_AT, "")
+    return Trained(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
 
 
 def _turned(run: Run, files: dict[str, bytes], turned: Turned) -> Trained:
@@ -191,8 +196,10 @@ def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: 
     tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
     if result is not None and result.failure is not None and result.failure.layer:
         tags["failure_layer"] = result.failure.layer
+    if result is not None and result.weights_at:
+        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
     run.artifacts(files)
     run.end("failed", tags)
     value = result.metrics.get("val/loss") if result is not None else None
     metrics = result.metrics if result is not None else {}
-    return Trained(run.run_id, "failed", step, value, message, kind, result, metrics)
+    return Trained(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))

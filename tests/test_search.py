@@ -168,6 +168,8 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
         other = metrics[again.by_number()[number].run_id]
         same = {key: value for key, value in record.metrics.items() if not key.startswith("cost/")}
         assert {key: other.get(key) for key in same} == same, f"trial {number} measured something else"
+    noted = {number: record.tags.get("weights_at") for number, record in first.by_number().items()}
+    assert {number: record.tags.get("weights_at") for number, record in again.by_number().items()} == noted
 
 
 # where a kill leaves most behind, each as code that ends the process there without a word

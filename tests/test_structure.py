@@ -29,7 +29,7 @@ FLOORS = (
     "diagnostics cost",
     "module",
     "callbacks build",
-    "train inspection screen",
+    "train inspection screen reach",
     "ensemble",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
@@ -42,6 +42,7 @@ DOORS = {
     "inspection",
     "screen",
     "picture",
+    "reach",
     "refusal",
     "trust",
 }  # what search may enter

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from search import twins
 from search.confirm.result import Comparison, Finalist
 from search.record import Record, distinct
 from search.verdict.arm import Arm, Chance
@@ -98,7 +99,8 @@ def judge(
     ended = [record for record in records if record.outcome in ENDED]
     compared = [record for record in ended if alone(record.overrides)]
     groups: dict[str, list[Record]] = {}
-    for record in compared:
+    compared_once, same = twins.counted_once(compared, lambda record: option_of(record.overrides, choice, baseline))
+    for record in compared_once:
         groups.setdefault(option_of(record.overrides, choice, baseline), []).append(record)
     base = option_of(baseline, choice, baseline)
     confirmed = {
@@ -111,6 +113,7 @@ def judge(
     rows = []
     for option, rank in placed.items():
         arm, first, notes = arms[option], next(iter(placed)), _notes(groups[option])
+        notes += [same[option]] if option in same else []
         if option == base:
             notes.insert(0, "baseline")
         behind = order.behind(first, option) if arm.values else None

@@ -86,6 +86,8 @@ def _fresh(verdict: Verdict) -> list[str]:
 
 def _answer(verdict: Verdict, measured: list[Row]) -> str:
     first, choice = measured[0], verdict.choice
+    if len(verdict.rows) == 1:
+        return f"{choice}: every trial was of {first.option} or the same as one of it, so there is nothing to compare."
     if len(measured) == 1:
         return f"{choice}: of what is compared only {first.option} came to its end, so nothing is said of others."
     worse = [row for row in measured if row.behind is not None]

@@ -68,6 +68,14 @@ def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
 
 def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]:
     parts = build_parts(cfg)
+    backbone = build_backbone(cfg, data, parts)
+    stages = initialize(backbone, parts, cfg.seed)
+    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, where="denoiser")
+    return denoiser, stages
+
+
+def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
+    """Build the config's backbone of these parts, its weights as torch starts them. Errors: Refusal."""
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
     backbone = catalog.call(
@@ -78,9 +86,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
             raise Refusal(
                 f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
             )
-    stages = initialize(backbone, parts, cfg.seed)
-    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, where="denoiser")
-    return denoiser, stages
+    return backbone
 
 
 def build_parts(cfg: DictConfig) -> Parts:

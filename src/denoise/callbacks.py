@@ -128,6 +128,8 @@ class Follow(Callback):
         self.warm = (0, 0.0)  # steps and seconds of training that are left out of the rate
         self.flow: diagnostics.Flow | None = None
         self.history: list[tuple[int, dict[str, float]]] = []  # each look at the layers
+        self.evaluations = 0
+        self.weights_at: dict[int, str] = {}  # at the 1st, 2nd, 4th, 8th ... evaluation and the last one
         self.hooks = ExitStack()
         self.measure: Callable[[], dict[str, float]] = dict  # what the training has cost until now
 
@@ -191,6 +193,7 @@ class Follow(Callback):
         step, objective = trainer.global_step, pl_module.objective
         self.evaluating_seconds += time.perf_counter() - self.evaluation_mark
         self.check_objective(step, pl_module)
+        self.note_weights(step, pl_module)
         self.report(step, objective | self.measure())
         if self.observer is not None and self.observer.on_objective(step, objective["val/loss"]):
             self.stopped = step < trainer.max_steps
@@ -199,6 +202,13 @@ class Follow(Callback):
             self.stopped = True
             trainer.should_stop = True
         self.mark = time.perf_counter()
+
+    def note_weights(self, step: int, module: DenoiseModule) -> None:
+        """Keep what names the weights now, so that two trainings whose settings do the same can be told."""
+        if self.evaluations & (self.evaluations - 1):  # no power of two: the one before is the last no more
+            self.weights_at.pop(max(self.weights_at))
+        self.weights_at[step] = diagnostics.fingerprint(module.denoiser)
+        self.evaluations += 1
 
     def check_objective(self, step: int, module: DenoiseModule) -> None:
         """Raise Diverged where the objective is not finite."""
@@ -223,11 +233,15 @@ class Follow(Callback):
             self.mark = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first_loss": self.first_loss, "metrics": self.metrics, "history": self.history}
+        return {"first_loss": self.first_loss, "metrics": self.metrics, "history": self.history} | {
+            "weights_at": self.weights_at,
+            "evaluations": self.evaluations,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first_loss, self.metrics = state_dict["first_loss"], state_dict["metrics"]
         self.history = state_dict["history"]
+        self.weights_at, self.evaluations = state_dict["weights_at"], state_dict["evaluations"]
 
 
 def unfinished(checkpoint: Path) -> Path:

@@ -1,5 +1,6 @@
 """What flows through the layers: signal, dead and saturated units, gradients, the first layer that went wrong."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -119,6 +120,16 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 
 @torch.no_grad()
+def fingerprint(model: nn.Module) -> str:
+    """16 digits of the sha256 over the shapes and bytes of a model's parameters, whatever their names."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        tensor = parameter.detach().cpu().contiguous()
+        digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()[:16]
+
+
 def first_bad_layer(model: nn.Module, forward: Callable[[], object]) -> str:
     """Name the first layer whose parameters or output are not finite, else the one with the largest output.
 

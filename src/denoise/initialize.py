@@ -22,12 +22,9 @@ def initialize(backbone: nn.Module, parts: Parts, seed: int) -> dict[Stage, Scop
     (seed, "weight_normalization/" + name) for what it draws. It leaves out a layer with an output channel that starts
     at zero, since a vector of length zero has no direction. Returned is what is left for `finish`, and where.
     """
-    zeroed: set[nn.Module] = {module.out for module in backbone.modules() if isinstance(module, Modulation)}
-    if parts.zero_output:
-        for module in backbone.modules():
-            zeroed.update(getattr(module, "zero_layers", list)())
+    zeroed = start_at_zero(backbone, parts.zero_output)
     stages: dict[Stage, list[Part]] = {}
-    layers = {n: (m, part) for n, (m, part) in _owners(backbone, parts).items() if isinstance(m, nn.Linear | nn.Conv2d)}
+    layers = {name: (layer, getattr(parts, part)) for name, (layer, part) in layers_of(backbone).items()}
     for name, (layer, part) in layers.items():
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
@@ -42,9 +39,11 @@ def initialize(backbone: nn.Module, parts: Parts, seed: int) -> dict[Stage, Scop
         if layer.weight.flatten(1).any(dim=1).all():
             with seeded(seed, f"weight_normalization/{name}"):
                 part.weight_normalization(layer)
-    owners = _owners(backbone, parts)
     return {
-        stage: Scope({name: module for name, (module, part) in owners.items() if part in its_parts}, zeroed)
+        stage: Scope(
+            {name: module for name, (module, part) in owners(backbone).items() if getattr(parts, part) in its_parts},
+            zeroed,
+        )
         for stage, its_parts in stages.items()
     }
 
@@ -58,16 +57,30 @@ def finish(stages: dict[Stage, Scope], denoiser: nn.Module, batch: tuple[Any, ..
     return reports
 
 
-def _owners(backbone: nn.Module, parts: Parts) -> dict[str, tuple[nn.Module, Part]]:
-    """Each module by name, with the part it stands in: that of its nearest ancestor that names one."""
-    found: dict[str, tuple[nn.Module, Part]] = {}
+def start_at_zero(backbone: nn.Module, zero_output: bool) -> set[nn.Module]:
+    """The layers that start at zero: modulations, and with `zero_output` the last of each branch and of the network."""
+    zeroed: set[nn.Module] = {module.out for module in backbone.modules() if isinstance(module, Modulation)}
+    if zero_output:
+        for module in backbone.modules():
+            zeroed.update(getattr(module, "zero_layers", list)())
+    return zeroed
 
-    def visit(module: nn.Module, name: str, part: Part) -> None:
-        part = getattr(parts, str(module.part_name)) if hasattr(module, "part_name") else part
+
+def layers_of(backbone: nn.Module) -> dict[str, tuple[nn.Linear | nn.Conv2d, str]]:
+    """The layers whose weights an initializer sets, by name, each with the part that it stands in."""
+    return {n: (m, part) for n, (m, part) in owners(backbone).items() if isinstance(m, nn.Linear | nn.Conv2d)}
+
+
+def owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """Each module by name, with the part it stands in: that of its nearest ancestor that names one."""
+    found: dict[str, tuple[nn.Module, str]] = {}
+
+    def visit(module: nn.Module, name: str, part: str) -> None:
+        part = str(getattr(module, "part_name", part))
         found[name] = (module, part)
         for child_name, child in module.named_children():
             visit(child, f"{name}.{child_name}" if name else child_name, part)
 
     names: Any = backbone.part_names
-    visit(backbone, "", getattr(parts, names[0]))
+    visit(backbone, "", names[0])
     return found

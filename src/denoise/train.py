@@ -53,7 +53,8 @@ class Result:
     value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
     tested: with trainer.test_samples the losses of the test triples, float64, and the image of each;
     health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
-    of the objective; start: what the initializer's second stage did, where it has one.
+    of the objective; start: what the initializer's second stage did, where it has one; weights_at: step -> what names
+    the trained weights then, at a few of the evaluations.
     """
 
     outcome: str
@@ -68,6 +69,7 @@ class Result:
     training_seconds: float = 0.0
     evaluating_seconds: float = 0.0
     start: list[Report] = field(default_factory=list)
+    weights_at: dict[int, str] = field(default_factory=dict)
 
 
 def train(
@@ -144,7 +146,7 @@ def fit(
     follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
-    result.tested = module.tested
+    result.tested, result.weights_at = module.tested, follow.weights_at
     result.health = layers_by_steps(follow.history)
     result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
     if failure is not None:
