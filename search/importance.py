@@ -126,7 +126,7 @@ def limits_of(figures: Array) -> Array:
 
 def table(importance: Importance) -> Table:
     """Parameter and both measures with what chance gives at most, the most important for the best trials first."""
-    title = f"importance over {importance.trials} complete trials (*: more than chance gives)"
+    title = f"importance over {importance.trials} complete trials"
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
     shown.add_column("parameter")
     for name in ("PED-ANOVA", "by chance", "fANOVA", "by chance"):
@@ -160,8 +160,8 @@ def sentences(importance: Importance) -> list[str]:
         said.append(f"The two differ: take care of {moves} to avoid bad configs, of {best} to get from good to best.")
     if shares[0].ped_chance is not None:
         said.append(
-            f"Where nothing matters at all, one table in {round(1 / LEVEL)} would have a mark: the trials' values were "
-            f"permuted {PERMUTATIONS} times."
+            f"Marked * is what is beyond chance, from {PERMUTATIONS} permutations of the trials' values: where nothing "
+            f"matters at all, one table in {round(1 / LEVEL)} has a mark."
         )
     if importance.left_out:
         said.append(
