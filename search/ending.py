@@ -94,7 +94,7 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
     small, large = transfer.train(settings, session.tracker, session.parent, records, session.display)
     widths = [agreement.transfer(small, large, settings.path)] if large else []
     share = importance.measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
-    return Findings(verdicts, share, agreement.rungs(curves), widths)
+    return Findings(verdicts, share, agreement.rungs(curves, pruner=search.composed.cfg.pruner), widths)
 
 
 def confirmed(session: Session, records: list[Record]) -> Confirmation | None:

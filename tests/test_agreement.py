@@ -1,16 +1,38 @@
 """Rank correlation of rungs with the end, and of widths: against scipy, by simulation, and what is said."""
 
 import math
+from collections import Counter
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import DictConfig
+from optuna.trial import TrialState
 from scipy import stats
 
-from search.agreement import FEW, Agreement, compare, rungs, sentences, spearman, table, transfer, width_sentence
+from denoise.config import compose
+from search.agreement import (
+    CASES,
+    FEW,
+    WIDTH,
+    Agreement,
+    compare,
+    goes_on,
+    keeps,
+    needed,
+    rungs,
+    sentences,
+    spearman,
+    table,
+    transfer,
+    width_sentence,
+)
+from search.pruner import FunnelPruner
 from search.record import Record
 
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 Curves = dict[int, dict[int, float]]
 
 
@@ -60,7 +82,7 @@ def test_rungs_compare_each_step_with_the_last_over_the_trials_that_have_both() 
 @pytest.mark.parametrize(
     ("given_curves", "answer"),
     [
-        (curves(40, 0.1), "can be trusted here, from step 10"),
+        (curves(40, 0.1), "can be trusted here at step 10"),
         (curves(200, 30.0), "cannot be trusted here at step 10"),
         (curves(FEW - 1, 0.1), "too few trials to say"),
         (curves(12, 1.0), "too few trials to say"),
@@ -111,5 +133,114 @@ def test_widths_are_compared_over_the_same_configs() -> None:
 
 def test_answers_go_by_the_interval_and_not_by_the_estimate() -> None:
     assert Agreement("a", "b", 9, 9, 0.9, 0.2, 0.97).answer == "too few trials to say"
-    assert Agreement("a", "b", 9, 9, 0.6, 0.5, 0.7).answer == "can be"
+    assert Agreement("a", "b", 9, 9, 0.6, 0.52, 0.7).answer == "can be"
+    assert Agreement("a", "b", 9, 9, 0.6, 0.52, 0.7, 0.25).answer == "cannot"
+    assert Agreement("a", "b", 9, 9, 0.6, 0.52, 0.79, 0.25).answer == "too few trials to say"
+    assert Agreement("a", "b", 9, 9, 0.1, -0.3, 0.2, 1).answer == "nothing is stopped"
     assert Agreement("a", "b", 9, 9, 0.1, -0.3, 0.49).answer == "cannot"
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.2, 0.25, 1 / 3, 0.5, 2 / 3])
+def test_the_correlation_that_a_look_takes_is_that_of_a_simulation(kept: float) -> None:
+    """Of 400,000 normal pairs with that rank correlation the best `kept` by x hold 6 of 7 of the best tenth by y."""
+    draw, rho = np.random.default_rng(0), needed(kept)
+    y, noise = draw.normal(size=(2, 400_000))
+    r = 2 * math.sin(math.pi * rho / 6)
+    x = r * y + math.sqrt(1 - r * r) * noise
+    assert stats.spearmanr(x[:50_000], y[:50_000]).statistic == pytest.approx(rho, abs=0.01)
+    best = y <= np.quantile(y, 0.1)
+    assert (x[best] <= np.quantile(x, kept)).mean() == pytest.approx(CASES[0] / CASES[1], abs=0.006)
+
+
+def test_the_more_go_on_the_less_it_takes_and_too_few_can_never_do() -> None:
+    shares = [0.09, 0.1, 0.25, 0.5, 0.75, 0.95]
+    assert [needed(a) > needed(b) for a, b in zip(shares, shares[1:], strict=False)] == [True] * 5
+    assert needed(0.05) == math.inf and needed(1.0) == -1 and needed(0.999) == -1
+    assert keeps(0.0, 0.3) == pytest.approx(0.3) and keeps(0.9999, 0.1) > 0.98
+
+
+def test_a_width_holds_from_where_two_configs_of_three_pairs_are_in_the_same_order() -> None:
+    draw, r = np.random.default_rng(0), 2 * math.sin(math.pi * WIDTH / 6)
+    a, b = draw.multivariate_normal([0, 0], [[1, r], [r, 1]], (2, 100_000))
+    assert ((a[:, 0] < b[:, 0]) == (a[:, 1] < b[:, 1])).mean() == pytest.approx(2 / 3, abs=0.01)
+    said = width_sentence(Agreement("width 8", "width 16", 20, 20, 0.1, -0.3, 0.4))
+    assert said.startswith("What is found at width 8 does not hold at width 16, where the better one of two configs")
+    assert "fewer than 2 of 3 cases" in said and "tenth" not in said
+
+
+STEPS = [40, 80, 120, 160, 300]
+
+
+def config(name: str, *more: str) -> DictConfig:
+    typed = [f"pruner={name}", "trainer.val_every=40", "trainer.max_steps=300", *more]
+    return DictConfig(compose(typed, "search").cfg.pruner)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("funnel", [1 / 4, 1 / 2, 2 / 3, 3 / 4]),
+        ("funnel pruner.first=100 pruner.share=0.5", [1, 1, 0.5 * 100 / 120, 3 / 4]),
+        ("successive_halving", [1 / 2, 1 / 2, 1, 1 / 2]),
+        ("successive_halving pruner.min_resource=20 pruner.reduction_factor=4", [1 / 4, 1 / 4, 1, 1]),
+        ("successive_halving pruner.min_resource=10 pruner.reduction_factor=2", [1 / 8, 1 / 2, 1, 1 / 2]),
+        ("hyperband", [1 / 3, 1, 1 / 3, 1]),
+        ("median", [1 / 2] * 4),
+        ("none", [1] * 4),
+        ("wilcoxon", [None] * 4),
+    ],
+)
+def test_what_goes_on_at_a_look_is_what_the_pruner_lets_through(typed: str, kept: list[float | None]) -> None:
+    name, *more = typed.split()
+    pruner = config(name, *more)
+    found = rungs({i: {step: float(i) for step in STEPS} for i in range(12)}, pruner=pruner)
+    assert [each.kept for each in found] == (kept if None in kept else pytest.approx(kept))
+    last = sentences(found)[-1]
+    if name == "none":
+        assert "this pruner stops nothing here" in last and "trusted" not in last
+    elif name == "wilcoxon":
+        assert "a halving would let the best half go on there" in last
+    else:
+        first = next(each for each in found if each.kept != 1)
+        assert f"at {first.cheap}" in last and f"the best {first.kept:.0%} go on there" in last
+        assert "a config of the final best tenth in 6 of 7 cases" in last and f"{first.needed:.2f}" in last
+
+
+def test_a_real_funnel_lets_as_many_through() -> None:
+    """Trials one after another with curves that do not cross: of those at a step the part that goes on."""
+    draw, study, asked = np.random.default_rng(0), optuna.create_study(pruner=FunnelPruner(40)), Counter[int]()
+    for _ in range(1000):
+        trial, level = study.ask(), float(draw.normal())
+        for step in STEPS:
+            trial.report(level, step)
+            asked[step] += 1
+            if step < STEPS[-1] and trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, level)
+    found = goes_on({"_target_": "search.pruner.FunnelPruner", "first": 40, "share": 0.25}, STEPS)
+    assert found is not None
+    for step, after in zip(STEPS, STEPS[1:], strict=False):
+        assert asked[after] / asked[step] == pytest.approx(found[step], abs=0.1)
+
+
+def test_the_same_correlation_can_be_trusted_by_a_halving_and_not_by_the_default() -> None:
+    draw = np.random.default_rng(0)
+    y = draw.normal(size=300)
+    x = 0.65 * y + math.sqrt(1 - 0.65**2) * draw.normal(size=300)
+    made = {i: {40: float(a), 300: float(b)} for i, (a, b) in enumerate(zip(x, y, strict=True))}
+    said = {}
+    for name in ("funnel", "successive_halving"):
+        said[name] = sentences(rungs(made, pruner=config(name)))[-1]
+    assert said["successive_halving"].startswith("Early stopping can be trusted here at step 40: the best 50% go on")
+    assert said["funnel"].startswith(
+        "Early stopping cannot be trusted here at step 40: the best 25% go on there, which "
+    )
+    assert "fewer than 6 of 7 cases" in said["funnel"] and "0.78" in said["funnel"]
+
+
+def test_a_record_from_before_is_read_as_that_of_a_halving() -> None:
+    old = Agreement(**{"cheap": "a", "full": "b", "seen": 9, "pairs": 9, "correlation": 0.7, "low": 0.6, "high": 0.8})
+    assert old.kept is None and old.needed == needed(0.5) and old.answer == "can be"
+    assert table([old]).rows

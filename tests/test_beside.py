@@ -1,5 +1,8 @@
 """Several searchers replayed: one alone is the replay's own search, more take less time and never know more."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,3 +37,18 @@ def test_more_searchers_take_less_time_and_a_short_lag_makes_them_wait() -> None
 def test_a_division_that_cannot_be_read_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert beside.main([f"divisions={value}"]) == 2
     assert "2x6" in capsys.readouterr().err
+
+
+def test_the_time_of_two_has_the_slowdown_in_it_and_that_of_four_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    trials = {"ours": [30.0, 33.0], "alone": [20.0, 22.0]}
+    raw = {name: [{"trials": [{"training_seconds": x} for x in seconds]}] for name, seconds in trials.items()}
+    path.write_text(json.dumps({"raw": {"cd": raw}}))
+    assert beside.slowdown(path) == pytest.approx(1.5)
+    assert 1 < beside.slowdown() < 2.5, "of the bench's last run"
+    rows = {(1, 1): np.full((5, 4), [8.0, 8, 9, 0]), (2, 6): np.full((5, 4), [5.0, 9, 9, 1])}
+    said = beside.markdown(rows | {(4, 12): np.full((5, 4), [3.0, 9, 9, 1])}, 1.5).splitlines()
+    assert "slowdown of 1.50" in said[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in said[2:]]
+    assert [row[4] for row in cells] == ["8.0", "7.5", "not measured"]
+    assert [row[5] for row in cells] == ["1.00 (1.00 to 1.00)", "0.94 (0.94 to 0.94)", "not measured"]

@@ -15,8 +15,8 @@ from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_w
 from optuna.trial import TrialState
 from scipy.stats import spearmanr
 
-from benchmarks.evidence import model, pruners, replay, samplers, strategies, summary, surrogate
-from benchmarks.evidence.pool import Pool, build
+from benchmarks.evidence import model, pruners, replay, samplers, starts, strategies, summary, surrogate, table
+from benchmarks.evidence.pool import Pool, build, with_starts
 from benchmarks.evidence.strategies import STRATEGIES, Strategy, groups_of, search
 from denoise import catalog
 from denoise.config import compose
@@ -183,14 +183,14 @@ def test_a_bound_that_holds_all_trials_changes_nothing_and_a_tight_one_hides_the
     assert {one[3] for one in made[0].order[:5]} | set(range(32, 40)) == shown
 
 
-def decisions(pruner: optuna.pruners.BasePruner, curves: np.ndarray, name: str) -> list[int]:
+def decisions(pruner: optuna.pruners.BasePruner, curves: np.ndarray, name: str, every: int = EVERY) -> list[int]:
     """How many values each trial of a real study reports until it is stopped or done."""
     study = optuna.create_study(pruner=pruner, study_name=name)
     lengths = []
     for curve in curves:
         trial = study.ask()
         for i, value in enumerate(curve):
-            trial.report(float(value), (i + 1) * EVERY)
+            trial.report(float(value), (i + 1) * every)
             if i + 1 < len(curve) and trial.should_prune():
                 study.tell(trial, state=TrialState.PRUNED)
                 break
@@ -198,6 +198,17 @@ def decisions(pruner: optuna.pruners.BasePruner, curves: np.ndarray, name: str) 
             study.tell(trial, float(curve[-1]))
         lengths.append(i + 1)
     return lengths
+
+
+@pytest.mark.parametrize("every", [1, EVERY])
+@pytest.mark.parametrize("rounded", [2, 6])
+def test_the_halving_that_finds_its_first_rung_itself_is_optunas_with_its_defaults(every: int, rounded: int) -> None:
+    curves = np.round(make(200, 11).curves[0], rounded)
+    curves = curves[~np.isnan(curves).any(axis=1)]
+    lengths = decisions(optuna.pruners.SuccessiveHalvingPruner(), curves, "a", every)
+    ours = STRATEGIES["stock_halving" if every == 1 else "stock_halving_steps"].pruner(make(12), "")
+    assert [strategies.train(curve, i, ours)[0] for i, curve in enumerate(curves)] == lengths
+    assert lengths[0] == len(curves[0]) and min(lengths) == 1
 
 
 HALVINGS = [("halving", first, factor) for factor in (2, 3, 4) for first in (16, 32, 64)]
@@ -298,6 +309,67 @@ def test_a_sampler_that_learns_beats_chance_and_a_pruner_saves() -> None:
     assert places[-1] < places[0] / 4
 
 
+def test_true_is_the_seed_that_the_search_has_not_seen() -> None:
+    """Two seeds without anything in common: what is best with one is nothing with the other, and the mean lies."""
+    rng = np.random.default_rng(0)
+    table = [one | {"outcome": "complete", "step": RUNGS * EVERY} for one in trainings(300)]
+    for one in table:
+        one["curve"] = (1 + 0.1 * rng.standard_normal() * np.ones(RUNGS)).tolist()
+    pool = build(table, SPACE)
+    np.testing.assert_array_equal(pool.unseen(0), pool.curves[1, :, -1])
+    np.testing.assert_array_equal(pool.unseen(1), pool.curves[0, :, -1])
+    found = {truth: replay.replay(pool, Strategy("random"), {}, 100, truth) for truth in ("unseen", "mean")}
+    last = {truth: np.exp(np.log(one.places[:, -1]).mean()) for truth, one in found.items()}
+    assert 28 < last["unseen"] < 48, "100 / e where the place is uniform: nothing was learnt of the other seed"
+    assert last["mean"] < 10
+    pool.curves[1, 0, -1] = np.nan
+    assert pool.unseen(0)[0] == np.inf and pool.unseen(1)[0] == pool.curves[0, 0, -1]
+
+
+def known(values: list[float]) -> Pool:
+    """Known starts that end at the given values with either seed."""
+    found = []
+    for i, value in enumerate(values, start=1):
+        entry: dict[str, Any] = {"width": 8, "params": {"colour": "blue", "shape": "round"}, "outcome": "complete"}
+        entry |= {"draw": -i, "step": RUNGS * EVERY, "curve": np.linspace(2, value, RUNGS).tolist()}
+        found += [{**entry, "seed": seed} for seed in (0, 1)]
+    made = build(found, SPACE, 1)
+    return made.take(np.argsort(-made.draws))
+
+
+def test_known_starts_are_tried_first_and_take_no_place() -> None:
+    pool = make(50, 7)
+    middle = float(np.median(pool.unseen(0)))
+    both = with_starts(pool, known([middle, 99.0, -99.0]))
+    assert both.starts == (50, 51, 52) and list(both.draws[-3:]) == [-1, -2, -3]
+    assert (both.columns["colour"][-3:] == 2).all() and np.isnan(both.columns["colour.red.lr"][-3:]).all()
+    among = replay.drawn(both, 3)
+    np.testing.assert_array_equal(among[:50], replay.drawn(pool, 3))
+    assert not among[50:].any()
+    place = replay.places(among, both.unseen(0), both.starts)
+    np.testing.assert_array_equal(place[:50], replay.places(among[:50], pool.unseen(0), ()))
+    assert list(place[50:]) == [(pool.unseen(0)[among[:50]] < middle).sum(), 40, 0]
+    groups = groups_of(both)
+    given = (both, STRATEGIES["funnel_starts"], groups, np.random.default_rng(1), 0, among)
+    found = search(*given, lambda row, cost: False)
+    assert list(found.rows[:3]) == [50, 51, 52] and sorted(found.rows[3:]) == list(np.flatnonzero(among))
+    assert found.cost[0] == RUNGS * EVERY, "what is tried first costs what it costs"
+    reached = replay.repeat(both, STRATEGIES["funnel_starts"], groups, 3)[0]
+    assert reached[0] <= 3, "the third start is better than all, and the first 1 %"
+
+
+def test_the_starts_on_file_are_those_of_the_default_search() -> None:
+    head = table.load()[0]
+    listed = [[], *compose([], "search").cfg.search.enqueue]
+    lines = [json.loads(line) for line in starts.STARTS.read_text().splitlines()]
+    assert [one["typed"] for one in lines[1:]] == [typed for typed in listed for _ in (0, 1)]
+    assert all(lines[0][name] == head[name] for name in ("fixed", "steps", "every"))
+    made = starts.pool(head["space"])
+    assert list(made.draws) == [-1 - i for i in range(len(listed))] and made.curves.shape[2] == 8
+    optimizers = [made.domains["optimizer"].to_external_repr(value) for value in made.columns["optimizer"][:4]]
+    assert optimizers == ["adamw", "muon", "lion", "momentum"]
+
+
 def test_the_share_of_variance_and_the_correlations_are_their_formulas() -> None:
     rng = np.random.default_rng(0)
     options = np.repeat(np.arange(5), 400)
@@ -334,12 +406,12 @@ def test_optunas_own_samplers_search_a_model_of_the_table(tmp_path: Path, monkey
     monkeypatch.setattr(surrogate, "SUMMARY", tmp_path / "surrogate.json")
     monkeypatch.setattr(surrogate, "MOST", 12)
     names = ("random", "tpe_group", "halving_2_16", "hyperband", "median", "funnel")
-    assert surrogate.main(make(60, 9), 2, names, "") == 0
+    assert surrogate.main(make(60, 9), 2, names, "unseen", "") == 0
     assert "held-out" in capsys.readouterr().out
     content = json.loads((tmp_path / "surrogate.json").read_text())
     assert set(content["strategies"]) == set(names)
     assert max(content["rank_correlation"].values()) > 0.6  # the colour decides most
-    made = model.build(make(60, 9))[0]
+    made = model.build(make(60, 9), "mean")[0]
     columns = model.random_columns(made.pool, 2000)
     predicted = made.model.predict(model.encode(made.pool, columns))
     ends = made.curves(predicted, np.random.default_rng(1))[:, :, -1].mean(axis=0)

@@ -1,26 +1,29 @@
 """Several searchers at a time, replayed on the table: how long until a config of the best 1 %, how long they wait.
 
-    python -m benchmarks.evidence.beside [repeats=200] [divisions=1x1,2x2,2x4,2x6,4x12]
+    python -m benchmarks.evidence.beside [repeats=200] [divisions=1x1,2x2,2x4,2x6,4x12] [truth=unseen|mean]
 
-A division is searchers x lag. Time is in whole trainings of one searcher: a step takes as long beside others as alone,
-which no machine keeps to. Trials are drawn and stopped as search/study.py does it: one is begun when all those are over
-that were begun `lag` before it, and at each look it waits for those before it that still run.
+A division is searchers x lag. Time is in whole trainings of one searcher, first as if a step took as long beside others
+as alone, then with the slowdown that bench.json has measured: of two searchers, in the place of one with all threads.
+What more searchers do to each other was not measured. Trials are drawn and stopped as search/study.py does it: one is
+begun when all those are over that were begun `lag` before it, and at each look it waits for those before it that still
+run.
 """
 
+import json
 import math
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import arguments
+from benchmarks import arguments, results
 from benchmarks.evidence import table
 from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool, build, read
-from benchmarks.evidence.replay import SHARE
+from benchmarks.evidence.replay import PERCENTS, drawn, interval, places, resample
 from benchmarks.evidence.strategies import STRATEGIES, groups_of
 from denoise.refusal import Refusal
 
@@ -28,11 +31,23 @@ DEFAULT = "1x1,1x6,2x2,2x3,2x4,2x6,2x8,4x4,4x8,4x12,4x16"
 FOUND = ("time", "compute", "trials", "waited")
 
 
-def search(pool: Pool, groups: dict[str, Any], searchers: int, lag: int, number: int) -> list[float]:
+def slowdown(path: Path = results.FOLDER / "bench.json") -> float:
+    """Seconds of training of ten trials, two at a time, by those of the same trials one by one with all threads."""
+    raw = json.loads(path.read_text())["raw"]["cd"]
+    seconds = {
+        name: sum(trial["training_seconds"] for one in raw[name] for trial in one["trials"]) / len(raw[name])
+        for name in ("ours", "alone")
+    }
+    return float(seconds["ours"] / seconds["alone"])
+
+
+def search(
+    pool: Pool, groups: dict[str, Any], searchers: int, lag: int, number: int, truth: str = "unseen"
+) -> list[float]:
     """One search until a config of the best 1 % is complete: FOUND, time and compute in whole trainings."""
-    among = np.zeros(len(pool), dtype=bool)
-    among[np.random.default_rng([number, 0]).permutation(len(pool))[: round(len(pool) * SHARE)]] = True
-    good = set(np.flatnonzero(among)[np.argsort(pool.truth[among], kind="stable")][: max(1, among.sum() // 100)])
+    among = drawn(pool, number)
+    place = places(among, pool.truth if truth == "mean" else pool.unseen(number % 2), ())
+    good = set(np.flatnonzero(place < max(1, round(int(among.sum()) * PERCENTS[0] / 100))))
     strategy = STRATEGIES["funnel"]
     sampler = strategy.sampler(groups, np.random.default_rng([number, 1]))
     rungs = pool.curves.shape[2]
@@ -84,11 +99,36 @@ def divided(value: str) -> list[tuple[int, int]]:
     return [(int(searchers), int(lag)) for searchers, lag in found]
 
 
+def markdown(found: Mapping[tuple[int, int], np.ndarray], factor: float) -> str:
+    """The table for benchmarks/README.md; the time by one searcher's is that of the first division, which has one."""
+    heads = ["searchers", "lag", "time", "standard error", f"with the slowdown of {factor:.2f}", "by one searcher's"]
+    heads += ["compute", "trials", "waited, of the time"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    alone = next(iter(found.values()))[:, 0]
+    for (searchers, lag), rows in found.items():
+        mean, sem = dict(zip(FOUND, rows.mean(axis=0), strict=True)), rows[:, 0].std() / len(rows) ** 0.5
+        cells = [str(searchers), str(lag), f"{mean['time']:.1f}", f"{sem:.1f}"]
+        slow = {1: 1.0, 2: factor}.get(searchers)
+        if slow is None:
+            cells += ["not measured"] * 2
+        else:
+            low, high = interval(slow * resample(rows[:, 0]) / resample(alone))
+            cells += [
+                f"{slow * mean['time']:.1f}",
+                f"{slow * mean['time'] / alone.mean():.2f} ({low:.2f} to {high:.2f})",
+            ]
+        share = mean["waited"] / (mean["time"] * searchers)
+        cells += [f"{mean['compute']:.1f}", f"{mean['trials']:.0f}", f"{share:.0%}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Search and print a table. Exit status: 0 done, 2 a refusal."""
     try:
         readers: dict[str, Any] = {"repeats": arguments.at_least(2), "divisions": divided, "table": str}
-        defaults = {"repeats": 200, "divisions": divided(DEFAULT), "table": str(table.TABLE)}
+        readers["truth"] = arguments.one_of("unseen", "mean")
+        defaults = {"repeats": 200, "divisions": divided(DEFAULT), "table": str(table.TABLE), "truth": "unseen"}
         options = arguments.read(sys.argv[1:] if given is None else given, defaults, readers)
         pool = build(*read(Path(options["table"])))
     except Refusal as error:
@@ -99,22 +139,11 @@ def main(given: Sequence[str] | None = None) -> int:
 
     def work(name: str) -> np.ndarray:
         searchers, lag = map(int, name.split("x"))
-        return np.array([search(pool, groups, searchers, lag, number) for number in range(options["repeats"])])
+        rows = [search(pool, groups, searchers, lag, i, options["truth"]) for i in range(options["repeats"])]
+        return np.array(rows)
 
     found = each(work, [f"{searchers}x{lag}" for searchers, lag in divisions])
-    print("| searchers | lag | time | standard error | compute | trials | waited, of the time |\n" + "|---" * 7 + "|")
-    for (searchers, lag), rows in zip(divisions, found.values(), strict=True):
-        mean, sem = dict(zip(FOUND, rows.mean(axis=0), strict=True)), rows[:, 0].std() / len(rows) ** 0.5
-        share = mean["waited"] / (mean["time"] * searchers)
-        cells = [
-            searchers,
-            lag,
-            f"{mean['time']:.1f}",
-            f"{sem:.1f}",
-            f"{mean['compute']:.1f}",
-            f"{mean['trials']:.0f}",
-        ]
-        print(f"| {' | '.join(map(str, cells))} | {share:.0%} |")
+    print(markdown(dict(zip(divisions, found.values(), strict=True)), slowdown()))
     return 0
 
 

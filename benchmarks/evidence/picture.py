@@ -6,7 +6,7 @@ from typing import Any
 
 from denoise.picture.svg import page, text
 
-SHOWN = ("random", "tpe", "tpe_default", "halving_2_16", "hyperband", "median", "funnel")
+SHOWN = ("random", "tpe", "tpe_default", "stock_halving", "hyperband", "median", "funnel")
 COLOURS = ("#718096", "#2b6cb0", "#805ad5", "#dd6b20", "#b7791f", "#319795", "#c53030")
 WIDE, HIGH, LEFT, TOP = 560, 330, 62, 44
 

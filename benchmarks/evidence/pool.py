@@ -5,7 +5,7 @@ failed before.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Pool:
 
     curves: (2, rows, rungs); failed: (2, rows), the step at which a training failed, 0 where none did; columns: a
     parameter -> its values in Optuna's internal form, nan where the row has no such parameter; kinds: the parameters
-    that every row has.
+    that every row has; starts: the rows that are no draws of the table but configs a search begins with, in order.
     """
 
     draws: np.ndarray
@@ -34,6 +34,7 @@ class Pool:
     columns: Mapping[str, np.ndarray]
     domains: Mapping[str, BaseDistribution]
     kinds: tuple[str, ...]
+    starts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.draws)
@@ -52,6 +53,10 @@ class Pool:
     def truth(self) -> np.ndarray:
         """(v_0 + v_1) / 2, the objective at the end with either seed; inf where one of them failed."""
         return np.nan_to_num(self.curves[:, :, -1].mean(axis=0), nan=np.inf)
+
+    def unseen(self, view: int) -> np.ndarray:
+        """v at the end with the seed that a search which sees seed `view` has not seen; inf where it failed."""
+        return np.nan_to_num(self.curves[1 - view, :, -1], nan=np.inf)
 
     @cached_property
     def rank(self) -> np.ndarray:
@@ -88,14 +93,14 @@ def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return found, head.get("space") or table.whole_space().describe()
 
 
-def build(found: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> Pool:
-    """Make the pool of the configs that have both seeds. Errors: Refusal where they are fewer than ten."""
+def build(found: Sequence[Mapping[str, Any]], described: Mapping[str, Any], least: int = 10) -> Pool:
+    """Make the pool of the configs that have both seeds. Errors: Refusal where they are fewer than `least`."""
     narrow = min((one["width"] for one in found), default=0)
     known = {(one["draw"], one["seed"]): one for one in found if one["width"] == narrow}
     draws = sorted(draw for draw, seed in known if seed == 0 and (draw, 1) in known)
     whole = [one for one in known.values() if one["outcome"] == "complete"]
-    if len(draws) < 10 or not whole:
-        raise Refusal(f"table: {len(draws)} configs have both seeds; a replay needs ten or more")
+    if len(draws) < least or not whole:
+        raise Refusal(f"table: {len(draws)} configs have both seeds; a replay needs {least} or more")
     rungs = max(len(one["curve"]) for one in whole)
     curves, failed = np.full((2, len(draws), rungs), np.nan), np.zeros((2, len(draws)), dtype=int)
     for i, draw in enumerate(draws):
@@ -112,6 +117,15 @@ def build(found: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> P
             columns[name][i] = domains[name].to_internal_repr(value)
     every = whole[0]["step"] // rungs
     return Pool(np.array(draws), curves, failed, every, columns, domains, tuple(described["options"]))
+
+
+def with_starts(pool: Pool, starts: Pool) -> Pool:
+    """A pool whose last rows are known starts; they are among no draws, so nobody draws them."""
+    columns = {name: np.concatenate([values, starts.columns[name]]) for name, values in pool.columns.items()}
+    both = [(getattr(pool, name), getattr(starts, name)) for name in ("draws", "curves", "failed")]
+    draws, curves, failed = (np.concatenate(pair, axis=min(1, pair[0].ndim - 1)) for pair in both)
+    more = tuple(range(len(pool), len(draws)))
+    return replace(pool, draws=draws, curves=curves, failed=failed, columns=columns, starts=more)
 
 
 def load(path: Path = table.TABLE) -> Pool:

@@ -37,18 +37,19 @@ class Never:
 class Halving:
     """Optuna's SuccessiveHalvingPruner: at steps first * factor^k the best floor(n / factor) of n go on, at least one.
 
-    Li et al. 2020, arXiv:1810.05934, without resuming. n counts the trial itself; `rate` leaves out the first rungs.
+    Li et al. 2020, arXiv:1810.05934, without resuming. n counts the trial itself; `rate` leaves out the first rungs;
+    `waits` stops nothing before a trial was complete, as min_resource="auto" does, which takes its length from it.
     """
 
-    def __init__(self, every: int, first: int, factor: int, rate: int = 0) -> None:
-        self.every, self.first, self.factor, self.rate = every, first, factor, rate
+    def __init__(self, every: int, first: int, factor: int, rate: int = 0, waits: bool = False) -> None:
+        self.every, self.first, self.factor, self.rate, self.waits = every, first, factor, rate, waits
         self.values: list[list[float]] = []  # of each rung, sorted
         self.at: tuple[int, int] = (-1, 0)  # the trial, and the rung that it runs towards
 
     def stops(self, number: int, seen: np.ndarray) -> bool:
         rung = self.at[1] if self.at[0] == number else 0
         step, value = len(seen) * self.every, float(seen[-1])
-        while step >= self.first * self.factor ** (self.rate + rung):
+        while not self.waits and step >= self.first * self.factor ** (self.rate + rung):
             if math.isnan(value):
                 return True
             while len(self.values) <= rung:
@@ -62,7 +63,7 @@ class Halving:
         return False
 
     def ended(self, number: int, seen: np.ndarray, complete: bool) -> None:
-        pass
+        self.waits = self.waits and not complete
 
 
 class Hyperband:

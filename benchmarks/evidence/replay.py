@@ -1,11 +1,12 @@
 """Search strategies replayed on the table of real trainings: what each spends until it has a config of the best 1 %.
 
-    python -m benchmarks.evidence.replay [repeats=300] [strategies=...] [rows=all|even|odd] [table=FILE]
-    python -m benchmarks.evidence.replay surrogate=true [repeats=20] [strategies=...]
+    python -m benchmarks.evidence.replay [repeats=300] [truth=unseen|mean] [strategies=...] [rows=all|even|odd]
+    python -m benchmarks.evidence.replay surrogate=true [repeats=40] [truth=unseen|mean] [strategies=...]
 
-A repeat searches four fifths of the configs, drawn at random, each at most once, and sees one seed's values; true is
-the mean of both seeds at the end. Compute is counted in whole trainings. With surrogate=true Optuna's own samplers and
-pruners search a model of the table instead.
+A repeat searches four fifths of the configs, drawn at random, each at most once, and sees one seed's values. True is
+the end with the other seed: the mean of both holds the luck of the one that was seen, and calls a search better than
+it is. Compute is counted in whole trainings. With surrogate=true Optuna's own samplers and pruners search a model of
+the table instead.
 """
 
 import sys
@@ -18,15 +19,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from benchmarks.evidence import picture, surrogate, table
+from benchmarks.evidence import picture, starts, surrogate, table
 from benchmarks.evidence.parallel import each
-from benchmarks.evidence.pool import Pool, build, read
-from benchmarks.evidence.strategies import REFERENCE, STRATEGIES, Strategy, groups_of, search
+from benchmarks.evidence.pool import Pool, build, read, with_starts
+from benchmarks.evidence.strategies import REFERENCE, STOCK, STRATEGIES, Strategy, groups_of, search
 from denoise.refusal import Refusal
 
 SUMMARY = results.FOLDER / "replay.json"
 PICTURE = results.ROOT / "docs" / "evidence.svg"
-DEFAULTS = {"repeats": 300, "strategies": tuple(STRATEGIES), "rows": "all", "table": "", "surrogate": "false"}
+DEFAULTS = {"repeats": 300, "truth": "unseen", "strategies": tuple(STRATEGIES), "rows": "all", "table": ""}
+DEFAULTS |= {"surrogate": "false"}
 PERCENTS, BUDGETS, SHARE, RESAMPLES = (1, 5), (4, 8, 16, 32, 64), 0.8, 4000
 GRID = np.geomspace(1, 64, 61)  # trainings, for the picture
 
@@ -45,14 +47,34 @@ class Outcome:
     configs: int
 
 
-def repeat(pool: Pool, strategy: Strategy, groups: Mapping[str, Any], number: int) -> tuple[Any, ...]:
-    """One search: trainings until the best percents, the incumbent's place at BUDGETS and on GRID, trials."""
-    count = len(pool)
-    among = np.zeros(count, dtype=bool)
+def drawn(pool: Pool, number: int) -> np.ndarray:
+    """Which of the table's rows are there in a repeat: four fifths, the same for every strategy."""
+    count = len(pool) - len(pool.starts)
+    among = np.zeros(len(pool), dtype=bool)
     among[np.random.default_rng([number, 0]).permutation(count)[: round(count * SHARE)]] = True
+    return among
+
+
+def places(among: np.ndarray, true: np.ndarray, starts: Sequence[int]) -> np.ndarray:
+    """Each row's place among the rows that are there, 0 the best; their number for a row that is not.
+
+    A known start takes no place: its own is how many of those rows are better than it.
+    """
     size = int(among.sum())
-    place = np.full(count, size)
-    place[np.flatnonzero(among)[np.argsort(pool.truth[among], kind="stable")]] = np.arange(size)
+    place = np.full(len(among), size)
+    place[np.flatnonzero(among)[np.argsort(true[among], kind="stable")]] = np.arange(size)
+    place[list(starts)] = np.searchsorted(np.sort(true[among]), true[list(starts)])
+    return place
+
+
+def repeat(
+    pool: Pool, strategy: Strategy, groups: Mapping[str, Any], number: int, truth: str = "unseen"
+) -> tuple[Any, ...]:
+    """One search: trainings until the best percents, the incumbent's place at BUDGETS and on GRID, trials."""
+    among, view = drawn(pool, number), number % 2
+    size = int(among.sum())
+    place = places(among, pool.truth if truth == "mean" else pool.unseen(view), pool.starts)
+    may = among & (pool.draws != 0) if pool.starts else among  # draw 0 is the baseline, the first of the starts
     limits = {percent: max(1, round(size * percent / 100)) for percent in PERCENTS}
     last, hit = max(BUDGETS[-1], GRID[-1]) * pool.steps, [False]
 
@@ -61,27 +83,27 @@ def repeat(pool: Pool, strategy: Strategy, groups: Mapping[str, Any], number: in
         return hit[0] and cost >= last
 
     rng = np.random.default_rng([number, 1])
-    done = search(pool, strategy, dict(groups), rng, number % 2, among, enough, str(number))
+    done = search(pool, strategy, dict(groups), rng, view, may, enough, str(number))
     complete = np.flatnonzero(done.complete)
     reached = []
     for limit in limits.values():
         good = complete[place[done.rows[complete]] < limit]
         reached.append(done.cost[good[0]] / pool.steps if len(good) else np.inf)
     first = int(np.searchsorted(done.cost, reached[0] * pool.steps)) + 1
-    values, places = done.values[complete], place[done.rows[complete]]
-    incumbents = places[[int(np.argmin(values[: i + 1])) for i in range(len(values))]] if len(values) else places
+    values, reaches = done.values[complete], place[done.rows[complete]]
+    incumbents = reaches[[int(np.argmin(values[: i + 1])) for i in range(len(values))]] if len(values) else reaches
     shown = np.concatenate([[100.0], (incumbents + 1) / size * 100])
     spent = done.cost[complete]
     at = [shown[np.searchsorted(spent, np.asarray(x) * pool.steps, side="right")] for x in (BUDGETS, GRID)]
     return reached, at[0], at[1], min(first, len(done.rows)), size
 
 
-def replay(pool: Pool, strategy: Strategy, groups: Mapping[str, Any], repeats: int) -> Outcome:
+def replay(pool: Pool, strategy: Strategy, groups: Mapping[str, Any], repeats: int, truth: str = "unseen") -> Outcome:
     """Search `repeats` times."""
-    found = [repeat(pool, strategy, groups, number) for number in range(repeats)]
-    reached, places, grid, trials, sizes = zip(*found, strict=True)
+    found = [repeat(pool, strategy, groups, number, truth) for number in range(repeats)]
+    reached, at_budgets, grid, trials, sizes = zip(*found, strict=True)
     by_percent = {percent: np.array([one[i] for one in reached]) for i, percent in enumerate(PERCENTS)}
-    return Outcome(by_percent, np.array(places), np.array(grid), np.array(trials), sizes[0])
+    return Outcome(by_percent, np.array(at_budgets), np.array(grid), np.array(trials), sizes[0])
 
 
 def resample(values: np.ndarray) -> np.ndarray:
@@ -97,7 +119,7 @@ def interval(means: np.ndarray) -> list[float]:
 
 
 def summarize(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """For each strategy the means over repeats with bootstrap intervals, and the ratio to the reference's.
+    """For each strategy the means over repeats with bootstrap intervals, and the ratios to REFERENCE's and STOCK's.
 
     A search that never reaches the best configs counts as if it had trained all of them. Places are geometric means:
     a config that diverges with the other seed is in the last place.
@@ -113,10 +135,11 @@ def summarize(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
             means = resample(values)
             one = {"mean": float(values.mean()), "interval_95": interval(means), "median": float(np.median(values))}
             one["never"] = int(np.isinf(outcome.reached[percent]).sum())
-            if REFERENCE in spent:
-                other = spent[REFERENCE][percent]
-                one["ratio"] = float(values.mean() / other.mean())
-                one["ratio_interval_95"] = interval(means / resample(other))
+            for key, name_of in (("ratio", REFERENCE), ("ratio_stock", STOCK)):
+                if name_of in spent:
+                    other = spent[name_of][percent]
+                    one[key] = float(values.mean() / other.mean())
+                    one[f"{key}_interval_95"] = interval(means / resample(other))
             entry[f"best_{percent}"] = one
         for i, budget in enumerate(BUDGETS):
             logs = np.log(outcome.places[:, i])
@@ -140,8 +163,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         return f"{one[key]:.{digits}f} ({edges[0]:.{digits}f} to {edges[1]:.{digits}f})"
 
     said = f"`{content['command']}`, {content['date'][:10]}, commit {content['commit'] or 'unknown'}: "
-    said += f"{content['configs']} configs of {content['steps']} steps, {content['repeats']} searches a strategy."
-    heads = ["strategy", "best 1 %", f"by {REFERENCE}'s", "best 5 %", f"by {REFERENCE}'s", "trials"]
+    said += f"{content['configs']} configs of {content['steps']} steps, {content['repeats']} searches a strategy, "
+    said += f"truth={content['truth']}."
+    heads = ["strategy", "best 1 %", f"by {REFERENCE}'s", f"by {STOCK}'s", "best 5 %", f"by {REFERENCE}'s", "trials"]
     heads += [f"place after {budget}" for budget in BUDGETS]
     lines = [said, "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, one in content["strategies"].items():
@@ -150,6 +174,7 @@ def markdown(content: Mapping[str, Any]) -> str:
             best = one[f"best_{percent}"]
             never = f"; {best['never']} never" if best["never"] else ""
             cells += [span(best, "mean", 1) + never, span(best, "ratio", 2)]
+            cells += [span(best, "ratio_stock", 2)] if percent == PERCENTS[0] else []
         cells.append(f"{one['trials']:.0f}")
         cells += [f"{one[f'place_after_{budget}']['mean']:.1f} %" for budget in BUDGETS]
         lines.append(f"| {' | '.join(cells)} |")
@@ -158,9 +183,9 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def options(given: Sequence[str]) -> Any:
     """Read the command's arguments. Errors: Refusal."""
-    truth = arguments.one_of("true", "false")
     readers: dict[str, Any] = {"repeats": arguments.at_least(2), "strategies": arguments.some_of(*STRATEGIES)}
-    readers |= {"rows": arguments.one_of("all", "even", "odd"), "table": str, "surrogate": truth}
+    readers |= {"rows": arguments.one_of("all", "even", "odd"), "truth": arguments.one_of("unseen", "mean")}
+    readers |= {"table": str, "surrogate": arguments.one_of("true", "false")}
     found = arguments.read(given, DEFAULTS, readers)
     if found["surrogate"] == "true":
         for key, value in (("repeats", surrogate.REPEATS), ("strategies", surrogate.CHOSEN)):
@@ -186,9 +211,19 @@ def main(given: Sequence[str] | None = None) -> int:
         if chosen["rows"] != "all":
             pool = pool.take(np.flatnonzero(pool.draws % 2 == (chosen["rows"] == "odd")))
         if chosen["surrogate"] == "true":
-            return surrogate.main(pool, chosen["repeats"], chosen["strategies"], command(words))
-        groups, repeats = groups_of(pool), chosen["repeats"]
-        outcomes = each(lambda name: replay(pool, STRATEGIES[name], groups, repeats), chosen["strategies"])
+            asked = (chosen["repeats"], chosen["strategies"], chosen["truth"], command(words))
+            return surrogate.main(pool, *asked)
+        pools = {False: pool}
+        if any(STRATEGIES[name].starts for name in chosen["strategies"]):
+            pools[True] = with_starts(pool, starts.pool(described))
+        groups = {whether: groups_of(one) for whether, one in pools.items()}
+
+        def work(name: str) -> Outcome:
+            strategy = STRATEGIES[name]
+            which = strategy.starts
+            return replay(pools[which], strategy, groups[which], chosen["repeats"], chosen["truth"])
+
+        outcomes = each(work, chosen["strategies"])
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -201,6 +236,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "configs": len(pool),
         "steps": pool.steps,
         "repeats": chosen["repeats"],
+        "truth": chosen["truth"],
         "trainings": GRID.round(3).tolist(),
         "strategies": summarize(outcomes),
     }

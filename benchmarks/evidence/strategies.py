@@ -11,7 +11,7 @@ from benchmarks.evidence.pool import Pool
 from benchmarks.evidence.pruners import Funnel, Halving, Hyperband, Never, Percentile, Pruner
 from benchmarks.evidence.samplers import Random, Sampler, Tpe, partition
 
-REFERENCE = "tpe"
+REFERENCE, STOCK = "tpe", "stock_halving"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Strategy:
     factor: int = 0
     share: float = 0.0  # of a funnel
     other: str = ""  # another pruner
+    waits: bool = False  # the halving stops nothing before a trial was complete
+    starts: bool = False  # the pool's known starts first
     failures: bool = False  # the sampler learns of failed trials, as the worst of all
     seen: tuple[int | None, int | None] = (None, None)  # the sampler looks at the best and the latest trials alone
 
@@ -36,7 +38,7 @@ class Strategy:
             return Percentile(50.0)
         if self.share:
             return Funnel(self.share)
-        return Halving(pool.every, self.first, self.factor) if self.factor else Never()
+        return Halving(pool.every, self.first, self.factor, waits=self.waits) if self.factor else Never()
 
     def sampler(self, groups: dict[str, list[Group]], rng: np.random.Generator) -> Sampler:
         """A new sampler."""
@@ -58,6 +60,11 @@ def catalogue() -> Iterator[tuple[str, Strategy]]:
             yield f"halving_{factor}_{first}", Strategy(says, "group", first=first, factor=factor)
     says = "TPE by groups, hyperband by 3 from step 16"
     yield "hyperband", Strategy(says, "group", first=16, factor=3, other="hyperband")
+    stock = "TPESampler(), SuccessiveHalvingPruner()"
+    says = f"{stock}, the looks numbered"  # auto is then the first look, as it is 16 of 128 steps
+    yield STOCK, Strategy(says, "intersection", first=16, factor=4, waits=True)
+    says = f"{stock}, the looks at optimizer steps"  # auto is then 1 step of 128
+    yield "stock_halving_steps", Strategy(says, "intersection", first=1, factor=4, waits=True)
     yield "median", Strategy("TPE by groups, median pruning", "group", other="median")
     yield "before", Strategy("TPE by groups, 8 random trials, halving by 2 from step 16", "group", 8, 16, 2)
     alone = "TPE, each parameter alone"
@@ -70,6 +77,8 @@ def catalogue() -> Iterator[tuple[str, Strategy]]:
     sees = f"{alone}, which learns of failed trials"
     for name, share in (("funnel_fifth", 0.2), ("funnel_third", 1 / 3), ("funnel", 0.25)):
         yield name, Strategy(f"{sees}, funnel of 1/{round(1 / share)}", "independent", 8, share=share, failures=True)
+    says = f"{sees}, funnel of 1/4, the baseline and the known starts first"
+    yield "funnel_starts", Strategy(says, "independent", 8, share=0.25, starts=True, failures=True)
     yield "funnel_blind", Strategy(f"{alone}, which does not, funnel of 1/4", "independent", 8, share=0.25)
     for best, latest in ((25, 75), (75, 225)):
         says = f"{sees} and of the best {best} and the latest {latest} alone, funnel of 1/4"
@@ -102,18 +111,18 @@ def search(
 ) -> Search:
     """Search as search/study.py does: one trial after another, stopped at any rung, never resumed.
 
-    `view` is the seed whose values are seen, `among` says which rows may be tried, each once. After a complete trial
-    and at each trial's end `enough(row or -1, cost)` is asked whether to stop.
+    `view` is the seed whose values are seen, `among` says which rows may be tried, each once, the pool's starts before
+    all others. After a complete trial and at each trial's end `enough(row or -1, cost)` is asked whether to stop.
     """
-    free, pruner = among.copy(), strategy.pruner(pool, study)
+    free, pruner, starts = among.copy(), strategy.pruner(pool, study), list(pool.starts)
     brackets = len(pruner.halvings) if isinstance(pruner, Hyperband) else 1
     samplers = [strategy.sampler(groups, rng) for _ in range(brackets)]
     found: list[tuple[int, int, bool, float]] = []
     cost = 0
-    while free.any():
+    while starts or free.any():
         number = len(found)
         sampler = samplers[pruner.bracket(number) if isinstance(pruner, Hyperband) else 0]
-        row = sampler.ask(np.flatnonzero(free))
+        row = starts.pop(0) if starts else sampler.ask(np.flatnonzero(free))
         free[row] = False
         reached, complete = train(pool.curves[view, row], number, pruner)
         seen = pool.curves[view, row, :reached]

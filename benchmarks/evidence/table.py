@@ -103,8 +103,12 @@ class Curve:
 
 
 def measure(row: Row, found: space.Space) -> dict[str, Any]:
-    """Train one row. A training that diverges or raises is a row too: its curve ends early."""
-    params, overrides = draw(found, row.draw)
+    """Train one row."""
+    return training(row, *draw(found, row.draw))
+
+
+def training(row: Row, params: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Train a config as the table's rows are. One that diverges or raises is a row too: its curve ends early."""
     curve, began = Curve(), time.perf_counter()
     content: dict[str, Any] = {"draw": row.draw, "seed": row.seed, "width": row.width, "params": params}
     try:
