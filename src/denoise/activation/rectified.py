@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
 from denoise.randomness import Stochastic
+from denoise.recomputed import wide
 from denoise.refusal import Refusal
 
 
@@ -52,9 +53,10 @@ class ABReLU(nn.Module):
     """max(0, x - mean x), the mean over everything but the batch. Dubey & Chakraborty 2018, arXiv:1804.02051."""
 
     def forward(self, x: Tensor) -> Tensor:
-        total = x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
+        exact = wide(x)
+        total = exact.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
         mean = total / max(1, total.numel() and x.numel() // total.numel())  # mean()'s gradient has another format
-        return F.relu(x - mean.to(x.dtype))
+        return F.relu(exact - mean).to(x.dtype)
 
 
 class SquaredReLU(nn.Module):
