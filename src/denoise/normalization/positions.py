@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from denoise.normalization.shape import Affine, OverPositions, OwnNorm, as_before, as_tokens, mean_of_groups
+from denoise.normalization.shape import Affine, OverPositions, OwnNorm, mean_of_groups
 from denoise.recomputed import wide
 from denoise.refusal import Refusal
 
@@ -38,9 +38,14 @@ class GroupNorm(nn.GroupNorm):
             return torch.group_norm(x.contiguous(), self.num_groups, self.weight, self.bias, self.eps)
 
     def _centred(self, x: Tensor) -> Tensor:
-        tokens = as_tokens(x)
-        alone = tokens.shape[1] == 1 and self.num_groups == self.num_channels
-        return as_before(tokens - mean_of_groups(tokens if alone else tokens.detach(), self.num_groups), x)
+        """x less one value of its group, which leaves 0 of values all alike, less the mean of what is left."""
+        size = self.num_channels // self.num_groups
+        count = size * x.shape[2] * x.shape[3]
+        if count == 1:
+            return x - x
+        rest = x - x.detach()[:, ::size, :1, :1].repeat_interleave(size, 1)
+        total = rest.detach().sum((2, 3), keepdim=True).unflatten(1, (self.num_groups, size)).sum(2)
+        return rest.sub_(total.div_(count).repeat_interleave(size, 1))
 
 
 def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
