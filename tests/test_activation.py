@@ -433,6 +433,13 @@ def test_abrelu_takes_the_mean_of_each_sample():
         assert 0.3 < (together[i] == 0).double().mean() < 0.7
 
 
+def test_abrelu_sums_a_half_precision_sample_in_single_precision():
+    """65504 is the largest number of float16; the mean is 3."""
+    x = (torch.randn(1, 32, 28, 28, generator=torch.Generator().manual_seed(0)) + 3).half()
+    wanted = torch.relu(x.double() - x.double().mean())
+    torch.testing.assert_close(build("abrelu")(x).double(), wanted, rtol=1e-3, atol=1e-4)
+
+
 def test_pelu_is_elu_and_pdelu_tends_to_it():
     torch.testing.assert_close(build("pelu")(GRID), build("elu")(GRID))
     torch.testing.assert_close(build("pdelu", t=0.99999)(GRID), build("elu")(GRID), rtol=0, atol=1e-4)

@@ -58,7 +58,16 @@ HOOKS = re.compile(
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
     "normalization": {
-        *("ChannelsAtEnd", "OverChannels", "OverPositions", "OwnNorm", "Affine", "as_tokens", "as_before"),
+        *(
+            "ChannelsAtEnd",
+            "OverChannels",
+            "OverPositions",
+            "OwnNorm",
+            "Affine",
+            "as_tokens",
+            "as_before",
+            "mean_of_groups",
+        ),
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus"},

@@ -14,9 +14,10 @@ class Recomputed(nn.Module):
     `_gradient(g, x, *learned, *kept)`: g df/dx, then for each learned number g df/dlearned, as terms of which the sum
     is meant. Autograd would keep every intermediate of the formula; `_value_and_kept(x, *learned)`, where there is one,
     keeps those that are worth it. `_value` may be torch's own, where that is slow `only_on_cpu`. Half-precision input
-    is computed in float32 and rounded once, as torch's own kernels do. Compiled, and for a second derivative, `_value`
-    alone is used. A subclass whose formula is written for another arrangement of the numbers gives `_arranged` and
-    `_restored`: within the pass a view costs autograd nothing.
+    is computed in float32 and rounded once, as torch's own kernels do. Compiled, for a second derivative, and under
+    torch.func's transforms `_value` alone is used; there a learned number may have more dimensions than x, so that
+    `_value` changes nothing in place by one. A subclass whose formula is written for another arrangement of the numbers
+    gives `_arranged` and `_restored`: within the pass a view costs autograd nothing.
     """
 
     only_on_cpu = False
@@ -47,9 +48,12 @@ class Recomputed(nn.Module):
             return _evaluate(self, x, learned)
         if self.only_on_cpu and x.device.type != "cpu":
             return self._restored(self._value(self._arranged(x), *learned), x)
-        if not torch.is_grad_enabled():
-            return _evaluate_and_keep(self, x, learned)[0]
-        return _Function.apply(self, x, *learned)
+        try:
+            if not torch.is_grad_enabled():
+                return _evaluate_and_keep(self, x, learned)[0]
+            return _Function.apply(self, x, *learned)
+        except RuntimeError:  # so torch.func's transforms and forward mode refuse; they can follow the formula
+            return _evaluate(self, x, learned)
 
 
 def wide(x: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class GELUCauchy(Elementwise):
     """
 
     def _value(self, x: Tensor) -> Tensor:
-        return torch.atan2(x.new_ones(()), -x) * x / math.pi
+        return torch.atan2(x.new_ones(()), -x) / math.pi * x
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
         angle = torch.atan2(x.new_ones(()), -x)
@@ -117,8 +117,8 @@ class LiSHT(Elementwise):
         return x * torch.tanh(x)
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        s = (x * 2).sigmoid_()  # tanh(x) = 2 s - 1 costs half of torch's tanh, to 6e-8
-        return (torch.ops.aten.sigmoid_backward(x, s).mul_(4).add_(s, alpha=2).sub_(1).mul_(g),)
+        t = x.tanh()
+        return (torch.ops.aten.tanh_backward(x, t).add_(t).mul_(g),)  # x (1 - t^2) + t
 
 
 class TanhExp(Elementwise):
@@ -129,8 +129,8 @@ class TanhExp(Elementwise):
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
         e = x.clamp(max=20).exp_()
-        s = (e * 2).sigmoid_()  # tanh(e) = 2 s - 1
-        return (torch.ops.aten.sigmoid_backward(e.mul_(x), s).mul_(4).add_(s, alpha=2).sub_(1).mul_(g),)
+        t = e.tanh()
+        return (torch.ops.aten.tanh_backward(e, t).mul_(x).add_(t).mul_(g),)  # x e (1 - t^2) + t
 
 
 class Serf(Elementwise):
@@ -160,7 +160,7 @@ class SRS(Elementwise):
     """x / (x / alpha + e^(-x / beta)), alpha and beta learned, one of each per layer: the soft root sign.
 
     Zhou, Li & Wang 2020, arXiv:2003.03873. Both are held above 0 (by softplus), and beta below 2 alpha: at e alpha the
-    denominator reaches 0.
+    denominator reaches 0. Below 0 numerator and denominator are times e^(x / beta), so that nothing overflows.
     """
 
     def __init__(self, alpha: float = 5.0, beta: float = 3.0) -> None:
@@ -174,15 +174,22 @@ class SRS(Elementwise):
         return alpha, torch.minimum(softplus(self.raw_beta), 2 * alpha)
 
     def _value(self, x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        return x / (x / alpha + (x / -beta).clamp(max=60).exp())
+        up, down = self._powers(x, beta)
+        return x * up / (x * up / alpha + down)
+
+    @staticmethod
+    def _powers(x: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        """e^(x / beta) below 0 and e^(-x / beta) above; 1 on the other side."""
+        return (x.clamp(max=0) / beta).exp(), (F.relu(x) / -beta).exp()
 
     def _gradient(self, g: Tensor, x: Tensor, alpha: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        """With e = e^(-x/beta), y = f(x): f' = e (1 + x/beta) / d^2, y^2 / alpha^2 and -y^2 e / beta^2."""
-        e = (x / -beta).clamp_(max=60).exp_()
-        d = (x / alpha).add_(e)
-        y = x / d
-        part = e.div_(d)  # e / d, from 0 to 1 but near the pole
-        gy = y * g
-        dx = (x / beta).add_(1).mul_(part).div_(d).mul_(g)
-        # y^2 e = y (e / d) x
-        return dx, (gy * y).div_(alpha.square()), gy.mul_(part).mul_(x).div_(-beta.square())
+        """f = x up / d with d = x up / alpha + down; f' = up down (1 + x / beta) / d^2, f^2 / alpha^2 and
+        -f x down / d / beta^2."""
+        up, down = self._powers(x, beta)
+        y = x * up
+        d = (y / alpha).add_(down)
+        up.div_(d)
+        down.div_(d)
+        gy = y.div_(d) * g
+        dx = (x / beta).add_(1).mul_(up).mul_(down).mul_(g)
+        return dx, y.mul_(gy).div_(alpha.square()), gy.mul_(down).mul_(x).div_(-beta.square())

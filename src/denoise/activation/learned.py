@@ -72,7 +72,8 @@ class APL(Elementwise):
 class PAU(Elementwise):
     """P(x) / (1 + |Q(x)|), P = sum a_j x^j, j = 0 to 5, Q = sum b_k x^k, k = 1 to 4; all learned, a set per layer.
 
-    The safe Pade unit, Molina, Schramowski & Kersting 2019, arXiv:1907.06732. It starts near leaky_relu.
+    The safe Pade unit, Molina, Schramowski & Kersting 2019, arXiv:1907.06732. It starts near leaky_relu. Far out
+    powers overflow: beyond a bound the unit goes on straight, with the slope a_5 / |b_4| that it tends to.
     """
 
     def __init__(self) -> None:
@@ -85,17 +86,29 @@ class PAU(Elementwise):
 
     def _value(self, x: Tensor, *learned: Tensor) -> Tensor:
         a, b = learned[:6], learned[6:]
-        return _horner(a, x) / (_horner(b, x) * x).abs().add_(1)
+        x, beyond, steep = self._bounded(x, b[3])
+        return torch.addcmul(_horner(a, x) / (_horner(b, x) * x).abs().add_(1), beyond, a[5] * steep)
+
+    @staticmethod
+    def _bounded(x: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x within the bound, what is beyond it, and the slope there over a_5: 1 / (|b_4| + bound^-4)."""
+        bound = 1e7 if x.dtype == torch.float32 else 1e60
+        near = x.clamp(-bound, bound)
+        return near, x - near, (b.abs() + bound**-4).reciprocal()
 
     def _gradient(self, g: Tensor, x: Tensor, *learned: Tensor) -> tuple[Tensor, ...]:
         """With D = 1 + |Q|, y = P / D: dy/da_j = x^j / D, dy/db_k = -y sign(Q) x^k / D, dy/dx from both."""
         a, b = learned[:6], learned[6:]
+        x, beyond, steep = self._bounded(x, b[3])
         q = _horner(b, x).mul_(x)
         up = g / q.abs().add_(1)
         down = _horner(a, x).mul_(up).div_(q.abs().add_(1)).mul_(q.sign_()).neg_()
         dx = _horner([j * a[j] for j in range(1, 6)], x).mul_(up)
         dx.addcmul_(_horner([(k + 1) * b[k] for k in range(4)], x), down)
-        return dx, *_moments(up, x, 0, 6), *_moments(down, x, 1, 5)
+        da, db, far = _moments(up, x, 0, 6), _moments(down, x, 1, 5), beyond.mul_(g).sum() * steep
+        da[5] = da[5] + far
+        db[3] = db[3] - far * a[5] * steep * b[3].sign()
+        return dx, *da, *db
 
 
 def _horner(coefficients: tuple[Tensor, ...] | list[Tensor], x: Tensor) -> Tensor:

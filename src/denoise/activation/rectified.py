@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
 from denoise.randomness import Stochastic
+from denoise.recomputed import wide
 from denoise.refusal import Refusal
 
 
@@ -57,9 +58,10 @@ class ABReLU(nn.Module):
     """max(0, x - mean x), the mean over everything but the batch. Dubey & Chakraborty 2018, arXiv:1804.02051."""
 
     def forward(self, x: Tensor) -> Tensor:
-        total = x.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
+        exact = wide(x)
+        total = exact.sum(dim=tuple(range(1, x.ndim)), keepdim=True)
         mean = total / max(1, total.numel() and x.numel() // total.numel())  # mean()'s gradient has another format
-        return F.relu(x - mean.to(x.dtype))
+        return F.relu(exact - mean).to(x.dtype)
 
 
 class SquaredReLU(nn.Module):
@@ -121,15 +123,17 @@ class PELU(Elementwise):
         return torch.addcmul(x.clamp(max=0).div(b).expm1().mul(a), F.relu(x), a / b)
 
     def _gradient(self, g: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        h = x.clamp(max=0).div_(b).expm1_()
-        dx = (h + 1).mul_(g).mul_(a / b)
+        h = x.clamp(max=0).div_(b)
+        dx = h.exp().mul_(g).mul_(a / b)
+        h.expm1_()
         return dx, h.add_(F.relu(x).div_(b)).mul_(g), (x / -b).mul_(dx)
 
 
 class PDELU(Elementwise):
     """x above 0, alpha ([1 + (1 - t) x]_+^(1 / (1 - t)) - 1) below; alpha learned, one per layer, t fixed.
 
-    Cheng et al. 2020, Neural Networks 125. The deformed exponential is elu's as t tends to 1.
+    Cheng et al. 2020, Neural Networks 125. The deformed exponential is elu's as t tends to 1. It is computed from the
+    logarithm of its base, so that it keeps its digits near 0.
     """
 
     def __init__(self, alpha: float = 1.0, t: float = 0.9) -> None:
@@ -139,14 +143,12 @@ class PDELU(Elementwise):
         self.t = t
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 
-    def _base(self, x: Tensor) -> Tensor:
-        return x.clamp(max=0).mul_(1 - self.t).add_(1).clamp(min=0)
-
     def _value(self, x: Tensor, alpha: Tensor) -> Tensor:
-        return torch.addcmul(F.relu(x), self._base(x).pow(1 / (1 - self.t)).sub_(1), alpha)
+        lowest = torch.finfo(x.dtype).eps - 1  # above -1, where the logarithm has no slope
+        log = x.mul(1 - self.t).clamp(lowest, 0).log1p()
+        return torch.addcmul(F.relu(x), log.div(1 - self.t).expm1(), alpha)
 
     def _gradient(self, g: Tensor, x: Tensor, alpha: Tensor) -> tuple[Tensor, ...]:
-        base = self._base(x)
-        slope = base.pow(self.t / (1 - self.t))  # base^(1 / (1 - t) - 1)
-        terms = base.mul_(slope).sub_(1).mul_(g)
-        return slope.mul_(alpha).masked_fill_(x > 0, 1).mul_(g), terms
+        log = x.mul(1 - self.t).clamp_(-1, 0).log1p_().div_(1 - self.t)
+        slope = log.mul(self.t).exp_()  # base^(1 / (1 - t) - 1)
+        return slope.mul_(alpha).masked_fill_(x > 0, 1).mul_(g), log.expm1_().mul_(g)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise
 
@@ -18,19 +19,18 @@ class ScaledTanh(nn.Module):
 
 
 class ParametricSigmoid(Elementwise):
-    """(1 / (1 + e^-x))^m: PSF. Chandra & Singh 2004, Neurocomputing 61. x below -80 counts as -80."""
+    """(1 / (1 + e^-x))^m: PSF. Chandra & Singh 2004, Neurocomputing 61. In float32 x below -80 counts as -80."""
 
     def __init__(self, m: float = 2.0) -> None:
         super().__init__()
         self.m = m
 
     def _value(self, x: Tensor) -> Tensor:
-        return x.clamp(min=-80).sigmoid_().pow(self.m)
+        return x.clamp(min=-80 if x.dtype == torch.float32 else -700).sigmoid_().pow(self.m)
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        s = torch.sigmoid(x)
-        y = s.pow(self.m).mul_(self.m)
-        return (y.addcmul_(y, s, value=-1).mul_(g),)  # m s^m (1 - s)
+        y = torch.sigmoid(x).pow_(self.m).mul_(self.m)
+        return (x.neg().sigmoid_().mul_(y).mul_(g),)  # m s(x)^m s(-x)
 
 
 class ReSech(Elementwise):
@@ -50,10 +50,15 @@ class ReSech(Elementwise):
 
 
 class Elliott(Elementwise):
-    """0.5 x / (1 + |x|) + 0.5. Elliott 1993, a better activation function for artificial neural networks."""
+    """0.5 x / (1 + |x|) + 0.5. Elliott 1993, a better activation function for artificial neural networks.
+
+    Below 0 that is 0.5 / (1 - x), which keeps its digits where it is small.
+    """
 
     def _value(self, x: Tensor) -> Tensor:
-        return x.div(x.abs().add_(1)).mul_(0.5).add_(0.5)
+        above = F.relu(x)
+        below = x.clamp(max=0).neg_().add_(1).reciprocal_()
+        return above.div(above + 1).add_(below).mul_(0.5)
 
     def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
         return (x.abs().add_(1).square_().reciprocal_().mul_(g).mul_(0.5),)

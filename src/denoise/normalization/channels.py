@@ -54,7 +54,7 @@ class RMSNorm(OwnNorm):
         products = g * x
         pull = g * gamma[0] if gamma else g
         along = (pull * x if gamma else products).sum(dim=-1, keepdim=True)
-        dx = (pull * scale).addcmul_(x, along * scale**3 / -x.shape[-1])
+        dx = (pull * scale).addcmul_(x, along * scale * scale * scale / -x.shape[-1])  # scale^3 would underflow
         return dx, *([products.mul_(scale).sum((0, 1))] if gamma else [])
 
 
@@ -79,7 +79,9 @@ class ScaleNorm(OwnNorm):
     def _gradient(self, g: Tensor, x: Tensor, length_learned: Tensor, length: Tensor) -> tuple[Tensor, ...]:
         scale = length.clamp_min(self.eps).reciprocal()
         along = (g * x).sum(dim=-1, keepdim=True)
-        turn = torch.where(length >= self.eps, along * scale**3, 0.0)  # below eps the length does not count
+        turn = torch.where(
+            length >= self.eps, along * scale * scale * scale, 0.0
+        )  # below eps the length does not count
         dx = (g * (length_learned * scale)).addcmul_(x, turn * -length_learned)
         return dx, along * scale
 
@@ -114,14 +116,15 @@ class LocalResponseNorm(OwnNorm):
         near = (away >= -(size // 2)) & (away <= (size - 1) // 2)
         self.register_buffer("near", near, persistent=False)
 
+    def _power(self, x: Tensor) -> Tensor:
+        with _without_autocast(x):  # inf would be NaN in channels far from it: 0 inf
+            return x.square().clamp(max=torch.finfo(x.dtype).max / self.size) @ self.near.to(x.dtype)
+
     def _value(self, x: Tensor) -> Tensor:
-        with _without_autocast(x):
-            power = x.square() @ self.near.to(x.dtype)
-        return x * torch.exp(torch.log(power * (self.alpha / self.size) + self.k) * -self.beta)
+        return x * torch.exp(torch.log(self._power(x) * (self.alpha / self.size) + self.k) * -self.beta)
 
     def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with _without_autocast(x):
-            below = x.square() @ self.near.to(x.dtype)
+        below = self._power(x)
         below.mul_(self.alpha / self.size).add_(self.k)
         scale = below.log().mul_(-self.beta).exp_()
         return x * scale, (below, scale)

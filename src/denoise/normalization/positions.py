@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from denoise.normalization.shape import Affine, OverPositions, OwnNorm
+from denoise.normalization.shape import Affine, OverPositions, OwnNorm, mean_of_groups
+from denoise.recomputed import wide
 from denoise.refusal import Refusal
 
 
@@ -19,10 +20,32 @@ def group_norm(num_channels: int, num_groups: int = 8, eps: float = 1e-5) -> nn.
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's, which also takes one image with one value a group: the result is beta."""
+    """torch's of maps, which also takes one image with one value a group: the result is beta.
+
+    On a CPU torch takes the variance of maps in channels_last as E x^2 - (E x)^2, which has no digits left where the
+    mean is a thousand standard deviations. So the mean is taken off first. That changes nothing in the formula, and so
+    nothing in its gradient: to autograd it is a constant, but where it is the group's only value.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        if not x.numel():  # torch's gradient of gamma would be 0 / 0
+            return x * self.weight[:, None, None] + self.bias[:, None, None]
+        if x.device.type == "cpu":
+            x = self._centred(wide(x) if torch.is_autocast_enabled("cpu") else x)
+        try:
+            return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        except RuntimeError:  # in forward mode torch takes no channels_last
+            return torch.group_norm(x.contiguous(), self.num_groups, self.weight, self.bias, self.eps)
+
+    def _centred(self, x: Tensor) -> Tensor:
+        """x less one value of its group, which leaves 0 of values all alike, less the mean of what is left."""
+        size = self.num_channels // self.num_groups
+        count = size * x.shape[2] * x.shape[3]
+        if count == 1:
+            return x - x
+        rest = x - x.detach()[:, ::size, :1, :1].repeat_interleave(size, 1)
+        total = rest.detach().sum((2, 3), keepdim=True).unflatten(1, (self.num_groups, size)).sum(2)
+        return rest.sub_(total.div_(count).repeat_interleave(size, 1))
 
 
 def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
@@ -41,7 +64,7 @@ class InstanceNorm(OwnNorm):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4 and not x.is_contiguous(memory_format=torch.channels_last):
+        if x.ndim == 4 and x.stride(1) != 1:
             return self.norm(x)
         return super().forward(x)
 
@@ -50,7 +73,7 @@ class InstanceNorm(OwnNorm):
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         count = max(1, x.shape[1])
-        mean = x.sum(dim=1, keepdim=True) / count
+        mean = mean_of_groups(x, x.shape[-1])
         centred = x - mean
         return mean, centred, torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.norm.eps)
 
@@ -137,7 +160,7 @@ class EvoNormS0(Affine, OwnNorm):
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         count = max(1, x.shape[1])
-        mean = self._shared(x.sum(dim=1, keepdim=True)) / count
+        mean = mean_of_groups(x, self.num_groups)
         return mean, torch.rsqrt(self._shared((x - mean).square().sum(dim=1, keepdim=True)) / count + self.eps)
 
     def _value(self, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor) -> Tensor:

@@ -16,6 +16,20 @@ def as_before(tokens: Tensor, x: Tensor) -> Tensor:
     return tokens.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2) if x.ndim == 4 else tokens
 
 
+def mean_of_groups(x: Tensor, num_groups: int) -> Tensor:
+    """The mean of a group of channels over all positions, for each of its channels: (B, T, C) -> (B, 1, C).
+
+    As the first value plus the mean distance from it, which keeps the digits of both: values that are all alike are
+    their mean, to the last bit.
+    """
+    size = x.shape[-1] // num_groups
+    first = x[:, :1, ::size].detach()
+    first = first.unsqueeze(-1).expand(-1, -1, -1, size).flatten(2)
+    total = (x - first).sum(dim=1, keepdim=True).unflatten(-1, (num_groups, size))
+    mean = total.sum(dim=-1, keepdim=True) / max(1, size * x.shape[1])
+    return first + mean.expand_as(total).flatten(2)
+
+
 class ChannelsAtEnd(nn.Module):
     """A norm written for (B, T, C): tokens are taken as they are, the positions of a map as tokens."""
 
