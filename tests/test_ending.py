@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, create_trial
+from safetensors.torch import load_file
 
+from denoise import train
 from denoise.refusal import Refusal
-from search import transfer
-from search.confirm import take
+from search import ending, runs, transfer
+from search.confirm import confirming, load, take
 from search.confirm.result import Arm, Confirmation, Finalist, Settings, comparison
 from search.confirm.statistics import Rule
 from search.ending import worth
 from search.mode import Ablation, Joint
 from search.record import Record, distinct
+from search.tracking import MODEL, Tracker
+from tests import quick
 from tests.quick import Silent
 
 SEEDS = range(1000, 1005)
@@ -113,3 +118,59 @@ def test_a_record_that_was_changed_chooses_no_code(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match="would choose code to run"):
             transfer.train(settings, Books(), SimpleNamespace(run_id="run"), [changed], Silent())  # type: ignore[arg-type]
     assert not made.exists()
+
+
+CONFIRMED = ["search.n_trials=4", "search.confirm.finalists=1", "search.confirm.seeds=3", *quick.CHOICES]
+
+
+def on_test_images(better: float) -> Any:
+    """The formula of quick trials with test triples; all configs but the baseline are better by `better` there."""
+
+    def fit(cfg: Any, module: Any, *given: Any) -> train.Result:
+        found = quick.formula(cfg, module, *given)
+        if cfg.trainer.test_samples and found.outcome == "complete":
+            equal = cfg.activation._target_.endswith("SiLU") and cfg.optimizer._target_.endswith("AdamW")
+            loss = 0.5 + 0.001 * (cfg.seed * 7 % 3) * (1 if equal else -1) - (0 if equal else better)
+            found.metrics["test/loss"] = loss
+            given[0].on_metrics(found.step, {"test/loss": loss})
+            losses = torch.full((32,), loss, dtype=torch.float64)
+            found.tested, found.weights = {"losses": losses, "image": torch.arange(32)}, {"w": losses[:1]}
+        return found
+
+    return fit
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("better", "killed"), [(0.1, None), (0.0, "crown"), (0.1, "worth")])
+def test_what_is_registered_is_a_run_on_a_fresh_seed(
+    better: float, killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        quick, "free", lambda patch, free=quick.free: (free(patch), patch.setattr(train, "fit", on_test_images(better)))
+    )
+    monkeypatch.setattr(confirming, "ensembles", lambda *given: [])
+    monkeypatch.setattr(ending.importance, "measure", lambda *given: None)
+    store = tmp_path / "runs"
+    if killed is not None:
+        with monkeypatch.context() as patch, pytest.raises(quick.Killed):
+            patch.setattr(ending, killed, lambda *given: (_ for _ in ()).throw(quick.Killed()))
+            quick.run(store, CONFIRMED, monkeypatch)
+    quick.run(store, CONFIRMED, monkeypatch)
+    tracker = Tracker(None, "denoise-search", store)
+    (parent,) = tracker.searches()
+    found = load(tracker, parent.info.run_id)
+    assert found is not None and found.best is (found.finalists[0] if better else found.baseline)
+    best = tracker.record(parent.data.tags["best"])
+    assert best.tags["role"] == "confirm" and best.number is None and best.run_id == found.best.runs[found.best.typical]
+    assert best.overrides[-2:] == [f"seed={found.best.typical}", "trainer.test_samples=1024"]
+    model = tracker.client.get_model_version_by_alias(MODEL, "champion")
+    weights = tracker.artifact(best.run_id, "weights/weights.safetensors", tmp_path)
+    assert model.run_id == best.run_id and load_file(weights)["w"].item() == best.metrics["test/loss"]
+    metrics = parent.data.metrics
+    assert metrics["best/test/loss"] == pytest.approx(found.best.mean) and "best/test/loss_high" in metrics
+    assert metrics["best/val/loss"] == pytest.approx(np.mean(list(found.best.validation.values())))
+    assert not list((store / "checkpoints").rglob("confirm-*")), "the others' weights are not kept"
+    chosen = runs.chosen(tracker, None)
+    assert chosen.record.run_id == best.run_id and ("nothing is shown to be better" in chosen.says) == (not better)
+    says = tracker.artifact(parent.info.run_id, "best.yaml", tmp_path).read_text()
+    assert chosen.says in says and f"seed: {found.best.typical}" in says
