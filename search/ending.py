@@ -23,7 +23,7 @@ INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went 
 class Answer:
     """What a search found: its trials, best first, the run to take (None: none came to its end), what was confirmed.
 
-    best: of a search that was confirmed a run on a fresh seed, of one that was not its best trial.
+    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial.
     """
 
     records: list[Record]
@@ -43,15 +43,19 @@ def end(session: Session, began: float) -> Answer:
     findings = judged(session, records, found)
     files = report.files(records, search.baseline, search.name) | verdict.files(findings)
     files |= search.mode.files(records)
+    trainings = Trainings(session.tracker, parent)
+    for one in found.arms if found is not None else ():
+        trainings.keep(one)
     top = winner(session, records, found)
     if top is not None:
-        says = report.says(top, search.name) if found is None else f"{search.name}: {confirm.take(found)}"
-        files["best.yaml"] = report.best_yaml(top, says)
+        arm = found.best if found is not None else None
+        says = f"{search.name}: {confirm.take(found)}" if found is not None and arm else report.says(top, search.name)
+        files["best.yaml"] = report.best_yaml(arm.overrides if arm else top.overrides, says, top.run_id)
         parent.metrics(len(records), worth(top, found))
         parent.flush({"best": top.run_id})
         attempt.keep_weights(session)
         crown(session, top)
-    Trainings(session.tracker, parent).clear()
+    trainings.clear()
     parent.artifacts(files)
     results = [one.result for one in session.trained if one.result is not None]
     if results:
@@ -101,17 +105,19 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     """Train the finalists and the baseline on fresh seeds, as far as it is not done."""
     search, mode = session.search, session.search.mode
     asked = confirm.settings(search.settings.confirm, search.composed.cfg.seed)
-    if not asked.finalists:
-        return None
+    if not asked.finalists:  # what was confirmed before stays so
+        return confirm.stored(session.tracker, session.parent.run_id)
     given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.crew)
     found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None
 
 
 def winner(session: Session, records: list[Record], found: Confirmation | None) -> Record | None:
-    """The run to take: of the confirmation's best arm the one on its typical seed, else the search's best trial."""
+    """The run to take: of the confirmation's best arm the most typical seed's, else the search's best trial."""
     arm = found.best if found is not None else None
-    return record.best(records) if arm is None else session.tracker.record(arm.runs[arm.typical])
+    if arm is None:
+        return record.best(records)
+    return session.tracker.record(Trainings(session.tracker, session.parent).kept(arm))
 
 
 def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
@@ -128,9 +134,6 @@ def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
 def crown(session: Session, top: Record) -> None:
     """Register the best run's weights; a trial that was not trained here has another run's."""
     tracker = session.tracker
-    waiting = Trainings(tracker, session.parent).weights(top.tags.get("config_sha256", ""))
-    if waiting.exists():
-        Run(tracker, top.run_id).artifacts({"weights.safetensors": waiting.read_bytes()}, "weights")
     origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(Refusal), TemporaryDirectory() as folder:

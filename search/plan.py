@@ -95,7 +95,17 @@ def prepare(typed: Sequence[str]) -> Search:
     module = train.prepare(pretrained.resolve(cfg))
     if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
         raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
-    confirm.settings(cfg.search.confirm, cfg.seed)
+    confirming = confirm.settings(cfg.search.confirm, cfg.seed)
+    if confirming.finalists and not train.test_images(cfg):
+        raise Refusal(
+            f"data={composed.choices['data']}: has no test images, on which a confirmation is judged; take "
+            "search.confirm.finalists=0, or data that have some"
+        )
+    if cfg.trainer.test_samples:
+        raise Refusal(
+            f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
+            "confirmation sees is search.confirm.test_samples"
+        )
     inner = storage.sampler(cfg, asks).fresh(0)
     if note := fit.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)

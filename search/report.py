@@ -93,20 +93,20 @@ def command(overrides: Sequence[str]) -> str:
     return f'make train ARGS="{typed}"'
 
 
-def best_yaml(record: Record, says: str) -> bytes:
-    """A config that trains the record, in Hydra's own form, to be used with --config-dir and --config-name.
+def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
+    """A config that trains these overrides, in Hydra's own form, to be used with --config-dir and --config-name.
 
-    says: what it is, in one line.
+    says: what it is, in one line; run_id: the run that has its weights.
     """
     groups: list[dict[str, str]] = []
     values: dict[str, Any] = {}
-    for text in record.overrides:
+    for text in overrides:
         name, _, value = text.lstrip("+").partition("=")
         if _is_group(name):
             groups.append({f"override /{name}": value})
         else:
             _put(values, name.split("."), pyyaml.safe_load(value))
-    head = f"# {says}\n# run {record.run_id}\n"
+    head = f"# {says}\n# its weights: run {run_id}\n"
     head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
     return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
 

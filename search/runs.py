@@ -38,9 +38,10 @@ def search_of(books: Tracker, run_id: str | None) -> Any:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A run that is meant; says: what it is and what it is worth, in one line."""
+    """A run that is meant; overrides: of its config, a fresh seed's left out; says: what it is worth, in one line."""
 
     record: Record
+    overrides: list[str]
     says: str
 
 
@@ -48,7 +49,7 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     """The run that is meant: RUN, or the best of the latest search. Errors: Refusal."""
     if run_id is not None:
         record = books.record(run_id)
-        return Chosen(record, report.says(record, f"run {run_id}"))
+        return Chosen(record, record.overrides, report.says(record, f"run {run_id}"))
     parent = search_of(books, None)
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
@@ -57,6 +58,8 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
         found = books.record(best)
     from search import confirm
 
-    if found.number is None and (confirmed := confirm.load(books, parent.info.run_id)) is not None:
-        return Chosen(check(found), f"{name}: {confirm.take(confirmed)}")
-    return Chosen(check(found), report.says(found, name))
+    confirmed = confirm.stored(books, parent.info.run_id)
+    arm = confirmed.best if confirmed is not None else None
+    if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
+        return Chosen(check(found), arm.overrides, f"{name}: {confirm.take(confirmed)}")
+    return Chosen(check(found), found.overrides, report.says(found, name))

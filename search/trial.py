@@ -74,8 +74,8 @@ def plain_config(composed: Composed) -> dict[str, Any]:
     """The resolved config of a training, without what no training depends on."""
     content = OmegaConf.to_container(composed.cfg, resolve=True)
     assert isinstance(content, dict)
-    if not content["trainer"]["test_samples"]:
-        del content["trainer"]["test_samples"]  # it was not always there: what is not tested keeps its name
+    if not content["trainer"].get("test_samples"):  # it was not always there: what is not tested keeps its name
+        content["trainer"].pop("test_samples", None)
     return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
 
 

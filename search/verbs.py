@@ -143,11 +143,11 @@ def best(options: argparse.Namespace) -> int:
     chosen, store = found.record, Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
-    path.write_bytes(board.best_yaml(chosen, found.says))
+    path.write_bytes(board.best_yaml(found.overrides, found.says, chosen.run_id))
     print(f"# {found.says}")
-    print(f"# run {chosen.run_id}")
+    print(f"# its weights: run {chosen.run_id}")
     own = [word for folder in options.config_dir for word in ("--config-dir", folder)]
-    print(board.command([*own, *chosen.overrides]))
+    print(board.command([*own, *found.overrides]))
     print(
         f"# the same as a config: {path}; {board.command([*own, '--config-dir', str(store), '--config-name', 'best'])}"
     )
@@ -196,7 +196,9 @@ def report(options: argparse.Namespace) -> int:
 
     parent = runs.search_of(tracker, options.run)
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
-    found, findings = confirm.load(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
+    found, findings = confirm.stored(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
+    if found is None and "confirmed" in parent.data.tags:
+        console.print("its confirmation is of another version and cannot be shown; make search makes it anew")
     answering.show(console, records, baseline, parent.info.run_name, found, findings, parent.data.tags.get("cost"))
     return 0
 

@@ -31,7 +31,7 @@ from search.confirm.finalists import Tuned, start
 from search.confirm.result import Arm, Ensemble, Finalist, comparison
 from search.confirm.result import settings as read
 from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
-from search.confirm.stored import from_json, to_json
+from search.confirm.stored import from_json, stored, to_json
 from search.confirm.trainings import Trainings, order
 from search.record import Record
 from search.tracking import Run, Tracker
@@ -148,7 +148,7 @@ def test_the_numbers_are_those_of_the_paired_differences_on_test_images(
         error = images_error(sum(losses) / 3, kept.tested(one.runs[1000])[1])  # type: ignore[arg-type]
         assert pair.images == pytest.approx(error) and error > 0
         assert pair.pairs == 3 and pair.difference == pytest.approx(sum(each) / 3)
-        assert pair.interval == pytest.approx(mean_interval(each, 0.975, error)), "two finalists, one look"
+        assert pair.interval == pytest.approx(mean_interval(each, 0.025, error)), "two finalists, one look"
         assert pair.searched == pytest.approx((one.searched or 0) - 0.5)
         assert pair.verdict == Rule(2, 3, 0.95).final(one.numbers(), base.numbers(), error)
         assert (pair.mine, pair.theirs) == pytest.approx((one.mean, base.mean))
@@ -169,8 +169,15 @@ def test_ensembles_stand_beside_their_members_and_no_weights_are_left(
         assert one.value <= one.members_mean, "a square is convex"
     tracker, parent = opened(store, "done")
     assert len(left(store, "done")) == 9, "one of them is to be the best's"
-    Trainings(tracker, parent).clear()
+    kept = Trainings(tracker, parent)
+    kept.keep(found.finalists[0])
+    kept.clear()
     assert left(store, "done") == []
+    first = found.finalists[0]
+    assert kept.kept(first) == first.runs[first.typical[0]], "the median seed's weights are with its run"
+    first.values[1003], first.runs[1003] = -1.0, first.runs[first.typical[-1]]  # a seed more moves the median
+    assert first.runs[first.typical[0]] != kept.kept(first) or first.typical[0] == 1000
+    del first.values[1003], first.runs[1003]
 
 
 def test_it_is_read_back_from_the_search_s_run_and_is_not_made_twice(
@@ -333,7 +340,28 @@ def test_an_option_is_compared_with_the_baseline_s_own_best(instead: Any, store:
     assert "; better by 0.0" in first and "than your config as it is, untuned (95 %" in first
     same = start(SETTINGS, records, BASELINE, Tuned("silu", records[-1]))
     assert same.reference is None and same.option == "silu", "the baseline is its option's best itself"
+    none = start(SETTINGS, records, BASELINE, Tuned("silu", None))
+    assert none.reference is None and none.option == "", "no trial of its option came to its end"
     assert from_json(to_json(found)) == found
+
+
+def test_an_arm_goes_on_until_both_its_comparisons_are_clear(instead: Any, store: Path) -> None:
+    """gelu is clearly better than silu at its best after three seeds, and than the config as it is after five."""
+    noise = {0.002: [0.0, 0.012, 0.003, 0.004, 0.006], 0.003: [0.001, 0.0, 0.002, 0.001, 0.0]}
+    tuned, best = ([*TINY, f"activation={name}", "optimizer.lr=0.003"] for name in ("silu", "gelu"))
+    records = record.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.49), trial(8, best, 0.44)])
+
+    def value(name: str, seed: int, lr: float) -> float:
+        worth = {("silu", 0.002): 0.5, ("silu", 0.003): 0.53, ("gelu", 0.003): 0.48}[name, lr]
+        return worth + noise[lr][(seed + (name == "gelu")) % 5]
+
+    trained = instead(value, lr=True)
+    given = (Settings(1, 5, 1000, 0.95, 32), *opened(store, "other-8"), records, BASELINE, Screen())
+    found = confirm(*given, tuned=Tuned("silu", records[1]))
+    (gelu,) = found.finalists
+    first = found.rules[0].verdict(gelu.numbers()[:3], found.reference.numbers()[:3])  # type: ignore[union-attr]
+    assert first == BETTER == gelu.untuned.verdict and gelu.untuned.pairs > 3
+    assert sum(a == "gelu" for a, _ in trained) == gelu.untuned.pairs and found.best is gelu
 
 
 def test_one_divergence_is_counted_and_is_no_verdict(instead: Any, store: Path) -> None:
@@ -343,7 +371,7 @@ def test_one_divergence_is_counted_and_is_no_verdict(instead: Any, store: Path) 
     gelu = found.finalists[0].untuned
     assert gelu.verdict == OPEN and gelu.diverged == (1, 1) and gelu.p == 1.0 and gelu.interval is None
     said = "\n".join(sentences(found))
-    assert "diverged on 1 of 3 seeds, the baseline on 1 (exact test, p 1)" in said
+    assert "diverged on 1 of 3 seeds, that one on 1 (exact test, p 1)" in said
     assert "The baseline failed on 1 of 3 seeds (diverged)" in said
     screen = Screen()
     assert confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen) == found and not screen.trained
@@ -355,7 +383,8 @@ def test_what_diverges_on_every_seed_is_worse(instead: Any, store: Path) -> None
     found = confirm(*given)
     gelu = found.finalists[0].untuned
     assert gelu.verdict == WORSE and gelu.diverged == (5, 0) and gelu.p == pytest.approx(2 / 252)
-    assert "trial 2 (gelu): worse than your config as it is, untuned; diverged on 5 of 5" in sentences(found)[0]
+    said = "trial 2 (gelu): worse than your config as it is, untuned (both ended on 0 seeds), diverged on 5 of 5 seeds"
+    assert sentences(found)[0].startswith(said)
     assert found.best is found.baseline and "nothing is shown to be better" in take(found)
 
 
@@ -364,6 +393,7 @@ def test_another_failure_is_no_verdict_and_is_tried_again(instead: Any, store: P
     tracker, parent = opened(store, "other-3")
     found = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, Screen())
     assert found.finalists[0].untuned.verdict == OPEN and "(both ended on 0 seeds)" in sentences(found)[0]
+    assert "failed on 3 of 3 seeds (out_of_memory)" in sentences(found)[0]
     trained = instead(lambda a, s: 0.4 + (s % 3) * 0.01)
     again = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, Screen())
     assert {a for a, _ in trained} == {"gelu"} and again.finalists[0].untuned.pairs == 3
@@ -372,7 +402,7 @@ def test_another_failure_is_no_verdict_and_is_tried_again(instead: Any, store: P
 def test_with_nothing_to_compare_nothing_is_trained(store: Path) -> None:
     tracker, parent = opened(store, "other-4")
     found = confirm(SETTINGS, tracker, parent, [trial(0, BASELINE, 0.5)], BASELINE, Screen())
-    assert not found.finalists and "Nothing was confirmed" in sentences(found)[0]
+    assert not found.finalists and sentences(found) == []
     off = confirm(Settings(0, 3, 1000, 0.95, 32), tracker, parent, RECORDS, BASELINE, Screen())
     assert (
         not off.finalists
@@ -419,7 +449,7 @@ def test_the_seed_takes_the_place_of_another_and_of_nothing_else() -> None:
 def made(cost: str | None = None) -> Confirmation:
     """A confirmation with one of each verdict."""
     base = Arm("b", 0, "baseline", [], 0.5, 2.0)
-    found = Confirmation(Settings(3, 5, 1000, 0.95), base, [], cost=cost, baseline_best=True)
+    found = Confirmation(Settings(3, 5, 1000, 0.95, 32), base, [], cost=cost, baseline_best=True)
     base.values = {1000 + i: 0.5 for i in range(5)}
     for number, (name, shift) in enumerate((("muon <lr> 0.01", -0.02), ("relu & co", 0.02), ("gelu", 0.0)), start=1):
         one = Finalist(f"r{number}", number, name, [], 0.48, 1.0)
@@ -471,6 +501,33 @@ def test_the_tables_and_the_picture_show_every_finalist_and_fetch_nothing(width:
     for one in empty.finalists:
         one.untuned.difference = one.untuned.interval = one.untuned.searched = None
     ET.fromstring(picture(empty))
+
+
+def test_one_test_image_gives_no_interval_and_a_file_all_the_same(
+    done: tuple[Confirmation, Screen], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirming, "images_error", lambda *given: math.inf)
+    found = from_json(to_json(done[0]))
+    confirming.Judge(found, Trainings(*opened(store, "done"))).all()
+    assert {one.untuned.verdict for one in found.finalists} == {OPEN}
+    assert all(arm.interval is not None for arm in done[0].arms)
+    found = from_json(to_json(found))
+    assert all(one.untuned.interval is None for one in found.finalists) and sentences(found)
+
+
+@pytest.mark.parametrize("changed", [{"verdict": "great"}, {"cost": "os.system"}, {"format": 1}])
+def test_a_changed_or_older_file_is_none_to_a_report(
+    changed: dict[str, Any], done: tuple[Confirmation, Screen], store: Path
+) -> None:
+    plain = json.loads(to_json(done[0]))
+    plain["finalists"][0]["untuned"] |= {key: value for key, value in changed.items() if key == "verdict"}
+    plain |= {key: value for key, value in changed.items() if key != "verdict"}
+    with pytest.raises(Refusal, match="of another version"):
+        from_json(json.dumps(plain).encode())
+    tracker, parent = opened(store, f"old-{next(iter(changed))}")
+    parent.artifacts({"confirmation.json": json.dumps(plain).encode()})
+    parent.flush({"confirmed": "1 better"})
+    assert stored(tracker, parent.run_id) is None
 
 
 def test_a_record_is_ranked_as_on_the_leaderboard() -> None:

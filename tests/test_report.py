@@ -134,7 +134,7 @@ def test_leaderboard_shows_names_with_brackets_as_they_are() -> None:
 
 
 def test_best_yaml_is_a_config_on_top_of_train() -> None:
-    content = report.best_yaml(one(3, value=0.25), report.says(one(3, value=0.25), "name-1")).decode()
+    content = report.best_yaml(one(3).overrides, report.says(one(3, value=0.25), "name-1"), "run").decode()
     config = yaml.safe_load(content)
     assert config["defaults"] == ["train", {"override /activation": "silu"}, {"override /optimizer": "adamw"}, "_self_"]
     assert config["optimizer"] == {"lr": 0.002} and config["model"] == {"width": 8} and config["dropout"] == 0.0

@@ -34,7 +34,7 @@ VALUES = st.floats(-10, 10).map(lambda x: round(x, 4))
 def test_the_t_interval_is_that_of_the_paired_t_test() -> None:
     x, y = [0.31, 0.29, 0.33, 0.30], [0.35, 0.30, 0.38, 0.31]
     expected = stats.ttest_rel(x, y).confidence_interval(0.975)
-    assert mean_interval(differences(x, y), 0.975) == pytest.approx((expected.low, expected.high))
+    assert mean_interval(differences(x, y), 0.025) == pytest.approx((expected.low, expected.high))
 
 
 @pytest.mark.parametrize("seeds", [3, 4, 5, 8])
@@ -67,11 +67,11 @@ def test_the_interval_covers_at_all_looks_at_once() -> None:
 
 def test_the_images_half_width_is_added_as_a_square() -> None:
     d = [0.01, 0.02, 0.05]
-    low, high = mean_interval(d, 0.95)
-    wide = mean_interval(d, 0.95, images=0.01)
+    low, high = mean_interval(d, 0.05)
+    wide = mean_interval(d, 0.05, images=0.01)
     assert sum(wide) == pytest.approx(low + high)
     assert (wide[1] - wide[0]) ** 2 == pytest.approx((high - low) ** 2 + (2 * stats.norm.isf(0.025) * 0.01) ** 2)
-    assert mean_interval([0.5] * 3, 0.95) == (0.5, 0.5)
+    assert mean_interval([0.5] * 3, 0.05) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(("images", "each"), [(40, 1), (40, 3), (300, 2)])
@@ -117,15 +117,15 @@ def test_divergence_is_counted_apart_and_judged_by_an_exact_test() -> None:
     assert rule.final(once, steady) == BETTER and divergences(once, steady)[:2] == (1, 0), "said beside the verdict"
     for bad in range(6):
         values = [inf] * bad + steady[bad:]
-        mine, theirs, p = divergences(values, steady)
+        mine, theirs, both, p = divergences(values, steady)
         expected = stats.fisher_exact([[bad, 5 - bad], [0, 5]]).pvalue
-        assert (mine, theirs) == (bad, 0) and p == pytest.approx(expected)
+        assert (mine, theirs, both) == (bad, 0, 5) and p == pytest.approx(expected)
         assert rule.diverges(values, steady) == (WORSE if expected <= 0.05 else OPEN)
         assert rule.diverges(steady, values) == (BETTER if expected <= 0.05 else OPEN)
     assert rule.final([inf] * 5, steady) == WORSE and rule.final(steady, [inf] * 5) == BETTER
-    assert rule.final([inf] * 5, [inf] * 5) == OPEN and divergences([inf] * 5, [inf] * 5) == (5, 5, 1.0)
+    assert rule.final([inf] * 5, [inf] * 5) == OPEN and divergences([inf] * 5, [inf] * 5) == (5, 5, 5, 1.0)
     assert rule.verdict(much_better, [inf] * 3 + steady[3:]) == OPEN, "two pairs are too few"
-    assert divergences([inf, math.nan, 1.0], [1.0, inf, math.nan])[:2] == (1, 0), "no outcome, no count"
+    assert divergences([inf, math.nan, 1.0], [1.0, inf, math.nan])[:3] == (1, 0, 1), "no outcome, no count"
     assert paired([1.0, inf, math.nan], [2.0, 1.0, 1.0]) == [(1.0, 2.0)]
 
 
@@ -133,7 +133,10 @@ def test_power_is_that_of_the_last_look() -> None:
     rule, rng = Rule(2, 5, 0.95), np.random.default_rng(7)
     d = rng.standard_normal((40_000, 5)) - 2.0
     shown = stats.ttest_1samp(d, 0.0, axis=1, alternative="less").pvalue < rule.levels[5] / 2
-    assert rule.power(2.0) == pytest.approx(shown.mean(), abs=0.01)
+    assert rule.power(2.0) == pytest.approx(shown.mean(), abs=0.012)
+    exact = stats.nct.sf(stats.t.isf(rule.levels[5] / 2, 4), 4, 2.0 * math.sqrt(5))
+    assert rule.power(2.0) == pytest.approx(float(exact), abs=0.012) and rule.power(0.0) < 0.02
+    assert rule.power(2.0, images=0.6) < rule.power(2.0, images=0.3) < rule.power(2.0)
 
 
 def test_seeds_are_trained_in_pairs_and_a_clear_case_ends_early() -> None:

@@ -370,6 +370,25 @@ def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[
         assert f"(by {0.007:.2g} or more)" in answer
 
 
+def test_what_diverges_more_often_is_worse_without_a_size() -> None:
+    one = finalist(OF_JOINT[1], WORSE, -0.115, -0.095)
+    one.untuned.diverged, one.untuned.both = (6, 0), 10
+    found = verdict.judge(OF_JOINT, "optimizer", JOINT, finalists=[one], seed_sd=0.1, seed_df=8)
+    fresh, answer, *_ = sentences(found)
+    assert (
+        fresh.endswith("diverged on 6 of 10 seeds, that on 0.") and "muon (diverges)" in answer and "by" not in answer
+    )
+    assert [row.option for row in found.rows] == ["adamw", "muon"]
+
+
+def test_an_old_verdict_of_what_differed_in_more_is_left_out() -> None:
+    plain = json.loads(verdict.files(findings())["verdict.json"])
+    plain["verdicts"][0] |= {"confounded": True}
+    plain["verdicts"][1] |= {"confounded": False}
+    found = verdict.read(json.dumps(plain).encode())
+    assert [each.choice for each in found.verdicts] == ["activation@parts.transformer.activation"]
+
+
 def test_a_finalist_that_differs_in_more_says_nothing_of_one_choice() -> None:
     two = finalist(OF_JOINT[2], BETTER, -0.2, -0.1)
     for choice in ("activation", "optimizer"):

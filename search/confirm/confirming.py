@@ -1,11 +1,11 @@
 """After a search: the finalists and the baseline again on fresh seeds, paired, judged on images that no search saw."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from denoise.refusal import Refusal
 from search.confirm.ensembles import ensembles, still_true
 from search.confirm.finalists import Tuned, start
 from search.confirm.picture import picture
@@ -28,7 +28,7 @@ from search.confirm.statistics import (
     mean_interval,
     pooled_sd,
 )
-from search.confirm.stored import FILE, load, to_json
+from search.confirm.stored import FILE, stored, to_json
 from search.confirm.trainings import Trainings, order
 from search.crew.crew import Crew
 from search.display import Shows
@@ -57,38 +57,34 @@ def confirm(
     if not found.finalists:
         return found
     trainings = Trainings(tracker, parent)
-    try:
-        before = load(tracker, parent.run_id)
-    except Refusal:  # of another version, or changed: the trainings are there, and it is written anew
-        before = None
+    before = stored(tracker, parent.run_id)  # of another version, or changed: the trainings are there, it is made anew
     if before is not None and _same(before, found):
-        return before
+        found = before
+    else:
+        train_again(found, trainings, screen, crew)
+        found.ensembles = ensembles(found, trainings)
+        found.ensembles += still_true(before.ensembles, found) if before is not None else []
+    said = {word: sum(one.asked.verdict == word for one in found.finalists) for word in VERDICTS}
+    parent.artifacts({"confirmation.txt": "\n".join(sentences(found)).encode(), "confirmation.svg": picture(found)})
+    parent.artifacts({FILE: to_json(found)})  # the last: where it is, all of it is
+    parent.flush({"confirmed": ", ".join(f"{count} {word}" for word, count in said.items() if count)})
+    return found
+
+
+def train_again(found: Confirmation, trainings: Trainings, screen: Shows, crew: Crew | None) -> None:
+    """Train the arms on the seeds, as long as a case is open, and compare them."""
     screen.phase("confirming on fresh seeds", found.most)
     arms, judge = found.arms, Judge(found, trainings)
 
     def train_all(asked: Sequence[tuple[int, int]]) -> None:
-        orders = [order(arms[arm], seed, settings.test_samples) for arm, seed in asked]
+        orders = [order(arms[arm], seed, found.settings.test_samples) for arm, seed in asked]
         for (arm, seed), ended in zip(asked, trainings.all(orders, screen, crew), strict=True):
             arms[arm].take(seed, ended)
 
-    first = len(arms) - len(found.finalists)
-    places = range(len(arms))
-    course(
-        settings.fresh, places[:first], places[first:], train_all, lambda k: judge.settled(found.finalists[k - first])
-    )
+    places, first = range(len(arms)), len(arms) - len(found.finalists)
+    rivals = found.rivals
+    course(found.settings.fresh, places[:first], places[1:], train_all, lambda k: judge.settled(rivals[k - 1]))
     judge.all()
-    found.ensembles = ensembles(found, trainings)
-    found.ensembles += still_true(before.ensembles, found) if before is not None else []
-    said = {word: sum(one.asked.verdict == word for one in found.finalists) for word in VERDICTS}
-    parent.artifacts(
-        {
-            FILE: to_json(found),
-            "confirmation.txt": "\n".join(sentences(found)).encode(),
-            "confirmation.svg": picture(found),
-        }
-    )
-    parent.flush({"confirmed": ", ".join(f"{count} {word}" for word, count in said.items() if count)})
-    return found
 
 
 class Judge:
@@ -99,12 +95,17 @@ class Judge:
         self.asked, self.untuned = found.rules
 
     def settled(self, one: Finalist) -> bool:
-        """Whether what is asked about a finalist is clear already."""
-        beside = self.found.reference or self.found.baseline
-        numbers = (one.numbers(), beside.numbers())
-        if self.asked.verdict(*numbers) == OPEN:  # the images only make an interval wider
-            return False
-        return self.asked.verdict(*numbers, self.images(one, beside)) != OPEN
+        """Whether all that is asked about an arm is clear already."""
+        found = self.found
+        asked = [(found.baseline, self.untuned)]
+        if found.reference is not None and one is not found.reference:
+            asked.append((found.reference, self.asked))
+        return all(self.clear(one, other, rule) for other, rule in asked)
+
+    def clear(self, one: Arm, other: Arm, rule: Rule) -> bool:
+        """Whether one comparison is; the images, which only make an interval wider, are looked at last."""
+        numbers = (one.numbers(), other.numbers())
+        return rule.verdict(*numbers) != OPEN and rule.verdict(*numbers, self.images(one, other)) != OPEN
 
     def all(self) -> None:
         """Work out every comparison, every arm's own interval, and the spread over seeds."""
@@ -114,8 +115,8 @@ class Judge:
             if found.reference is not None and one is not found.reference:
                 one.tuned = self.compare(one, found.reference, self.asked)
         for arm in found.arms:
-            if len(arm.finite) > 1:
-                arm.interval = mean_interval(arm.finite, found.settings.level, self.images(arm))
+            if len(arm.finite) > 1 and math.isfinite(error := self.images(arm)):
+                arm.interval = mean_interval(arm.finite, 1 - found.settings.level, error)
         found.seed_sd, found.seed_df = pooled_sd([list(arm.validation.values()) for arm in found.arms])
         beside = (found.reference or found.baseline).numbers()
         found.spread, _ = pooled_sd([differences(one.numbers(), beside) for one in found.finalists])

@@ -37,27 +37,27 @@ def start(
     keys = {r.run_id: _key(r.tags.get("config_sha256", ""), r.overrides) for r in complete}
     base = next((r for r in complete if keys[r.run_id] == own or r.overrides == list(baseline)), None)
     arm = Arm("", None, "baseline", list(baseline), None)
-    known: set[str | float | None] = {own}
+    configs, values = {own}, set[float | None]()
     if base is not None:
         arm = Arm(base.run_id, base.number, "baseline", list(baseline), base.value, base.metrics.get(cost or ""))
-        known |= {base.value}
+        values.add(base.value)
 
     def take(one: Record) -> Finalist | None:
-        mine = {keys.get(one.run_id, ""), one.value}
-        if one is base or mine & known:
+        if one is base or keys[one.run_id] in configs or one.value in values:
             return None
-        known.update(mine)
+        configs.add(keys[one.run_id])
+        values.add(one.value)
         differs = record.difference(one.overrides, baseline)
         return Finalist(one.run_id, one.number, differs, one.overrides, one.value, one.metrics.get(cost or ""))
 
-    reference = take(tuned.best) if tuned is not None and tuned.best is not None else None
+    reference = take(tuned.best) if tuned is not None and tuned.best in complete else None
     chosen: list[Finalist] = []
     for one in complete:
         if len(chosen) < settings.finalists and (found := take(one)) is not None:
             chosen.append(found)
     best = min((r.value for r in complete if r.value is not None), default=None)
     leads = base is not None and base.value == best
-    return Confirmation(settings, arm, chosen, reference, tuned.option if tuned else "", cost, leads)
+    return Confirmation(settings, arm, chosen, reference, tuned.option if tuned and tuned.best else "", cost, leads)
 
 
 def _key(digest: str, overrides: Sequence[str]) -> str:

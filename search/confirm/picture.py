@@ -14,9 +14,9 @@ LONG = 52  # letters of a name
 
 def picture(found: Confirmation) -> bytes:
     """Draw a row a comparison, first what the search asks."""
-    rows = [(f"{one.name} beside {found.option}, tuned", one.tuned) for one in found.finalists if one.tuned]
-    rows += [(f"{one.name} beside your config", one.untuned) for one in found.rivals]
-    shown = [value for _, one in rows for value in _values(one)]
+    rows = [(one.name, f" beside {found.option}, tuned", one.tuned) for one in found.finalists if one.tuned]
+    rows += [(one.name, " beside your config", one.untuned) for one in found.rivals]
+    shown = [value for *_, one in rows for value in _values(one)]
     low, high = min([0.0, *shown]), max([0.0, *shown])
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
@@ -36,8 +36,8 @@ def picture(found: Confirmation) -> bytes:
     for value in ticks(low, high):
         parts.append(f"<path d='M{x(value)} {TOP}V{bottom}' stroke='{'#ddd' if value else '#222'}'/>")
         parts.append(text(x(value), bottom + 16, f"{value:.3g}", "middle"))
-    for i, (name, one) in enumerate(rows):
-        parts += _row(name, one, TOP + ROW * i + ROW // 2, x)
+    for i, (name, beside, one) in enumerate(rows):
+        parts += _row(name, beside, one, TOP + ROW * i + ROW // 2, x)
     legend = "dot and line: mean difference and interval; diamond: what the search had said (one seed, other images)"
     parts.append(text(10, height - 16, legend, size=11))
     return page(width, height, parts, size=12)
@@ -48,10 +48,11 @@ def _values(one: Comparison) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _row(name: str, one: Comparison, y: int, x: Callable[[float], float]) -> list[str]:
+def _row(name: str, beside: str, one: Comparison, y: int, x: Callable[[float], float]) -> list[str]:
     colour = COLOUR[one.verdict]
-    short = name if len(name) <= LONG else name[: LONG - 1] + "…"
-    parts = ["<g>", f"<title>{escape(name)}</title>", text(LEFT - 12, y + 4, short, "end", size=11)]
+    room = max(8, LONG - len(beside))
+    short = (name if len(name) <= room else name[: room - 1] + "…") + beside
+    parts = ["<g>", f"<title>{escape(name + beside)}</title>", text(LEFT - 12, y + 4, short, "end", size=11)]
     if one.interval is not None:
         ends = f"M{x(one.interval[0])} {y}H{x(one.interval[1])}"
         parts.append(f"<path d='{ends}' stroke='{colour}' stroke-width='4' stroke-linecap='round'/>")

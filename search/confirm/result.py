@@ -8,7 +8,7 @@ from typing import Any
 
 from denoise.refusal import Refusal
 from search.confirm import statistics
-from search.confirm.statistics import BETTER, OPEN, Interval, Rule
+from search.confirm.statistics import BETTER, OPEN, WORSE, Interval, Rule
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Settings:
     seeds: int
     first_seed: int
     level: float
-    test_samples: int = 1024
+    test_samples: int
 
     @property
     def fresh(self) -> range:
@@ -61,8 +61,8 @@ class Comparison:
 
     mine, theirs, difference: means over the `pairs` seeds on which both came to their end; interval: one of several
     that hold jointly; images: the standard error that the test images bring, a part of the interval; diverged: how
-    often each did on the seeds that both have, p: of the exact test of that; searched: the difference on the search's
-    one seed and the validation images.
+    often each did, of `both` seeds that both have, p: of the exact test of that; searched: the difference on the
+    search's one seed and the validation images.
     """
 
     verdict: str = OPEN
@@ -73,8 +73,16 @@ class Comparison:
     interval: Interval | None = None
     images: float = 0.0
     diverged: tuple[int, int] = (0, 0)
+    both: int = 0
     p: float = 1.0
     searched: float | None = None
+
+    @property
+    def shows(self) -> str:
+        """What the interval alone says."""
+        if self.interval is None:
+            return OPEN
+        return BETTER if self.interval[1] < 0 else WORSE if self.interval[0] > 0 else OPEN
 
 
 @dataclass
@@ -114,6 +122,11 @@ class Arm:
         ]
 
     @property
+    def failed(self) -> list[str]:
+        """The failures that are no divergence, by their kind."""
+        return sorted(kind for kind in self.failures.values() if kind != "diverged")
+
+    @property
     def finite(self) -> list[float]:
         """The values that are there."""
         return [value for value in self.values.values() if value is not None]
@@ -124,10 +137,11 @@ class Arm:
         return mean(self.finite)
 
     @property
-    def typical(self) -> int:
-        """The seed whose value is the median one, the lower of two; some value must be there."""
+    def typical(self) -> list[int]:
+        """The seeds that have a value: first that with the median one (the lower of two), then the nearest to it."""
         ranked = sorted((value, seed) for seed, value in self.values.items() if value is not None)
-        return ranked[(len(ranked) - 1) // 2][1]
+        middle = (len(ranked) - 1) / 2 - 0.1
+        return [ranked[i][1] for i in sorted(range(len(ranked)), key=lambda i: abs(i - middle))]
 
     @property
     def name(self) -> str:
@@ -244,8 +258,8 @@ def comparison(mine: Arm, theirs: Arm, rule: Rule, images: float) -> Comparison:
     """Compare two arms by a rule; `images` is the standard error of their mean difference over other images."""
     values, others = mine.numbers(), theirs.numbers()
     pairs = statistics.paired(values, others)
-    a, b, p = statistics.divergences(values, others)
-    found = Comparison(rule.final(values, others, images), len(pairs), diverged=(a, b), p=p)
+    a, b, both, p = statistics.divergences(values, others)
+    found = Comparison(rule.final(values, others, images), len(pairs), diverged=(a, b), both=both, p=p)
     if pairs:
         found.mine, found.theirs = mean(value for value, _ in pairs), mean(other for _, other in pairs)
         found.difference = mean(value - other for value, other in pairs)

@@ -1,7 +1,7 @@
 """What a person reads of a confirmation: the arms, who is compared with whom, a sentence a finalist, what to take."""
 
 import math
-from statistics import median
+from statistics import mean, median
 
 from rich.table import Table
 from rich.text import Text
@@ -30,14 +30,15 @@ def _arms(found: Confirmation, d: int) -> Table:
     shown = _table(f"On fresh seeds, {found.settings.test_samples} test triples (test/loss)")
     shown.add_column("trial", justify="right")
     shown.add_column("differs from the baseline", overflow="fold", min_width=16, max_width=34)
-    for name in ("seeds", "diverged", "mean", "median", "worst"):
+    for name in ("seeds", "failed", "mean", "median", "worst"):
         shown.add_column(name, justify="right", no_wrap=True)
+    best = found.best
     for arm in found.arms:
         number = "" if arm.trial is None else str(arm.trial)
-        values = [f"{of(arm.finite):.{d}f}" if arm.finite else "-" for of in (lambda _, a=arm: a.mean, median, max)]
-        diverged = sum(kind == "diverged" for kind in arm.failures.values())
-        style = "bold" if arm is found.best else ""
-        shown.add_row(number, Text(arm.differs), str(len(arm.values)), str(diverged or ""), *values, style=style)
+        values = [f"{of(arm.finite):.{d}f}" if arm.finite else "-" for of in (mean, median, max)]
+        failed = str(len(arm.failures) or "")
+        style = "bold" if arm is best else ""
+        shown.add_row(number, Text(arm.differs), str(len(arm.values)), failed, *values, style=style)
     return shown
 
 
@@ -75,19 +76,18 @@ def _difference(pair: Comparison, d: int) -> str:
 
 
 def sentences(found: Confirmation) -> list[str]:
-    """What is shown and what is not, a sentence a comparison, then what to take and what else should be known."""
+    """What is shown and what is not, a sentence an arm, then what to take and what else should be known."""
     if not found.finalists:
-        return ["Nothing was confirmed: no trial but the baseline came to its end."] if found.settings.finalists else []
+        return []
     lines = [f"{_name(one, found)}: {_said(one, found)}." for one in found.rivals]
     lines.append(f"Best: {take(found)}")
     if found.baseline_best:
         lines.append("The baseline itself had the best value of the search; these are the next best.")
-    lost = set(found.baseline.failures.values())
-    if lost:
-        count = f"{len(found.baseline.failures)} of {len(found.baseline.values)}"
+    if found.baseline.failures:
+        kinds = ", ".join(sorted(set(found.baseline.failures.values())))
         lines.append(
-            f"The baseline failed on {count} seeds ({', '.join(sorted(lost))}); the means are of the seeds on which "
-            "both came to their end."
+            f"The baseline failed on {len(found.baseline.failures)} of {_seeds(len(found.baseline.values))} ({kinds}); "
+            "the means are of the seeds on which both came to their end."
         )
     return [*lines, *_scope(found), *_ensembles(found)]
 
@@ -100,9 +100,11 @@ def take(found: Confirmation) -> str:
     worth = f"test/loss {best.mean:.{d}f} in the mean of {_seeds(len(best.finite))}"
     if best.interval is not None and math.isfinite(best.interval[1]):
         low, high = best.interval
-        worth += f" ({100 * found.settings.level:g} % interval {low:.{d}f} to {high:.{d}f})"
+        worth += (
+            f" ({100 * found.settings.level:g} % interval {low:.{d}f} to {high:.{d}f}, not corrected for the choice)"
+        )
     if best is found.baseline:
-        return f"your config as it is, {worth}; nothing is shown to be better."
+        return f"your config as it is, {worth}; nothing is shown to be better than it."
     if isinstance(best, Finalist) and best.untuned.verdict == BETTER:
         tuned = best.tuned is not None and best.tuned.verdict != BETTER
         return (
@@ -124,29 +126,29 @@ def _said(one: Finalist, found: Confirmation) -> str:
         parts.insert(0, _compared(one.tuned, f"{found.option} at its own best of the same budget", found))
     if found.cost is not None and one.cost and found.baseline.cost:
         parts.append(f"at {one.cost / found.baseline.cost:.0%} of the baseline's {NAMES[found.cost][0]}")
-    others = [one, found.baseline] if one.tuned is None else [one, found.reference or found.baseline]
-    if any("diverged" in arm.failures.values() for arm in others):
-        mine, theirs = one.asked.diverged
-        beside = "the baseline" if one.tuned is None else f"{found.option} at its best"
-        parts.append(
-            f"diverged on {mine} of {_seeds(len(one.values))}, {beside} on {theirs} (exact test, p {one.asked.p:.2g})"
-        )
-    searched = one.asked.searched
-    if searched is None:
+    if one.failed:
+        parts.append(f"failed on {len(one.failed)} of {_seeds(len(one.values))} ({', '.join(sorted(set(one.failed)))})")
+    if one.asked.searched is None:
         return "; ".join([*parts, "the search has no value to compare with"])
-    return "; ".join([*parts, f"the search had promised {_size(searched, decimals(found))}"])
+    return "; ".join([*parts, f"the search had promised {_size(one.asked.searched, decimals(found))}"])
 
 
 def _compared(pair: Comparison, other: str, found: Confirmation) -> str:
     """One comparison in words, without a full stop."""
+    said = _differs(pair, other, found)
+    if not any(pair.diverged):
+        return said
+    mine, theirs = pair.diverged
+    return f"{said}, diverged on {mine} of {_seeds(pair.both)}, that one on {theirs} (exact test, p {pair.p:.2g})"
+
+
+def _differs(pair: Comparison, other: str, found: Confirmation) -> str:
     d = decimals(found)
     if pair.difference is None or pair.interval is None:
-        seen = f" (both ended on {_seeds(pair.pairs)})" if pair.verdict == OPEN else ""
-        return f"{_than(pair.verdict)} {other}{seen}"
+        return f"{_than(pair.verdict)} {other} (both ended on {_seeds(pair.pairs)})"
     low, high = pair.interval
     share = f"{100 * found.settings.level:g} % interval"
-    shows = BETTER if high < 0 else WORSE if low > 0 else OPEN
-    if pair.verdict == OPEN or pair.verdict != shows:  # else by the divergences, which are said after it
+    if pair.verdict == OPEN or pair.verdict != pair.shows:  # else by the divergences, which are said after it
         span = f"{_size(high, d)} to {_size(low, d)}"
         mean = f"{_size(pair.difference, d)} in the mean"
         return f"{_than(pair.verdict)} {other}: {mean} ({share} {span}, {_seeds(pair.pairs)})"
@@ -161,24 +163,25 @@ def _than(verdict: str) -> str:
 
 def _scope(found: Confirmation) -> list[str]:
     """What the intervals hold, and what they could have shown."""
-    if not any(one.asked.interval for one in found.rivals):
+    shown = [one.asked for one in found.finalists if one.asked.interval]
+    if not shown:
         return []
     many, s = len(found.finalists), found.settings
     joint = f"for all {many} finalists and " if many > 1 else ""
     beside = ", each kind of comparison for itself" if found.reference is not None else ""
-    none = (1 - RARE) ** s.seeds
+    least = min(pair.pairs for pair in shown)
     lines = [
         f"The intervals (Student's t over seeds, and what other test images would change) hold together at "
         f"{100 * s.level:g} %, {joint}at all looks on the way{beside}. They speak of the typical seed: of bad ones "
-        f"that come once in ten, {s.seeds} seeds hold none in {none:.0%} of the cases."
+        f"that come once in ten, {least} seeds hold none in {(1 - RARE) ** least:.0%} of the cases."
     ]
-    spread = found.spread
-    if spread is not None and any(one.asked.verdict == OPEN for one in found.finalists):
-        rule, d = found.rules[0], decimals(found)
-        one, two = (f"{rule.power(k):.0%}" for k in (1, 2))
+    if found.spread and any(pair.verdict == OPEN for pair in shown):
+        images = max(pair.images for pair in shown) / found.spread
+        one, two = (f"{found.rules[0].power(k, images):.0%}" for k in (1, 2))
+        d = decimals(found)
         lines.append(
-            f"Little is seen by {s.seeds} seeds: a difference of {spread:.{d}f} (one standard deviation of a seed's "
-            f"difference) is shown in {one} of the cases, one of {2 * spread:.{d}f} in {two}."
+            f"Little is seen by {s.seeds} seeds: a difference of {found.spread:.{d}f} (one standard deviation of a "
+            f"seed's difference) is shown in {one} of the cases, one of {2 * found.spread:.{d}f} in {two}."
         )
     return lines
 
@@ -188,7 +191,7 @@ def _ensembles(found: Confirmation) -> list[str]:
     return [
         f"Averaged prediction of {one.of}: {one.value:.{d}f}; its {len(one.runs)} members alone "
         f"{one.members_mean:.{d}f} in the mean, {one.members_best:.{d}f} at best (one value, without an "
-        f"interval; it costs {len(one.runs)} times as much)."
+        f"interval, on the images that chose the best; it costs {len(one.runs)} times as much)."
         for one in found.ensembles
     ]
 

@@ -77,14 +77,14 @@ def nominal_levels(seeds: int, alpha: float) -> dict[int, float]:
     return levels
 
 
-def mean_interval(values: Sequence[float], level: float, images: float = 0.0) -> Interval:
-    """mean -+ sqrt((t_(n-1) sd / sqrt(n))^2 + (z images)^2), two-sided at `level`; two or more values.
+def mean_interval(values: Sequence[float], alpha: float, images: float = 0.0) -> Interval:
+    """mean -+ sqrt((t_(n-1) sd / sqrt(n))^2 + (z images)^2), wrong with probability `alpha`, two-sided; n > 1.
 
     images: the standard error that the images bring; 0: Student's interval.
     """
     x = np.asarray(values, dtype=float)
-    of_seeds = _critical(1 - level, len(x)) * float(x.std(ddof=1)) / math.sqrt(len(x))
-    half = math.hypot(of_seeds, _critical(1 - level, None) * images)
+    of_seeds = _critical(alpha, len(x)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = math.hypot(of_seeds, _critical(alpha, None) * images)
     mean = float(x.mean())
     return mean - half, mean + half
 
@@ -135,8 +135,8 @@ def differences(values: Sequence[float], others: Sequence[float]) -> list[float]
     return [value - other for value, other in paired(values, others)]
 
 
-def divergences(values: Sequence[float], others: Sequence[float]) -> tuple[int, int, float]:
-    """How often each diverged (inf) on the seeds that both have, and Fisher's exact two-sided p of the two counts.
+def divergences(values: Sequence[float], others: Sequence[float]) -> tuple[int, int, int, float]:
+    """How often each diverged (inf), of how many seeds that both have, and Fisher's exact two-sided p of the counts.
 
     Seeds without an outcome (nan) are in neither count. Where the two tend to diverge on the same seeds the test says
     less than it might: it errs on the side of no difference.
@@ -144,9 +144,9 @@ def divergences(values: Sequence[float], others: Sequence[float]) -> tuple[int, 
     both = [pair for pair in zip(values, others, strict=False) if not any(map(math.isnan, pair))]
     mine, theirs = sum(a == math.inf for a, _ in both), sum(b == math.inf for _, b in both)
     if mine == theirs:
-        return mine, theirs, 1.0
+        return mine, theirs, len(both), 1.0
     table = [[mine, len(both) - mine], [theirs, len(both) - theirs]]
-    return mine, theirs, float(stats.fisher_exact(table).pvalue)
+    return mine, theirs, len(both), float(stats.fisher_exact(table).pvalue)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Rule:
     def interval(self, found: Sequence[float], images: float = 0.0) -> Interval | None:
         """The repeated confidence interval of the mean of differences; None with too few pairs."""
         alpha = self.levels.get(len(found))
-        return None if alpha is None else mean_interval(found, 1 - alpha, images)
+        return None if alpha is None else mean_interval(found, alpha, images)
 
     def verdict(self, values: Sequence[float], others: Sequence[float], images: float = 0.0) -> str:
         """better or worse where the interval excludes 0, else no difference shown."""
@@ -182,7 +182,7 @@ class Rule:
 
         Fisher's exact test at (1 - level) / count, asked once, when nothing more is trained.
         """
-        mine, theirs, p = divergences(values, others)
+        mine, theirs, _, p = divergences(values, others)
         if p > (1 - self.level) / self.count:
             return OPEN
         return WORSE if mine > theirs else BETTER
@@ -192,13 +192,16 @@ class Rule:
         often = self.diverges(values, others)
         return self.verdict(values, others, images) if often == OPEN else often
 
-    def power(self, shift: float) -> float:
-        """How often all the seeds show a difference of `shift` standard deviations of one seed's difference.
+    def power(self, shift: float, images: float = 0.0) -> float:
+        """How often all the seeds show a difference, both figures in standard deviations of one seed's difference.
 
-        Of the last look alone, so a little too low; the images are left out.
+        Simulated, 20,000 times. Of the last look alone, so a little too low.
         """
-        n = max(self.levels)
-        return float(stats.nct.sf(_critical(self.levels[n], n), n - 1, shift * math.sqrt(n)))
+        n, rng = max(self.levels), np.random.default_rng(0)
+        x = shift + rng.standard_normal((20_000, n))
+        of_seeds = _critical(self.levels[n], n) * x.std(axis=1, ddof=1) / math.sqrt(n)
+        half = np.hypot(of_seeds, _critical(self.levels[n], None) * images)
+        return float((x.mean(axis=1) + images * rng.standard_normal(len(x)) > half).mean())
 
 
 def course(
@@ -210,14 +213,15 @@ def course(
 ) -> None:
     """Train arms on seeds, and stop each one that is asked about when its case is settled.
 
-    The arms of `always` are compared with, and go on while any other does. `train` is given all the (arm, seed) up to
-    the next look at once; after it `settled` is asked of each arm that goes on. All looks are after whole seeds, so
-    they are paired and complete. Nobody is given up as hopeless: it would not raise the error and costs hardly any
-    power, but "no difference shown" is worth no more than its interval, which would be several times as wide.
+    The arms of `always` are compared with, and go on while any that is asked about does; one may be both. `train` is
+    given all the (arm, seed) up to the next look at once; after it `settled` is asked of each arm that goes on. All
+    looks are after whole seeds, so they are paired and complete. Nobody is given up as hopeless: it would not raise the
+    error and costs hardly any power, but "no difference shown" is worth no more than its interval, which would be
+    several times as wide.
     """
     going = list(asked)
     for fresh in [seeds[:FIRST_LOOK], *([seed] for seed in seeds[FIRST_LOOK:])]:
         if not going:
             return
-        train([(arm, seed) for seed in fresh for arm in (*always, *going)])
+        train([(arm, seed) for seed in fresh for arm in dict.fromkeys((*always, *going))])
         going = [arm for arm in going if not settled(arm)]

@@ -9,6 +9,8 @@ from typing import Any
 
 from denoise.refusal import Refusal
 from search.confirm.result import Arm, Comparison, Confirmation, Ensemble, Finalist, Settings
+from search.confirm.statistics import VERDICTS
+from search.front import NAMES
 from search.tracking import Tracker
 
 FILE, FORMAT = "confirmation.json", 2
@@ -25,6 +27,8 @@ def from_json(content: bytes) -> Confirmation:
         plain = json.loads(content)
         if plain.pop("format") != FORMAT:
             raise ValueError("format")
+        if plain["cost"] not in (None, *NAMES):
+            raise ValueError("cost")
         plain["reference"] = plain["reference"] and _arm(Finalist, plain["reference"])
         plain["finalists"] = [_arm(Finalist, one) for one in plain["finalists"]]
         plain["ensembles"] = [Ensemble(**one) for one in plain["ensembles"]]
@@ -45,11 +49,21 @@ def _arm(kind: Any, plain: dict[str, Any]) -> Any:
 
 
 def _comparison(plain: dict[str, Any]) -> Comparison:
+    if plain["verdict"] not in VERDICTS:
+        raise ValueError("verdict")
     return Comparison(**plain | {"interval": _tuple(plain["interval"]), "diverged": _tuple(plain["diverged"])})
 
 
 def _tuple(pair: Sequence[Any] | None) -> Any:
     return tuple(pair) if pair is not None else None
+
+
+def stored(tracker: Tracker, parent: str) -> Confirmation | None:
+    """The confirmation of a search; None where it has none that can be read here."""
+    try:
+        return load(tracker, parent)
+    except Refusal:
+        return None
 
 
 def load(tracker: Tracker, parent: str) -> Confirmation | None:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from denoise import train
 from denoise.config import Composed, compose, parse
+from denoise.refusal import Refusal
 from search import machine, record, tracking
 from search.confirm.result import Arm, Ended
 from search.crew.crew import Crew
@@ -82,8 +83,22 @@ class Trainings:
         """Where a training's weights wait for the ensembles, and to be the best's."""
         return self.folder / f"confirm-{digest[:16]}.safetensors"
 
+    def keep(self, arm: Arm) -> None:
+        """Put the weights of the most typical seed that has some waiting with its run."""
+        for seed in arm.typical:
+            run = Run(self.tracker, arm.runs[seed])
+            waiting = self.weights(self.tracker.record(run.run_id).tags["config_sha256"])
+            if waiting.exists():
+                run.artifacts({"weights.safetensors": waiting.read_bytes()}, "weights")
+                return
+
+    def kept(self, arm: Arm) -> str:
+        """Of an arm's runs the most typical one that has its weights; else the most typical."""
+        runs = [arm.runs[seed] for seed in arm.typical]
+        return next((run for run in runs if self.tracker.client.list_artifacts(run, "weights")), runs[0])
+
     def clear(self) -> None:
-        """Remove the weights."""
+        """Remove the weights that wait."""
         for path in self.folder.glob("confirm-*"):
             path.unlink()
 
@@ -117,7 +132,8 @@ class Trainings:
         """The training of this config that ended, complete or diverged; another failure may not come again."""
         for run in self.known.get(digest, []):
             one = tracking.record(run)
-            if one.outcome == "complete" or one.tags.get("failure_kind") == "diverged":
+            tested = one.outcome == "complete" and "test/loss" in one.metrics
+            if tested or one.tags.get("failure_kind") == "diverged":
                 if run.info.status == "RUNNING":  # a kill came between its outcome and its end
                     self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
                 return one
@@ -159,8 +175,13 @@ class Trainings:
     def tested(self, run_id: str) -> Losses:
         """The losses of a run's test triples. Errors: Refusal where the run has none."""
         if run_id not in self.losses:
-            with TemporaryDirectory() as folder:
-                found = load_file(self.tracker.artifact(run_id, TESTED, Path(folder)))
+            try:
+                with TemporaryDirectory() as folder:
+                    found = load_file(self.tracker.artifact(run_id, TESTED, Path(folder)))
+            except Refusal as error:
+                raise Refusal(
+                    f"run {run_id}: its {TESTED} is gone; delete that run in MLflow, and make search trains it again"
+                ) from error
             self.losses[run_id] = found["losses"].astype(np.float64), found["image"].astype(np.int64)
         return self.losses[run_id]
 

@@ -134,7 +134,11 @@ class Ablation(Joint):
         """The baseline's options, and the best of their arm."""
         options = tuple(str(self.points[0][name]) for name in self.scientific)
         complete = [record for record in records if record.outcome == "complete"]
-        return Tuned(", ".join(options), self.best(complete).get(options))
+        named = [
+            option if name in self.space.options else f"{name}={option}"
+            for name, option in zip(self.scientific, options, strict=True)
+        ]
+        return Tuned(", ".join(named), self.best(complete).get(options))
 
     def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
         best: dict[str, FrozenTrial] = {}

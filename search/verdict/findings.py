@@ -64,7 +64,7 @@ def read(content: bytes) -> Findings:
             raise Refusal(f"{NAME}: was written by another version; format {FORMAT} is legal")
         found = plain["importance"]
         return Findings(
-            [_verdict(each) for each in plain["verdicts"]],
+            [_verdict(each) for each in plain["verdicts"] if not each.get("confounded")],  # as they once were
             None if found is None else Importance(**found | {"shares": [Share(**share) for share in found["shares"]]}),
             [Agreement(**each) for each in plain["rungs"]],
             [Agreement(**each) for each in plain["widths"]],

@@ -140,9 +140,14 @@ def judge(
 
 
 def _confirmed(said: Comparison | None) -> str:
-    if said is None or said.interval is None:
-        return said.verdict if said is not None else ""
-    return f"{said.verdict}: {said.difference:+.4f} ({said.interval[0]:+.4f} to {said.interval[1]:+.4f})"
+    if said is None:
+        return ""
+    shown = said.verdict
+    if said.interval is not None:
+        shown += f": {said.difference:+.4f} ({said.interval[0]:+.4f} to {said.interval[1]:+.4f})"
+    return shown + (
+        f", diverged on {said.diverged[0]} of {said.both} seeds, that on {said.diverged[1]}" * any(said.diverged)
+    )
 
 
 def _values(group: Sequence[Record]) -> tuple[float, ...]:

@@ -32,7 +32,7 @@ class Order:
         return sorted((option for option, arm in self.arms.items() if arm.values), key=place)
 
     def behind(self, first: str, other: str) -> float | None:
-        """The least by which `other` is worse than `first`; None where it is not shown to be."""
+        """The least by which `other` is worse than `first`, 0 where it diverges more often; None: not shown to be."""
         said = self.confirmed.get(first) if other == self.base else None
         if other in self.confirmed and first == self.base:
             said = self.confirmed[other]
@@ -40,7 +40,7 @@ class Order:
             return self.chance.behind(self.arms[first], self.arms[other])
         if said.verdict != (BETTER if other == self.base else WORSE):
             return None
-        return min(abs(end) for end in said.interval) if said.interval else 0.0
+        return min(map(abs, said.interval)) if said.interval and said.shows == said.verdict else 0.0
 
     def apart(self, rank: Sequence[str], other: str) -> bool:
         """Whether `other` is told apart from a rank: from its first, or on fresh seeds from one of it."""

@@ -92,9 +92,12 @@ def _answer(verdict: Verdict, measured: list[Row]) -> str:
         return f"{choice}: of what is compared only {first.option} came to its end, so nothing is said of others."
     worse = [row for row in measured if row.behind is not None]
     level = [row.option for row in measured if row.rank == 1]
-    by = names([f"{row.option} (by {row.behind:.2g} or more)" for row in worse])
+    by = names([f"{row.option} ({f'by {row.behind:.2g} or more' if row.behind else 'diverges'})" for row in worse])
+    joint = "95 % for all together" + (
+        ", what was confirmed apart" if any(row.confirmed for row in verdict.rows) else ""
+    )
     if len(worse) == len(measured) - 1:
-        return f"{choice}: {first.option} is shown to be better than every other: {by}, 95 % for all together."
+        return f"{choice}: {first.option} is shown to be better than every other: {by}, {joint}."
     said = f"{choice}: {names(level)} cannot be told apart" if len(level) > 1 else f"{choice}: {first.option} leads"
     if len(level) == len(measured):
         return f"{said}: no difference is shown."
@@ -102,7 +105,7 @@ def _answer(verdict: Verdict, measured: list[Row]) -> str:
         return f"{said}; of the others none is shown to be worse than {first.option}."
     verb = "is" if len(worse) == 1 else "are"
     top = " at the top" if len(level) > 1 else ""
-    return f"{said}{top}; {by} {verb} shown to be worse than {first.option}, 95 % for all together."
+    return f"{said}{top}; {by} {verb} shown to be worse than {first.option}, {joint}."
 
 
 def _luck(verdict: Verdict, measured: list[Row]) -> list[str]:

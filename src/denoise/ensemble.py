@@ -57,8 +57,7 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
     """test/loss of the members as one model where they have test triples, else val/loss and its bands.
 
     Batches are by the first's size. One member gives what its training gave, bit for bit on the same machine.
-    Errors: Refusal where the members
-    have other objectives, or weights that are not those of their config.
+    Errors: Refusal where the members have other objectives, or weights that are not those of their config.
     """
     cfg = members[0].cfg
     if any(objective(member.cfg) != objective(cfg) for member in members):

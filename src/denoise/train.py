@@ -202,6 +202,11 @@ def data_sha256(cfg: DictConfig) -> str:
     return data_images.content_hash(cfg.data)
 
 
+def test_images(cfg: DictConfig) -> int:
+    """How many images of the config's data are held back for the end."""
+    return len(data_images.load(cfg.data).images["test"])
+
+
 def sha256(weights: dict[str, torch.Tensor]) -> str:
     """sha256 over names, shapes and bytes, in order of name."""
     digest = hashlib.sha256()
