@@ -36,9 +36,9 @@ SHAPES = {
 }
 UNEQUAL = {
     "bad": "finalists go bad on one seed in ten, by 7.7 sd; on the other seeds they are the baseline's equals",
-    "bad_equal_means": "the same, but better on the other seeds by as much as makes the means equal",
+    "bad_equal_means": "finalists go bad on one seed in ten, by 7.7 sd, and are better on the others: equal means",
     "skewed_finalists": "log-normal finalists beside a normal baseline, equal medians",
-    "skewed_equal_means": "the same, equal means",
+    "skewed_equal_means": "log-normal finalists beside a normal baseline, equal means",
 }
 BAD_RATE, BAD = 0.1, 10.0  # of what a training draws for itself
 Noise = NDArray[np.float64]
