@@ -16,7 +16,7 @@ from rich.text import Text
 from search import twins
 from search.record import Record, best, difference, rank
 
-PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # what reaches Hydra through make as it is typed
+PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
@@ -77,20 +77,26 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
     ]
     return {
         "leaderboard.json": json.dumps(plain, indent=1).encode(),
-        "leaderboard.svg": FONTS.sub("", console.export_svg(title="denoise-search", clear=False)).encode(),
+        "leaderboard.svg": sized(FONTS.sub("", console.export_svg(title="denoise-search", clear=False))).encode(),
         "leaderboard.txt": console.export_text().encode(),
     }
 
 
-def command(overrides: Sequence[str]) -> str:
-    """The command that trains these overrides, as it can be typed.
+def sized(svg: str) -> str:
+    """A picture with the width and the height of its view: without them some pages show it with none."""
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()  # type: ignore[union-attr]
+    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
 
-    An override with a space or a sign of the shell's is quoted for the shell that make starts; what stands in ARGS
-    is then quoted for make and for the shell that it is typed into.
+
+def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str:
+    """The command that does a verb with these arguments, as it can be typed into a shell.
+
+    An argument that is more than a plain word is quoted for the program that splits ARGS, which expands nothing; what
+    stands in ARGS is then quoted for the shell, its ! apart, which bash keeps a backslash before.
     """
-    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in overrides]
-    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words).replace("$", "$$"))
-    return f'make train ARGS="{typed}"'
+    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in arguments]
+    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words)).replace("!", "\"'!'\"")
+    return f"make {verb}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
 
 
 def best_yaml(record: Record, says: str) -> bytes:
