@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
+from search import sqlite
 from search.tracking import Tracker, resolve_uri
 
 
@@ -72,7 +73,7 @@ def _nodes(cfg: DictConfig) -> list[DictConfig]:
 def _existing(cfg: DictConfig) -> Tracker:
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (file := sqlite.file(uri)) and not file.exists():
         run = _nodes(cfg)[0].run
         raise Refusal(f"initializer.run={run}: there are no runs in store={cfg.store}; give store=FOLDER")
     return Tracker(uri, cfg.tracking.experiment, store)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from denoise.config import is_group, parse
 from search import twins
 from search.record import Record, best, difference, rank
 
@@ -104,14 +105,14 @@ def best_yaml(record: Record, says: str) -> bytes:
 
     says: what it is, in one line.
     """
-    groups: list[dict[str, str]] = []
+    groups: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
     for text in record.overrides:
-        name, _, value = text.lstrip("+").partition("=")
-        if _is_group(name):
-            groups.append({f"override /{name}": value})
+        override = parse(text)
+        if is_group(override):
+            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
         else:
-            _put(values, name.split("."), pyyaml.safe_load(value))
+            _put(values, override.key_or_group.split("."), override.value())
     head = f"# {says}\n# run {record.run_id}\n"
     head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
     return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
@@ -123,12 +124,6 @@ def says(record: Record, search: str) -> str:
     if record.number is None:
         return f"{search}: val/loss {value}"
     return f"trial {record.number} of {search}: val/loss {value}, one seed, not confirmed"
-
-
-def _is_group(name: str) -> bool:
-    from denoise.config import is_group, parse
-
-    return is_group(parse(f"{name}=x"))
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:

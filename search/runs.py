@@ -6,7 +6,7 @@ from typing import Any
 
 from denoise.config import Composed
 from denoise.refusal import Refusal
-from search import report
+from search import report, sqlite
 from search.process import TRACKS, load
 from search.record import Record, check
 from search.record import best as best_of
@@ -18,7 +18,7 @@ def tracker(composed: Composed) -> Tracker:
     cfg = composed.cfg
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (file := sqlite.file(uri)) and not file.exists():
         raise Refusal(f"store={cfg.store}: no search here yet; start one with make search, or give store=FOLDER")
     load(*TRACKS)
     return Tracker(uri, cfg.tracking.experiment, store)

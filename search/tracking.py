@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from denoise.refusal import Refusal
-from search import tables
+from search import sqlite, tables
 from search.record import Record, check
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
@@ -41,8 +41,8 @@ class Tracker:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         try:
-            if self.local:
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if file := sqlite.file(self.uri):
+                file.parent.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             if self.local:
                 write_ahead(self.client._tracking_client.store.engine)
@@ -245,7 +245,7 @@ def resolve_uri(uri: str | None, store: Path) -> str:
 
 def local_uri(store: Path) -> str:
     """SQLite in the store, by its absolute path."""
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return sqlite.url(store / "mlflow.db")
 
 
 def record(run: Any) -> Record:

@@ -19,7 +19,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal randomness stage accelerator linear recomputed",
-    "trust domain recompose convolution",
+    "trust domain recompose convolution override",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog",
     "config data pretrained lsuv",  # what is configured through the catalogue
