@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from denoise.refusal import Refusal
 from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict
 from search.attempt import Session
+from search.commands import make
 from search.confirm import Confirmation
 from search.confirm.confirming import confirm as train_again
 from search.confirm.trainings import Trainings
@@ -46,7 +47,7 @@ def end(session: Session, began: float) -> Answer:
     top = winner(session, records, found)
     if top is not None:
         says = report.says(top, search.name) if found is None else f"{search.name}: {confirm.take(found)}"
-        files["best.yaml"] = report.best_yaml(top, says)
+        files["best.yaml"] = report.best_yaml(top, says, search.space.machine)
         parent.metrics(len(records), worth(top, found))
         parent.flush({"best": top.run_id})
         attempt.keep_weights(session)
@@ -139,4 +140,4 @@ def crown(session: Session, top: Record) -> None:
                 Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
             tracker.champion(top.run_id)
             return
-    session.display.note("the best run's weights were not kept: make reproduce trains it again")
+    session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
 from search import sqlite
+from search.commands import make
 from search.tracking import Tracker, resolve_uri
 
 
@@ -37,7 +38,7 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
 
     where = f"initializer.run={run_id}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
-        raise Refusal(f"{where}: not the id of a run; make ui shows the runs")
+        raise Refusal(f"{where}: not the id of a run; {make('ui')} shows the runs")
     try:
         recorded = tracker.record(run_id)
     except Refusal as error:

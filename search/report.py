@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,9 @@ from rich.text import Text
 
 from denoise.config import is_group, parse
 from search import twins
+from search.commands import command, make
 from search.record import Record, best, difference, rank
 
-PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
@@ -52,7 +51,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
             style=styles[record.outcome],
         )
     if rows is not None and len(ranked) > rows:
-        table.caption = f"{len(ranked) - rows} more; make report shows all"
+        table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
     return table
 
 
@@ -89,32 +88,20 @@ def sized(svg: str) -> str:
     return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
 
 
-def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str:
-    """The command that does a verb with these arguments, as it can be typed into a shell.
-
-    An argument that is more than a plain word is quoted for the program that splits ARGS, which expands nothing; what
-    stands in ARGS is then quoted for the shell, its ! apart, which bash keeps a backslash before.
-    """
-    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in arguments]
-    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words)).replace("!", "\"'!'\"")
-    return f"make {verb}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
-
-
-def best_yaml(record: Record, says: str) -> bytes:
+def best_yaml(record: Record, says: str, without: Sequence[str] = ()) -> bytes:
     """A config that trains the record, in Hydra's own form, to be used with --config-dir and --config-name.
 
-    says: what it is, in one line.
+    says: what it is, in one line; without: overrides that do not belong to the config.
     """
     groups: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
-    for text in record.overrides:
-        override = parse(text)
+    for override in [parse(text) for text in record.overrides if text not in without]:
         if is_group(override):
             groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
         else:
             _put(values, override.key_or_group.split("."), override.value())
     head = f"# {says}\n# run {record.run_id}\n"
-    head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
+    head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
     return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
 
 

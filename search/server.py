@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from denoise.refusal import Refusal
+from search.commands import make
 
 
 def serve(uri: str, artifacts: Path, port: int) -> int:
@@ -36,4 +37,4 @@ def free_port(wanted: int) -> int:
                 return port
             except OSError:
                 continue
-    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another with ARGS=port=8080")
+    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another: {make('ui', ['port=8080'])}")

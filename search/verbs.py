@@ -20,6 +20,7 @@ from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
 from search import pretrained, runs, server
 from search import report as board
+from search.commands import listed, make
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known
 from search.tracking import check_store, open_tracker, resolve_uri
@@ -70,10 +71,10 @@ def search(options: argparse.Namespace) -> int:
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     answering.show(console, *shown)
-    console.print("\nnext:  make ui          compare the trials in MLflow")
-    console.print("       make best        the best config as a command, and best.yaml")
-    console.print("       make reproduce   train the best again: the same number, bit for bit")
-    console.print("       make report      all of this again, and what each choice came to")
+    after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
+    after |= {"reproduce": "train the best again: the same number, bit for bit"}
+    after |= {"report": "all of this again, and what each choice came to"}
+    console.print("\nnext:", *listed(after), sep="\n", soft_wrap=True)
     return 0 if answer.best is not None else 1
 
 
@@ -107,7 +108,9 @@ def train(options: argparse.Namespace) -> int:
     weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
     run.artifacts({"weights.safetensors": save(weights)}, "weights")
     console.print(f"val/loss {done.value:.6f} after {done.step} steps, weights {done.result.weights_sha256[:16]}")
-    console.print(f"run {run.run_id}:  make ui   make sample RUN={run.run_id}   make reproduce RUN={run.run_id}")
+    after = {"ui": "compare the runs in MLflow", "sample": "draw images from its weights"}
+    after |= {"reproduce": "train it again: the same number, bit for bit"}
+    console.print(f"run {run.run_id}", *listed(after, run.run_id), sep="\n", soft_wrap=True)
     return 0
 
 
@@ -143,14 +146,12 @@ def best(options: argparse.Namespace) -> int:
     chosen, store = found.record, Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
-    path.write_bytes(board.best_yaml(chosen, found.says))
+    without = runs.of_machine(tracker, chosen)
+    path.write_bytes(board.best_yaml(chosen, found.says, without))
     print(f"# {found.says}")
-    print(f"# run {chosen.run_id}")
-    own = [word for folder in options.config_dir for word in ("--config-dir", folder)]
-    print(board.command([*own, *chosen.overrides]))
-    print(
-        f"# the same as a config: {path}; {board.command([*own, '--config-dir', str(store), '--config-name', 'best'])}"
-    )
+    print(f"# run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}")
+    print(make("train", [text for text in chosen.overrides if text not in without]))
+    print(f"# the same as a config: {path}; {make('train', ['--config-dir', str(store), '--config-name', 'best'])}")
     return 0
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from search import report
+from search import commands
+from search.commands import command
 
 ROOT = Path(__file__).parents[1]
 RECORDS = "import json, sys; print(json.dumps(sys.argv[1:]))\n"
@@ -60,14 +61,32 @@ odd = st.text(st.sampled_from("ab=/.:,-_ \t'\"$`;&|#\\!(){}[]<>*?~%^@+éß日"),
 @given(arguments=st.lists(odd | odd.map("key={}".format), min_size=1, max_size=8))
 def test_a_printed_command_reaches_the_program_word_for_word(arguments: list[str], place: Path) -> None:
     (place / "a").touch()  # what a glob would find
-    assert arrived(place, report.command(arguments)) == ["train", *arguments]
+    assert arrived(place, command(arguments)) == ["train", *arguments]
 
 
 def test_a_printed_command_of_another_verb(place: Path) -> None:
-    printed = report.command(["store=/my runs"], "sample", "0123abc")
+    printed = command(["store=/my runs"], "sample", "0123abc")
     assert printed == """make sample ARGS="'store=/my runs'" RUN=0123abc"""
     assert arrived(place, printed) == ["sample", "--run", "0123abc", "store=/my runs"]
-    assert arrived(place, report.command([], "ui")) == ["ui"]
+    assert arrived(place, command([], "ui")) == ["ui"]
+
+
+@pytest.mark.parametrize("verb", ["ui", "best", "report", "reproduce", "sample", "train", "search"])
+def test_each_verb_is_printed_with_where_things_lie(verb: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "given", [])
+    typed = ["seed=3", "store=/my $runs", "+tracking.uri=http://me:secret@host", "tracking.experiment=a", "port=3"]
+    commands.remember(typed, ["it's mine", "b"])
+    folders = ["--config-dir", "it's mine", "--config-dir", "b"]
+    where = [*folders, "store=/my $runs", "+tracking.uri=http://me:***@host", "tracking.experiment=a"]
+    assert arrived(place, commands.make(verb, run="abc")) == [verb, "--run", "abc", *where]
+    assert arrived(place, commands.make(verb, ["seed=4", "store=x"])) == [
+        verb,
+        *[text for text in where if not text.startswith("store")],
+        "seed=4",
+        "store=x",
+    ]
+    commands.remember([], [])
+    assert commands.make(verb) == f"make {verb}"
 
 
 @pytest.mark.parametrize(
@@ -135,8 +154,8 @@ def test_what_only_the_environment_has_is_not_refused(place: Path) -> None:
 
 
 def test_help_and_an_install_that_is_done(place: Path) -> None:
-    for command in (["make"], ["make", "help"]):
-        assert "make train" in run(place, command).stdout
+    for typed in (["make"], ["make", "help"]):
+        assert "make train" in run(place, typed).stdout
     done = run(place, ["make", "install", "PYTHON=/no/such", "TORCH=torch==2.13.0 --index-url https://x"])
     assert done.returncode == 0 and "Nothing to be done" in done.stdout
 

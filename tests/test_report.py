@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from search import report
+from search.commands import command
 from search.record import OUTCOMES, Record, best, difference, rank
 
 BASELINE = ["model.width=8", "activation=silu", "optimizer=adamw", "optimizer.lr=0.002", "dropout=0.0"]
@@ -141,7 +142,7 @@ def test_best_yaml_is_a_config_on_top_of_train() -> None:
 
 
 def test_command_says_plain_overrides_plainly() -> None:
-    assert report.command(["activation=silu", "a.b=[0.9,0.99]"]) == 'make train ARGS="activation=silu a.b=[0.9,0.99]"'
+    assert command(["activation=silu", "a.b=[0.9,0.99]"]) == 'make train ARGS="activation=silu a.b=[0.9,0.99]"'
 
 
 def test_every_picture_says_how_large_it_is() -> None:

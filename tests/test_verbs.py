@@ -20,6 +20,7 @@ import yaml
 from denoise import catalog
 from denoise.config import compose
 from search.__main__ import main
+from search.from_make import words
 from search.record import Record, best
 from search.tracking import Tracker
 from search.trial import config_sha256
@@ -77,8 +78,29 @@ def test_search_ends_with_the_leaderboard_and_what_to_type_next(done: Done) -> N
     tail = done.output[done.output.index("rank") :]
     assert f"{done.best.value:.4f}" in tail
     assert re.search(rf"Best: trial {done.best.number}\b", tail)
-    for verb in ("make ui", "make best", "make reproduce"):
-        assert verb in tail
+    found = printed(tail)
+    assert set(found) == {"ui", "best", "reproduce", "report"}
+    assert all(words == [f"store={done.store}"] for words in found.values()), "what was typed is needed again"
+
+
+def test_train_ends_with_what_to_type_next(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = trained
+    assert main(["train", f"store={store}", *TINY]) == 0
+    out = capsys.readouterr().out
+    (run_id,) = re.findall(r"^run (\w+)$", out, re.MULTILINE)
+    where, named = [f"store={store}"], ["--run", run_id]
+    assert printed(out) == {"ui": where, "sample": [*named, *where], "reproduce": [*named, *where]}
+
+
+@pytest.mark.parametrize("verb", ["best", "report", "reproduce", "sample"])
+@pytest.mark.parametrize("arguments", [[], ["--run", "abc"]])
+def test_what_a_refusal_says_to_type_is_about_the_same_store(
+    verb: str, arguments: list[str], done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = done.store if arguments else tmp_path / "no search"
+    assert main([verb, f"store={store}", *arguments, "--config-dir", str(ROOT / "examples" / "own_component")]) == 2
+    (words,) = printed(capsys.readouterr().err).values()
+    assert words == ["--config-dir", str(ROOT / "examples" / "own_component"), f"store={store}"]
 
 
 def test_train_is_tracked_as_a_run_without_a_parent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +142,13 @@ def test_a_training_that_diverges_ends_with_1_and_one_line(tmp_path: Path, capsy
     assert run.info.status == "FAILED" and run.data.tags["failure_kind"] == "diverged"
 
 
+def printed(out: str) -> dict[str, list[str]]:
+    """The commands that are printed, by verb: what from_make.py hands to the program."""
+    found = re.findall(r"""\bmake ([a-z]+)((?: [A-Z]+=(?:"(?:[^"\\]|\\.)*"|[^\s;,]+))*)""", out)
+    given = {verb: dict(word.split("=", 1) for word in shlex.split(rest)) for verb, rest in found}
+    return {verb: words(["search"], variables)[1:] for verb, variables in given.items()}
+
+
 def typed(out: str) -> list[str]:
     """The overrides in the printed command, as a shell would hand them on."""
     (line,) = [line for line in out.splitlines() if line.startswith("make train ")]
@@ -133,8 +162,8 @@ def test_the_command_of_best_trains_to_the_same_value(
     assert main(["best", f"store={done.store}"]) == 0
     out = capsys.readouterr().out
     assert f"{done.best.value:.6f}" in out and done.best.run_id in out
-    assert typed(out) == done.best.overrides
-    assert main(["train", f"store={tmp_path / 'runs'}", *typed(out)]) == 0
+    assert typed(out) == [f"store={done.store}", *done.best.overrides]
+    assert main(["train", *typed(out), f"store={tmp_path / 'runs'}"]) == 0
     tracker = Tracker(None, "denoise-search", tmp_path / "runs")
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     assert run.data.metrics["val/loss"] == done.best.value
@@ -156,7 +185,7 @@ def test_best_yaml_is_the_same_config(done: Done, capsys: pytest.CaptureFixture[
 def test_best_of_a_run_is_that_run(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     other = next(record for record in done.records if record.run_id != done.best.run_id)
     assert main(["best", f"store={done.store}", "--run", other.run_id]) == 0
-    assert typed(capsys.readouterr().out) == other.overrides
+    assert typed(capsys.readouterr().out) == [f"store={done.store}", *other.overrides]
 
 
 @pytest.mark.parametrize("verb", ["best", "reproduce", "report", "sample"])
