@@ -64,8 +64,12 @@ def search(options: argparse.Namespace) -> int:
         began = time.monotonic()
         stores = study.open_stores(prepared)
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
-        with Display(prepared.name, prepared.total, console=console) as display:
-            answer = study.run(prepared, *stores, display, began, crew)
+        try:
+            with Display(prepared.name, prepared.total, console=console) as display:
+                answer = study.run(prepared, *stores, display, began, crew)
+        except KeyboardInterrupt:
+            answering.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
+            raise
     findings = answer.findings
     if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
@@ -134,7 +138,7 @@ def ui(options: argparse.Namespace) -> int:
         f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
     )
     sys.stdout.flush()
-    return server.serve(uri, (store / "artifacts").resolve(), port)
+    return server.serve(uri, store.resolve(), port)
 
 
 def best(options: argparse.Namespace) -> int:
