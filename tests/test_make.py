@@ -55,7 +55,7 @@ def arrived(place: Path, command: str | list[str], **variables: str) -> list[str
 odd = st.text(st.sampled_from("ab=/.:,-_ \t'\"$`;&|#\\!(){}[]<>*?~%^@+éß日"), min_size=1, max_size=12)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(arguments=["data.root=/my pictures/$HOME", """n='it''s "x"'""", "p=`id`;#\\n", "q={a:1}", "a=$(shell id)"])
 @example(arguments=["seed=${trainer.max_steps}", "a=$$", "b=!x!", "c=a;b&c", "d=\\", "e=*?[a]~{a,b}", "f=é", "~g", "#"])
 @given(arguments=st.lists(odd | odd.map("key={}".format), min_size=1, max_size=8))

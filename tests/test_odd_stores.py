@@ -16,7 +16,7 @@ from search.tracking import local_uri, open_tracker
 from tests import quick, tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-NAMES = ["a%20b", "100% é", "a?b=c", "#'a\"&;", "{x}", "[a]\\日"]
+NAMES = ["100%20 é", "a?b=c", "#'a\"&;", "{x}\\"]
 EXPERIMENT = "denoise-search"
 
 

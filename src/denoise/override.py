@@ -26,10 +26,13 @@ def parse(text: str) -> Override:
 
 @lru_cache(maxsize=4096)
 def readable(text: str) -> str:
-    """The override with its value in quotes where Hydra reads it only so: key=/a(b)=c becomes key='/a(b)=c'."""
+    """The override with its value in quotes where Hydra reads it only so: key=/a(b)=c becomes key='/a(b)=c'.
+
+    A path or an address with a comma too: Hydra takes it for a list of values to try.
+    """
     key, _, value = text.partition("=")
     value = value.strip()
-    if SIMPLE.fullmatch(text) or not value or value.startswith(BEGUN) or _reads(text):
+    if SIMPLE.fullmatch(text) or not value or value.startswith(BEGUN) or _reads(text, "/" not in value):
         return text
     as_text = f"{key}={quoted(value)}"
     return as_text if _reads(as_text) else text
@@ -40,9 +43,9 @@ def quoted(value: str) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
-def _reads(text: str) -> bool:
+def _reads(text: str, sweeps: bool = True) -> bool:
     try:
-        OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException:
         return False
-    return True
+    return sweeps or not override.is_sweep_override()
