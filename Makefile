@@ -1,8 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
-# -f, +B: no globs and no braces, so that ARGS reach Hydra as they are typed
-.SHELLFLAGS := -euf +B -o pipefail -c
+.SHELLFLAGS := -euf -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -13,9 +12,29 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
 RUN ?=
-VERB = $(PY) -m search $@ $(if $(RUN),--run $(RUN)) $(ARGS)
+# as they are typed, in the environment: neither make nor a shell expands them, from_make.py splits them
+override ARGS := $(value ARGS)
+override RUN := $(value RUN)
+export ARGS RUN
+START = $(PY) -IS search/from_make.py
+VERBS := help install search train ui best reproduce report sample catalog inspect bench test lint lock
 
-.PHONY: help install search train ui best reproduce report sample catalog inspect bench test lint lock
+# what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
+KNOWN := ARGS RUN PYTHON TORCH
+ODD := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
+OTHER := $(filter-out $(VERBS) $(STAMP),$(MAKECMDGOALS))
+quoted = $(if $(word 2,$1),'$1',$1)
+GIVEN := $(strip $(foreach name,$(ODD),$(call quoted,$(name)=$(value $(name)))) $(OTHER))
+AS_ARGS := $(foreach name,$(filter args Args,$(ODD)),$(value $(name)))
+AS_ARGS += $(foreach name,$(filter-out run Run args Args,$(ODD)),$(call quoted,$(name)=$(value $(name))))
+AS_ARGS := $(strip $(ARGS) $(AS_ARGS) $(addsuffix =VALUE,$(OTHER)))
+AS_RUN := $(foreach name,$(filter run Run,$(ODD)), RUN=$(value $(name)))
+RIGHT := $(firstword $(filter $(VERBS),$(MAKECMDGOALS)) VERB)$(if $(AS_ARGS), ARGS="$(AS_ARGS)")$(AS_RUN)
+ifneq ($(GIVEN),)
+$(error $(GIVEN): neither a verb (make help) nor one of $(KNOWN); write make $(RIGHT))
+endif
+
+.PHONY: $(VERBS)
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -42,37 +61,37 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 search: $(STAMP) ## search; the same command goes on where it was stopped
-	@$(VERB)
+	@$(START) search $@
 
 train: $(STAMP) ## train one config: ARGS="activation=swish optimizer.lr=0.01"
-	@$(VERB)
+	@$(START) search $@
 
 ui: $(STAMP) ## compare the trials in MLflow, on 127.0.0.1
-	@$(VERB)
+	@$(START) search $@
 
 best: $(STAMP) ## the best trial as a command, and best.yaml
-	@$(VERB)
+	@$(START) search $@
 
 reproduce: $(STAMP) ## train the best trial (or RUN) again and compare
-	@$(VERB)
+	@$(START) search $@
 
 report: $(STAMP) ## the leaderboard again
-	@$(VERB)
+	@$(START) search $@
 
 sample: $(STAMP) ## draw images from the best trial's weights (or RUN's)
-	@$(VERB)
+	@$(START) search $@
 
 catalog: $(STAMP) ## print the components, write the README's table and docs/kinds
-	@$(VERB)
+	@$(START) search $@
 
 inspect: $(STAMP) ## signal and gradient through depth at initialization, in seconds
-	@$(VERB)
+	@$(START) search $@
 
 bench: $(STAMP) ## measure speed, as ratios within one run
-	@$(PY) -m benchmarks.bench $(ARGS)
+	@$(START) benchmarks.bench
 
 test: $(STAMP) ## run the tests
-	@$(PY) -m pytest $(ARGS)
+	@$(START) pytest
 
 lint: $(STAMP) ## format check, lint, types
 	@failed=0

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from denoise.refusal import Refusal, choose
+from search import commands
 from search.process import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
-RUN_VERBS = ("best", "reproduce", "report", "sample")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,12 +61,13 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--beside", action="store_true", help="search: as a worker of the process that starts it")
     options = parser.parse_intermixed_args(list(arguments))
     options.typed = list(arguments)
+    commands.remember(options.overrides, options.config_dir)
     if options.verb not in VERBS:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
     if options.beside and options.verb != "search":
         raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
-    if options.run is not None and options.verb not in RUN_VERBS:
-        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(RUN_VERBS)} do")
+    if options.run is not None and options.verb not in commands.OF_RUN:
+        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(commands.OF_RUN)} do")
     from denoise import catalog
     from denoise.config import compose
 

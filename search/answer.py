@@ -11,6 +11,8 @@ from search import confirm, front, report, verdict
 from search.record import Record
 from search.tracking import Tracker
 
+ROWS = 10  # of the trials of a search that is stopped
+
 
 def show(
     console: Console,
@@ -37,6 +39,17 @@ def show(
             console.print(line)
     if findings is not None:
         verdict.show(findings, console)
+
+
+def stopped(console: Console, tracker: Tracker, baseline: Sequence[str], name: str, total: int) -> None:
+    """Show what a search has that is stopped here: its best trials so far, and how many are over."""
+    found = tracker.find(role="search", study=name)
+    records = tracker.records(found[0].info.run_id) if found else []
+    over = [one for one in records if one.outcome != "running"]
+    if over:
+        console.print(report.leaderboard(over, baseline, name, rows=ROWS))
+        console.print(report.summary(over, baseline))
+    console.print(f"stopped with {len(over)} of {total} trials over")
 
 
 def findings(tracker: Tracker, run_id: str) -> verdict.Findings | None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from denoise.refusal import Refusal
 from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict
 from search.attempt import Session
+from search.commands import make
 from search.confirm import Confirmation
 from search.confirm.confirming import confirm as train_again
 from search.confirm.trainings import Trainings
@@ -50,7 +51,8 @@ def end(session: Session, began: float) -> Answer:
     if top is not None:
         arm = found.best if found is not None else None
         says = f"{search.name}: {confirm.take(found)}" if found is not None and arm else report.says(top, search.name)
-        files["best.yaml"] = report.best_yaml(arm.overrides if arm else top.overrides, says, top.run_id)
+        config = [text for text in (arm or top).overrides if text not in search.space.machine]
+        files["best.yaml"] = report.best_yaml(config, says, top.run_id)
         parent.metrics(len(records), worth(top, found))
         parent.flush({"best": top.run_id})
         attempt.keep_weights(session)
@@ -142,4 +144,4 @@ def crown(session: Session, top: Record) -> None:
                 Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
             tracker.champion(top.run_id)
             return
-    session.display.note("the best run's weights were not kept: make reproduce trains it again")
+    session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

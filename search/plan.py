@@ -15,7 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, inert, mode, pretrained, space, stops, storage, transfer
+from search import confirm, fit, inert, mode, pretrained, space, sqlite, stops, storage, transfer
 from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
@@ -111,7 +111,7 @@ def prepare(typed: Sequence[str]) -> Search:
         missing.append(note)
     catalog.call(cfg.pruner, where="pruner")
     store = Path(cfg.store).expanduser()
-    url = database(cfg.search.storage) or f"sqlite:///{(store / 'optuna.db').resolve()}"
+    url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}

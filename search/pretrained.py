@@ -8,6 +8,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
+from search import sqlite
+from search.commands import make
 from search.tracking import Tracker, resolve_uri
 
 
@@ -36,7 +38,7 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
 
     where = f"initializer.run={run_id}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
-        raise Refusal(f"{where}: not the id of a run; make ui shows the runs")
+        raise Refusal(f"{where}: not the id of a run; {make('ui')} shows the runs")
     try:
         recorded = tracker.record(run_id)
     except Refusal as error:
@@ -72,7 +74,7 @@ def _nodes(cfg: DictConfig) -> list[DictConfig]:
 def _existing(cfg: DictConfig) -> Tracker:
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (file := sqlite.file(uri)) and not file.exists():
         run = _nodes(cfg)[0].run
         raise Refusal(f"initializer.run={run}: there are no runs in store={cfg.store}; give store=FOLDER")
     return Tracker(uri, cfg.tracking.experiment, store)

@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from denoise.config import is_group, parse
 from search import twins
+from search.commands import command, make
 from search.record import Record, best, difference, rank
 
-PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # what reaches Hydra through make as it is typed
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
@@ -51,7 +51,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
             style=styles[record.outcome],
         )
     if rows is not None and len(ranked) > rows:
-        table.caption = f"{len(ranked) - rows} more; make report shows all"
+        table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
     return table
 
 
@@ -77,20 +77,15 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
     ]
     return {
         "leaderboard.json": json.dumps(plain, indent=1).encode(),
-        "leaderboard.svg": FONTS.sub("", console.export_svg(title="denoise-search", clear=False)).encode(),
+        "leaderboard.svg": sized(FONTS.sub("", console.export_svg(title="denoise-search", clear=False))).encode(),
         "leaderboard.txt": console.export_text().encode(),
     }
 
 
-def command(overrides: Sequence[str]) -> str:
-    """The command that trains these overrides, as it can be typed.
-
-    An override with a space or a sign of the shell's is quoted for the shell that make starts; what stands in ARGS
-    is then quoted for make and for the shell that it is typed into.
-    """
-    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in overrides]
-    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words).replace("$", "$$"))
-    return f'make train ARGS="{typed}"'
+def sized(svg: str) -> str:
+    """A picture with the width and the height of its view: without them some pages show it with none."""
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()  # type: ignore[union-attr]
+    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
 
 
 def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
@@ -98,16 +93,15 @@ def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
 
     says: what it is, in one line; run_id: the run that has its weights.
     """
-    groups: list[dict[str, str]] = []
+    groups: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
-    for text in overrides:
-        name, _, value = text.lstrip("+").partition("=")
-        if _is_group(name):
-            groups.append({f"override /{name}": value})
+    for override in map(parse, overrides):
+        if is_group(override):
+            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
         else:
-            _put(values, name.split("."), pyyaml.safe_load(value))
+            _put(values, override.key_or_group.split("."), override.value())
     head = f"# {says}\n# its weights: run {run_id}\n"
-    head += '# make train ARGS="--config-dir FOLDER_OF_THIS_FILE --config-name best"\n'
+    head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
     return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
 
 
@@ -117,12 +111,6 @@ def says(record: Record, search: str) -> str:
     if record.number is None:
         return f"{search}: val/loss {value}"
     return f"trial {record.number} of {search}: val/loss {value}, one seed, not confirmed"
-
-
-def _is_group(name: str) -> bool:
-    from denoise.config import is_group, parse
-
-    return is_group(parse(f"{name}=x"))
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:

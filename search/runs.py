@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import yaml
 
 from denoise.config import Composed
 from denoise.refusal import Refusal
-from search import report
+from search import report, sqlite
+from search.commands import key, make
 from search.process import TRACKS, load
 from search.record import Record, check
 from search.record import best as best_of
@@ -18,8 +22,8 @@ def tracker(composed: Composed) -> Tracker:
     cfg = composed.cfg
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise Refusal(f"store={cfg.store}: no search here yet; start one with make search, or give store=FOLDER")
+    if (file := sqlite.file(uri)) and not file.exists():
+        raise Refusal(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
     load(*TRACKS)
     return Tracker(uri, cfg.tracking.experiment, store)
 
@@ -30,9 +34,9 @@ def search_of(books: Tracker, run_id: str | None) -> Any:
     if run_id is not None:
         searches = [run for run in searches if run.info.run_id == run_id]
         if not searches:
-            raise Refusal(f"RUN={run_id}: no such search in {books.uri}; make ui shows them")
+            raise Refusal(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
     if not searches:
-        raise Refusal(f"no search in {books.uri} yet; start one with make search")
+        raise Refusal(f"no search in {books.place} yet; start one with {make('search')}")
     return searches[0]
 
 
@@ -53,7 +57,7 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     parent = search_of(books, None)
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
-        raise Refusal(f"search {name}: no trial came to its end yet; make search goes on with it")
+        raise Refusal(f"search {name}: no trial came to its end yet; the same make search goes on with it")
     if best := parent.data.tags.get("best"):
         found = books.record(best)
     from search import confirm
@@ -63,3 +67,19 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
         return Chosen(check(found), arm.overrides, f"{name}: {confirm.take(confirmed)}")
     return Chosen(check(found), found.overrides, report.says(found, name))
+
+
+def of_machine(books: Tracker, record: Record) -> list[str]:
+    """The overrides that a search set for the machine that it was on: its threads, where nobody gave them.
+
+    They are part of what reproduces a run bit for bit, and no part of its config.
+    """
+    threads = [text for text in record.overrides if key(text) == "trainer.num_threads"]
+    try:
+        origin = books.record(record.tags["reproduces"]) if "reproduces" in record.tags else record
+        with TemporaryDirectory() as folder:
+            config = books.artifact(origin.tags["mlflow.parentRunId"], "config.yaml", Path(folder)).read_text()
+        given = yaml.safe_load(config)["trainer"]["num_threads"]
+    except (Refusal, yaml.YAMLError, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
+        return []
+    return threads if given is None else []

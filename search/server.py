@@ -1,22 +1,53 @@
 """MLflow's own server, for make ui."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from denoise.refusal import Refusal
+from search.commands import make
+
+GRACE_SECONDS = 5.0  # a server that is told to end is killed after so long
 
 
-def serve(uri: str, artifacts: Path, port: int) -> int:
-    """Serve the tracker at `uri` on 127.0.0.1 until it is interrupted; the exit status."""
+def serve(uri: str, store: Path, port: int) -> int:
+    """Serve the tracker at `uri` on 127.0.0.1 until it is interrupted or told to end; the exit status.
+
+    What the server says goes to a file in the store. It has a session of its own, so that a Ctrl-C ends this process
+    alone, which ends all of the server's.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--default-artifact-root", artifacts.as_uri(), "--workers", "1"]
-    try:
-        return subprocess.call(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
-    except KeyboardInterrupt:
-        return 0
+    command += ["--port", str(port), "--default-artifact-root", (store / "artifacts").as_uri(), "--workers", "1"]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, signal.default_int_handler)
+    log = store / "mlflow-server.log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command, env={**os.environ, **quiet}, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            _end(process)
+    last = log.read_text(errors="replace").split("\n")[-2:]
+    print(f"MLflow's server has ended: {' '.join(last).strip()}; all that it said is in {log}", file=sys.stderr)
+    return 1
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and all that it has started."""
+    for end, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, end)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
 
 
 def read_port(text: str) -> int:
@@ -36,4 +67,4 @@ def free_port(wanted: int) -> int:
                 return port
             except OSError:
                 continue
-    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another with ARGS=port=8080")
+    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another: {make('ui', ['port=8080'])}")

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from search import sqlite
 from search.turn import turn
 
 ENDS = ("", "-wal", "-shm", "-journal")  # of the files of an SQLite database
@@ -27,14 +28,13 @@ def opening(uri: str) -> Iterator[None]:
 
     Two processes that make MLflow's tables at once break them. Where they cannot be laid, MLflow makes them itself.
     """
-    database = Path(uri.removeprefix("sqlite:///"))
-    home = database.parent
-    if not uri.startswith("sqlite:///") or not home.is_dir() or not os.access(home, os.W_OK):
+    database = sqlite.file(uri)
+    if database is None or not (home := database.parent).is_dir() or not os.access(home, os.W_OK):
         yield
         return
     with turn(home, "open"):
-        # a name may carry options; a log that another database left would be played into ours by SQLite
-        if database.suffix == ".db" and not any(Path(f"{database}{end}").exists() for end in ENDS):
+        # an address may carry options; a log that another database left would be played into ours by SQLite
+        if "?" not in uri and not any(Path(f"{database}{end}").exists() for end in ENDS):
             with suppress(OSError, ImportError):
                 _copy(template(), database)
         yield
@@ -50,7 +50,7 @@ def make(at: Path) -> None:
     at.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "empty.db"
-        engine = create_engine(f"sqlite:///{made}")
+        engine = create_engine(sqlite.url(made))
         _initialize_tables(engine)
         engine.dispose()
         _copy(made, at)

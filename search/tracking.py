@@ -4,7 +4,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from denoise.refusal import Refusal
-from search import tables
+from search import sqlite, tables
+from search.commands import hide_password as hide_password
+from search.commands import make
 from search.record import Record, check
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
@@ -41,8 +42,8 @@ class Tracker:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         try:
-            if self.local:
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if file := sqlite.file(self.uri):
+                file.parent.mkdir(parents=True, exist_ok=True)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             if self.local:
                 write_ahead(self.client._tracking_client.store.engine)
@@ -58,6 +59,11 @@ class Tracker:
                 f"tracking.uri={hide_password(self.uri)}: cannot be used ({reason}); start that server, or "
                 "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
             ) from error
+
+    @property
+    def place(self) -> str:
+        """Where the runs lie, as it is said."""
+        return str(sqlite.file(self.uri) or hide_password(self.uri))
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
         """Open a run, a child of `parent` where one is given."""
@@ -106,9 +112,9 @@ class Tracker:
         try:
             run = self.client.get_run(run_id)
         except MlflowException as error:
-            raise Refusal(f"RUN={run_id}: no such run in {self.uri}; make ui shows the runs") from error
+            raise Refusal(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs") from error
         if "overrides" not in run.data.tags:
-            raise Refusal(f"RUN={run_id}: not a training (a search has many); make ui shows its trials")
+            raise Refusal(f"RUN={run_id}: not a training (a search has many); {make('ui')} shows its trials")
         return check(record(run))
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
@@ -118,7 +124,7 @@ class Tracker:
         try:
             return Path(self.client.download_artifacts(run_id, path, str(into)))
         except (MlflowException, OSError) as error:
-            raise Refusal(f"RUN={run_id}: has no {path}; make reproduce RUN={run_id} trains it again") from error
+            raise Refusal(f"RUN={run_id}: has no {path}; {make('reproduce', run=run_id)} trains it again") from error
 
     def champion(self, run_id: str) -> str:
         """Register a run's weights as the next version of the model, with the alias champion; returns the version.
@@ -233,11 +239,6 @@ def write_ahead(engine: Any) -> None:
     atexit.register(engine.dispose)  # the last connection that is closed puts the log into the database
 
 
-def hide_password(text: str) -> str:
-    """user:***@host in the place of user:password@host."""
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
-
-
 def resolve_uri(uri: str | None, store: Path) -> str:
     """The tracker's address: the config's, else MLFLOW_TRACKING_URI, else SQLite in the store."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or local_uri(store)
@@ -245,7 +246,7 @@ def resolve_uri(uri: str | None, store: Path) -> str:
 
 def local_uri(store: Path) -> str:
     """SQLite in the store, by its absolute path."""
-    return f"sqlite:///{(store / 'mlflow.db').resolve()}"
+    return sqlite.url(store / "mlflow.db")
 
 
 def record(run: Any) -> Record:

@@ -20,6 +20,7 @@ from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
 from search import pretrained, runs, server
 from search import report as board
+from search.commands import listed, make
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known
 from search.tracking import check_store, open_tracker, resolve_uri
@@ -63,17 +64,21 @@ def search(options: argparse.Namespace) -> int:
         began = time.monotonic()
         stores = study.open_stores(prepared)
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
-        with Display(prepared.name, prepared.total, console=console) as display:
-            answer = study.run(prepared, *stores, display, began, crew)
+        try:
+            with Display(prepared.name, prepared.total, console=console) as display:
+                answer = study.run(prepared, *stores, display, began, crew)
+        except KeyboardInterrupt:
+            answering.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
+            raise
     findings = answer.findings
     if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     answering.show(console, *shown)
-    console.print("\nnext:  make ui          compare the trials in MLflow")
-    console.print("       make best        the best config as a command, and best.yaml")
-    console.print("       make reproduce   train the best again: the same number, bit for bit")
-    console.print("       make report      all of this again, and what each choice came to")
+    after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
+    after |= {"reproduce": "train the best again: the same number, bit for bit"}
+    after |= {"report": "all of this again, and what each choice came to"}
+    console.print("\nnext:", *listed(after), sep="\n", soft_wrap=True)
     return 0 if answer.best is not None else 1
 
 
@@ -107,7 +112,9 @@ def train(options: argparse.Namespace) -> int:
     weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
     run.artifacts({"weights.safetensors": save(weights)}, "weights")
     console.print(f"val/loss {done.value:.6f} after {done.step} steps, weights {done.result.weights_sha256[:16]}")
-    console.print(f"run {run.run_id}:  make ui   make sample RUN={run.run_id}   make reproduce RUN={run.run_id}")
+    after = {"ui": "compare the runs in MLflow", "sample": "draw images from its weights"}
+    after |= {"reproduce": "train it again: the same number, bit for bit"}
+    console.print(f"run {run.run_id}", *listed(after, run.run_id), sep="\n", soft_wrap=True)
     return 0
 
 
@@ -131,7 +138,7 @@ def ui(options: argparse.Namespace) -> int:
         f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
     )
     sys.stdout.flush()
-    return server.serve(uri, (store / "artifacts").resolve(), port)
+    return server.serve(uri, store.resolve(), port)
 
 
 def best(options: argparse.Namespace) -> int:
@@ -143,14 +150,13 @@ def best(options: argparse.Namespace) -> int:
     chosen, store = found.record, Path(composed.cfg.store).expanduser()
     check_store(store)
     path = store / "best.yaml"
-    path.write_bytes(board.best_yaml(found.overrides, found.says, chosen.run_id))
+    without = runs.of_machine(tracker, chosen)
+    config = [text for text in found.overrides if text not in without]
+    path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
     print(f"# {found.says}")
-    print(f"# its weights: run {chosen.run_id}")
-    own = [word for folder in options.config_dir for word in ("--config-dir", folder)]
-    print(board.command([*own, *found.overrides]))
-    print(
-        f"# the same as a config: {path}; {board.command([*own, '--config-dir', str(store), '--config-name', 'best'])}"
-    )
+    print(f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}")
+    print(make("train", config))
+    print(f"# the same as a config: {path}; {make('train', ['--config-dir', str(store), '--config-name', 'best'])}")
     return 0
 
 

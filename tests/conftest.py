@@ -14,7 +14,7 @@ import torch
 
 from denoise import catalog, trust
 from denoise.refusal import Refusal
-from search import tables
+from search import commands, tables
 
 torch.set_num_threads(1)
 
@@ -70,8 +70,8 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def catalogue() -> Iterator[None]:
-    """The folders and the trust that a test adds are taken away after it."""
-    lists = (catalog._folders, trust.homes, trust.allowed, sys.path)
+    """The folders, the trust and the words typed that a test adds are taken away after it."""
+    lists = (catalog._folders, trust.homes, trust.allowed, sys.path, commands.given)
     before = [list(each) for each in lists]
     yield
     if list(catalog._folders) != before[0]:

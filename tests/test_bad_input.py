@@ -100,7 +100,10 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # what is no override, and sweeps
     ("train", ["hello"], ["hello", "key=value"]),
     ("train", ["activation"], ["activation", "key=value"]),
-    ("train", ["a=b=c"], ["a=b=c", "key=value"]),
+    ("train", ["a=b=c"], ["a='b=c'", "no such key"]),
+    ("train", ["store={x"], ["store={x", "key=value"]),
+    ("train", ["store='x"], ["store='x", "key=value"]),
+    ("train", ["optimizer.lr=0.1)"], ["optimizer.lr='0.1)'", "number"]),
     ("train", ["optimizer.betas=[0.9,"], ["optimizer.betas=[0.9,", "key=value"]),
     ("train", ["activation=relu,gelu"], ["activation=relu,gelu", "make search"]),
     ("train", ["optimizer.lr=0.1,0.2"], ["optimizer.lr=0.1,0.2", "make search"]),

@@ -99,7 +99,7 @@ def test_the_command_of_best_gives_the_folder(searched: Searched, capsys: pytest
     assert main(["best", f"store={searched.store}", "--run", searched.own.run_id, *GIVEN]) == 0
     out = capsys.readouterr().out
     assert f'ARGS="--config-dir {EXAMPLE} ' in out
-    (again,) = re.findall(r'ARGS="(--config-dir \S+ --config-dir \S+ --config-name best)"', out)
+    (again,) = re.findall(r'ARGS="(--config-dir \S+ store=\S+ --config-dir \S+ --config-name best)"', out)
     with pytest.raises(SystemExit):
         main(["train", *again.split(), "--cfg"])
     assert "gates.AlgebraicGate" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -13,17 +14,20 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from denoise import catalog
+from denoise import catalog, train
 from denoise.config import compose
+from search import server
 from search.__main__ import main
+from search.from_make import words
 from search.record import Record, best
 from search.tracking import Tracker
 from search.trial import config_sha256
-from tests import tiny
+from tests import quick, tiny
 from tests.process import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -77,8 +81,29 @@ def test_search_ends_with_the_leaderboard_and_what_to_type_next(done: Done) -> N
     tail = done.output[done.output.index("rank") :]
     assert f"{done.best.value:.4f}" in tail
     assert re.search(rf"Best: trial {done.best.number}\b", tail)
-    for verb in ("make ui", "make best", "make reproduce"):
-        assert verb in tail
+    found = printed(tail)
+    assert set(found) == {"ui", "best", "reproduce", "report"}
+    assert all(words == [f"store={done.store}"] for words in found.values()), "what was typed is needed again"
+
+
+def test_train_ends_with_what_to_type_next(trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = trained
+    assert main(["train", f"store={store}", *TINY]) == 0
+    out = capsys.readouterr().out
+    (run_id,) = re.findall(r"^run (\w+)$", out, re.MULTILINE)
+    where, named = [f"store={store}"], ["--run", run_id]
+    assert printed(out) == {"ui": where, "sample": [*named, *where], "reproduce": [*named, *where]}
+
+
+@pytest.mark.parametrize("verb", ["best", "report", "reproduce", "sample"])
+@pytest.mark.parametrize("arguments", [[], ["--run", "abc"]])
+def test_what_a_refusal_says_to_type_is_about_the_same_store(
+    verb: str, arguments: list[str], done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = done.store if arguments else tmp_path / "no search"
+    assert main([verb, f"store={store}", *arguments, "--config-dir", str(ROOT / "examples" / "own_component")]) == 2
+    (words,) = printed(capsys.readouterr().err).values()
+    assert words == ["--config-dir", str(ROOT / "examples" / "own_component"), f"store={store}"]
 
 
 def test_train_is_tracked_as_a_run_without_a_parent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +145,13 @@ def test_a_training_that_diverges_ends_with_1_and_one_line(tmp_path: Path, capsy
     assert run.info.status == "FAILED" and run.data.tags["failure_kind"] == "diverged"
 
 
+def printed(out: str) -> dict[str, list[str]]:
+    """The commands that are printed, by verb: what from_make.py hands to the program."""
+    found = re.findall(r"""\bmake ([a-z]+)((?: [A-Z]+=(?:"(?:[^"\\]|\\.)*"|[^\s;,]+))*)""", out)
+    given = {verb: dict(word.split("=", 1) for word in shlex.split(rest)) for verb, rest in found}
+    return {verb: words(["search"], variables)[1:] for verb, variables in given.items()}
+
+
 def typed(out: str) -> list[str]:
     """The overrides in the printed command, as a shell would hand them on."""
     (line,) = [line for line in out.splitlines() if line.startswith("make train ")]
@@ -133,8 +165,8 @@ def test_the_command_of_best_trains_to_the_same_value(
     assert main(["best", f"store={done.store}"]) == 0
     out = capsys.readouterr().out
     assert f"{done.best.value:.6f}" in out and done.best.run_id in out
-    assert typed(out) == done.best.overrides
-    assert main(["train", f"store={tmp_path / 'runs'}", *typed(out)]) == 0
+    assert typed(out) == [f"store={done.store}", *done.best.overrides]
+    assert main(["train", *typed(out), f"store={tmp_path / 'runs'}"]) == 0
     tracker = Tracker(None, "denoise-search", tmp_path / "runs")
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     assert run.data.metrics["val/loss"] == done.best.value
@@ -156,7 +188,7 @@ def test_best_yaml_is_the_same_config(done: Done, capsys: pytest.CaptureFixture[
 def test_best_of_a_run_is_that_run(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     other = next(record for record in done.records if record.run_id != done.best.run_id)
     assert main(["best", f"store={done.store}", "--run", other.run_id]) == 0
-    assert typed(capsys.readouterr().out) == other.overrides
+    assert typed(capsys.readouterr().out) == [f"store={done.store}", *other.overrides]
 
 
 @pytest.mark.parametrize("verb", ["best", "reproduce", "report", "sample"])
@@ -327,8 +359,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_ui_answers_at_the_printed_address(done: Done, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "search", "ui", f"store={done.store}", f"port={free_port()}"]
+def children(pid: int) -> list[int]:
+    """The processes that a process has begun, and theirs."""
+    own = [int(each) for file in Path("/proc").glob(f"{pid}/task/*/children") for each in file.read_text().split()]
+    return own + [each for child in own for each in children(child)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ui_answers_at_the_printed_address_and_ends_quietly(done: Done, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "search", "ui", f"store={done.store}", f"port={port}"]
     output = tmp_path / "output"
     with output.open("w") as stream:
         process = subprocess.Popen(command, env=environment(), stdout=stream, stderr=stream, start_new_session=True)
@@ -344,9 +384,62 @@ def test_ui_answers_at_the_printed_address(done: Done, tmp_path: Path) -> None:
                 pass
             time.sleep(0.1)
         assert status == 200
+        served = children(process.pid)
+        assert served
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert len(output.read_text().splitlines()) == 1, "an address, and no traceback"
+        assert not [pid for pid in served if Path(f"/proc/{pid}").exists()]
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
     finally:
-        os.killpg(process.pid, 15)
+        for pid in (process.pid, *children(process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait(30)
+
+
+def test_a_server_that_ends_says_why_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails = tmp_path / "python"
+    fails.write_text("#!/bin/sh\necho Traceback >&2\necho 'ValueError: no such database'\nexit 3\n")
+    fails.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(fails))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert server.serve("nonsense://x", tmp_path, free_port()) == 1
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ValueError: no such database" in line and str(tmp_path / "mlflow-server.log") in line
+    assert (tmp_path / "mlflow-server.log").read_text().startswith("Traceback")
+
+
+def test_a_search_that_is_interrupted_shows_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick.free(monkeypatch)
+    begun: list[int] = []
+
+    def interrupted(*args: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return quick.formula(*args)
+
+    monkeypatch.setattr(train, "fit", interrupted)
+    few = [*quick.SMALL, *quick.NUMBERS, "search.n_trials=5", "search.workers=1", "pruner=none"]
+    assert main(["search", f"store={tmp_path / 'runs'}", *few]) == 130
+    captured = capsys.readouterr()
+    tail = captured.out[captured.out.index("rank") :]
+    tracker = Tracker(None, "denoise-search", tmp_path / "runs")
+    records = [one for one in tracker.records(tracker.searches()[0].info.run_id) if one.outcome == "complete"]
+    assert len(records) == 2 and all(f"{one.value:.4f}" in tail for one in records)
+    assert "stopped with 2 of 5 trials over" in tail and "Best: trial" in tail
+    assert len(captured.err.splitlines()) == 1 and "the same command goes on" in captured.err
 
 
 def test_ui_names_a_tracking_server_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
@@ -20,6 +19,8 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise import catalog, domain, recompose, trust
+from denoise.override import parse as parse
+from denoise.override import quoted, readable
 from denoise.refusal import Refusal, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
@@ -106,11 +107,11 @@ def _base(
 def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], resolve: bool = True) -> Composed:
     GlobalHydra.instance().clear()
     primary = _home(root, folders)
-    searchpath = ",".join(f"'file://{folder}'" for folder in folders if folder != primary)
+    searchpath = ",".join(quoted(f"file://{folder}") for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(primary)):
-            cfg = hydra_compose(root, overrides=[*overrides, *extra], return_hydra_config=True)
+            cfg = hydra_compose(root, overrides=[*map(readable, overrides), *extra], return_hydra_config=True)
             choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -131,17 +132,6 @@ def as_yaml(plain: Any) -> str:
     return yaml.dump(
         plain, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper()
     )
-
-
-def parse(text: str) -> Override:
-    """Read one override. Errors: Refusal for what is none, and for sweeps."""
-    try:
-        override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise Refusal(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
-    if override.is_sweep_override():
-        raise Refusal(f"{text}: a list of values to try; give one value here and search over it with make search")
-    return override
 
 
 def is_group(override: Override) -> bool:

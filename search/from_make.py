@@ -1,0 +1,39 @@
+"""What make hands over: from_make.py MODULE [ARGUMENT ...] runs the module with RUN and ARGS of the environment too.
+
+Neither make nor a shell reads ARGS, so that a value arrives as it was typed; here it is split into words as a shell
+splits them, and nothing in it is expanded. It runs by itself (python -IS): it imports nothing of the project.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+
+OF_MAKE = ("ARGS", "RUN", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")  # another make below is not meant
+
+
+def words(given: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """The arguments, then --run RUN for a verb of search, then the words of ARGS. Errors: ValueError."""
+    run = environment.get("RUN", "") if given[0] == "search" else ""
+    return [*given, *(["--run", run] if run else []), *shlex.split(environment.get("ARGS", ""))]
+
+
+def main() -> None:
+    """Become the module. Exit status 2 and one line where ARGS cannot be split."""
+    try:
+        arguments = words(sys.argv[1:], os.environ)
+    except ValueError as error:
+        said = " ".join(os.environ["ARGS"].split())
+        sys.exit(refuse(f"ARGS={said}: {str(error).lower()}; close each quote, or put a backslash before it"))
+    rest = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    os.execve(sys.executable, [sys.executable, "-m", *arguments], rest)
+
+
+def refuse(line: str) -> int:
+    """Say why not; the exit status."""
+    print(line, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()
