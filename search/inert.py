@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from denoise import catalog, reach
 from denoise.config import Composed, parse
+from denoise.domain import as_text
 from denoise.reach import Look
 from denoise.refusal import Refusal
 from search.space import Space, kind_of, path_of
@@ -189,7 +190,7 @@ def _changed(cfg: DictConfig, name: str, value: Any) -> DictConfig:
         entry = catalog.entry(kind_of(name), str(value))
         value = {"_target_": entry.target, **entry.parameters}
     else:
-        value = parse(f"{name}={value}").value()
+        value = parse(f"{name}={as_text(value)}").value()
     with open_dict(found):
         OmegaConf.update(found, path_of(name), value, merge=False)
     return found

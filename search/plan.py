@@ -15,7 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial
 from denoise import catalog, train, trust
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, inert, mode, pretrained, space, stops, storage, transfer
+from search import confirm, corners, fit, inert, mode, pretrained, space, stops, storage, transfer
 from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
@@ -82,6 +82,7 @@ def prepare(typed: Sequence[str]) -> Search:
         missing += inert.leave_out(composed, acting)
         found = space.build(composed, overrides, kind.asked(composed))
         inert.check(found, acting)
+    corners.check(composed, found.free)
     points = [found.point(composed)]
     left_out: list[str] = []
     for start in cfg.search.enqueue:

@@ -21,7 +21,7 @@ FLOORS = (
     "refusal randomness stage accelerator linear recomputed",
     "trust domain recompose convolution",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
-    "catalog",
+    "catalog legal",
     "config data pretrained lsuv",  # what is configured through the catalogue
     "block",
     "unet dit initialize",
@@ -37,6 +37,8 @@ DOORS = {
     "accelerator",
     "catalog",
     "config",
+    "domain",
+    "legal",
     "train",
     "ensemble",
     "inspection",

@@ -13,11 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise import catalog
 from denoise.config import Composed
+from denoise.domain import as_text
 from denoise.refusal import Refusal, choose
 from search.confirm.finalists import Tuned
+from search.domains import flat
 from search.mode.joint import BEGUN, Joint
 from search.record import Record
-from search.space import Asked, Space, flat, kind_of
+from search.space import Asked, Space, kind_of
 from search.view import View
 
 
@@ -92,7 +94,7 @@ class Ablation(Joint):
 
     def key(self, start: Mapping[str, Any]) -> str:
         """Name an arm by its options."""
-        return ", ".join(f"{name}={start[name]}" for name in self.scientific)
+        return ", ".join(f"{name}={as_text(start[name])}" for name in self.scientific)
 
     def size(self, number: int) -> int:
         """How many arms a round has."""
@@ -132,7 +134,7 @@ class Ablation(Joint):
 
     def tuned(self, records: Sequence[Record]) -> Tuned:
         """The baseline's options, and the best of their arm."""
-        options = tuple(str(self.points[0][name]) for name in self.scientific)
+        options = tuple(as_text(self.points[0][name]) for name in self.scientific)
         complete = [record for record in records if record.outcome == "complete"]
         return Tuned(", ".join(options), self.best(complete).get(options))
 
