@@ -86,11 +86,17 @@ def check(space: Space, found: Reach) -> None:
 
 def unheard(start: Sequence[str], found: Reach) -> str:
     """One line on the part of a known start that cannot act; empty where all of it may."""
-    idle = [text for text in start if _within(text.lstrip("+~").partition("=")[0], found.idle)]
+    acting = heard(start, found)
+    idle = [text for text in start if text not in acting]
     if not idle:
         return ""
     goes = "tried without" if len(idle) < len(start) else "not tried"
     return f"note: known start {' '.join(start)}: {' '.join(idle)} cannot act in this network, so it is {goes}"
+
+
+def heard(start: Sequence[str], found: Reach) -> list[str]:
+    """The overrides of a known start that may act."""
+    return [text for text in start if not _within(text.lstrip("+~").partition("=")[0], found.idle)]
 
 
 def _within(name: str, idle: Sequence[str]) -> bool:

@@ -63,13 +63,14 @@ class Ablation(Joint):
             for place, wanted in parameters.items()
         }
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(settings, space, points)
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+        super().__init__(settings, space, points, *more)
         self.scientific = self.asked_about = [str(name) for name in settings.scientific]
         self.arms = [self._start(arm) for arm in product(*map(self._legal, self.scientific))]
         base = {name: self.points[0][name] for name in self.scientific}
         self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))
-        self.points = [self.points[0]]
+        if len(self.points) > 1:
+            raise Refusal("search.enqueue: an ablation begins each arm at the baseline; leave it out, or search=joint")
 
     def _legal(self, name: str) -> Sequence[Any]:
         if name in self.space.options:
