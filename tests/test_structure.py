@@ -22,6 +22,7 @@ FLOORS = (
     "trust domain recompose convolution",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog legal",
+    "keys",
     "config data pretrained lsuv",  # what is configured through the catalogue
     "block",
     "unet dit initialize",

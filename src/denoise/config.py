@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise import catalog, domain, recompose, trust
+from denoise import catalog, domain, keys, recompose, trust
 from denoise.legal import check_type, select
 from denoise.refusal import Refusal, choose
 
@@ -50,6 +50,9 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
         if not is_group(override):
             _check_value(override, base)
     composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
+    if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
+        own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
+        keys.check(composed.cfg, composed.choices, root, own)
     _check_domains(composed.cfg)
     trust.allow(composed.cfg.get("allow") or [])
     return composed
@@ -169,6 +172,10 @@ def _groups() -> set[str]:
 
 def _names(group: str) -> list[str]:
     return sorted({path.stem for folder in catalog.folders() for path in (folder / group).glob("*.yaml")})
+
+
+def _is_own(group: str, option: str | None) -> bool:
+    return option is not None and not (catalog.CONF / group / f"{option}.yaml").exists()
 
 
 def _check_option(override: Override, root: str) -> None:
