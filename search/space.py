@@ -190,7 +190,10 @@ def _free(
     for place in [*options, *(at for at in composed.choices if kind_of(at) in catalog.KINDS)]:
         at, parameter = path_of(place), path.removeprefix(f"{path_of(place)}.")
         if path == at:
-            raise Refusal(f"{where}: is a choice of an option; write search.kinds.{place}={_listed(node, place)}")
+            way = f"write search.kinds.{place}={_listed(node, place)}"
+            if "@" in place:  # which no command line can hold
+                way = f"name {place} under kinds in a file of your own, as search=parts does"
+            raise Refusal(f"{where}: is a choice of an option; {way}")
         if place in options and parameter != path:
             raise Refusal(f"{where}: is searched with its option; write {at}.space.{parameter}={_typed(node)}")
     if not exists(composed.cfg, path) or set(path.split(".")) & {"_target_", *catalog.RESERVED}:

@@ -157,6 +157,7 @@ REFUSED: list[tuple[str, list[str]]] = [
     (AT + "data.batch_size={type:int,low:64,high:100000}", ["100000", "1257"]),
     (AT + "placement={type:categorical,choices:[pre,middle]}", ["middle", "pre, post, sandwich"]),
     (AT + "placement={type:float,low:0.0,high:1.0}", ["placement=0.0", "a word"]),
+    (AT + "parts.residual.activation={type:categorical,choices:[silu,relu]}", ["activation@parts", "search=parts"]),
     (AT + "store={type:categorical,choices:[a,b]}", ["search.domains.store", "no training depends on it"]),
     (AT + "seed={type:int,low:0,high:3}", ["search.domains.seed", "val/loss itself depends on it"]),
     (AT + "trainer={type:categorical,choices:[cpu,gpu]}", ["search.domains.trainer", "trainer.max_steps"]),
@@ -221,3 +222,24 @@ def test_what_a_line_says_to_write_can_be_typed(override: str, pattern: str, the
     assert shown, str(refusal.value)
     way = shown[1].replace(" ", "")
     built(*then.replace("WAY", way).replace("IT", override).split())
+
+
+SCIENTIFIC = ["search=ablation", "search.scientific=[dropout]"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pattern", "then"),
+    [
+        (["search.kinds.activation=[relu,gelu]"], r"baseline with (\S+)", ["IT", "WAY"]),
+        ([*SCIENTIFIC, DROPOUT + "{type:float,low:0.0,high:0.3}"], r"write (\S+)", ["IT", "WAY"]),
+        (["search=ablation", "search.scientific=[]"], r"such as (\S+)", ["search=ablation", "WAY"]),
+        ([*SCIENTIFIC], r"legal: (\w+)", ["search=ablation", "search.scientific=[WAY]"]),
+    ],
+)
+def test_what_a_line_about_choices_says_can_be_typed(overrides: list[str], pattern: str, then: list[str]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        asked_small(*overrides)
+    shown = re.search(pattern, str(refusal.value))
+    assert shown, str(refusal.value)
+    typed = [t for text in then for t in (overrides if text == "IT" else [text.replace("WAY", shown[1])])]
+    assert asked_small(*typed).total > 0

@@ -16,6 +16,7 @@ from denoise.config import Composed
 from denoise.domain import as_text
 from denoise.refusal import Refusal, choose
 from search.confirm.finalists import Tuned
+from search.domains import ends as domain_ends
 from search.domains import flat
 from search.mode.joint import BEGUN, Joint
 from search.record import Record
@@ -77,9 +78,10 @@ class Ablation(Joint):
             return self.space.options[name]
         domain = self.space.free[name]
         if not isinstance(domain, CategoricalDistribution):
+            ends = ",".join(as_text(value) for _, value in domain_ends(domain))
             raise Refusal(
                 f"search.scientific: {name} has no list of values to compare; write "
-                f"search.domains.{name}={{type:categorical,choices:[a,b]}}"
+                f"+search.domains.{name}={{type:categorical,choices:[{ends}]}}"
             )
         return domain.choices
 
