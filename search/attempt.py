@@ -18,6 +18,7 @@ from denoise.screen import screen
 from search import history, machine, pace, rdb, record, stops, storage, tracking
 from search.crew import Crew
 from search.display import Shows
+from search.mode import further
 from search.plan import Search
 from search.record import WEIGHTS_AT, Record
 from search.tracking import Run, Tracker
@@ -102,7 +103,7 @@ def drawn(session: Session, trial: Trial) -> list[str]:
     """The overrides of a trial: its draw's, and what makes its cost equal, which is measured only once."""
     known = trial.user_attrs.get("overrides")
     with rdb.together(trial):
-        overrides = session.search.space.suggest(trial)
+        overrides = session.search.space.suggest(trial) + further(trial)
     if known is not None:
         return list(known)
     if session.search.settings.equal == "time":

@@ -1,8 +1,8 @@
 """Carrying the trials of an older study over into one of a changed space."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -12,8 +12,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from denoise import trust
-from denoise.config import raw_compose
+from denoise.config import next_compose, raw_compose
+from denoise.domain import as_text
+from denoise.legal import exists, select
 from search import pace, stops
+from search.mode import further
 from search.space import Space
 from search.trial import config_sha256
 
@@ -22,11 +25,15 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True)
 class Carried:
-    """What was carried over: from which study, the trials as they are to be added, how many lie outside."""
+    """What was carried over: from which study, the trials as they are to be added, how many lie outside.
+
+    fixed: of what was searched and is not any more, the values now, where trials that had others are outside for it.
+    """
 
     study: str
     trials: list[FrozenTrial]
     outside: int
+    fixed: list[str] = field(default_factory=list)
 
 
 class Known(optuna.trial.FixedTrial):
@@ -72,7 +79,19 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     cheap = [t for t in finished if not stops.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
-    return Carried(old.study_name, kept, len(finished) - len(kept))
+    lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]
+    return Carried(old.study_name, kept, len(finished) - len(kept), _fixed(lost, space, baseline))
+
+
+def _fixed(lost: Sequence[FrozenTrial], space: Space, baseline: Mapping[str, Any]) -> list[str]:
+    """What the lost trials were searched by and the space holds no more, with the value that the config has now."""
+    gone = [n for n in dict.fromkeys(name for trial in lost for name in trial.params) if n not in space.free]
+    if not gone:
+        return []
+    now = next_compose(tuple(space.suggest(optuna.trial.FixedTrial(dict(baseline))))).cfg
+    values = {name: select(now, name) for name in gone if exists(now, name)}
+    texts = {name: as_text(value) for name, value in values.items() if not isinstance(value, DictConfig)}
+    return [f"{n}={text}" for n, text in texts.items() if any(as_text(t.params.get(n, text)) != text for t in lost)]
 
 
 def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> FrozenTrial | None:
@@ -83,10 +102,10 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
             starts |= space.defaults(place, option)
     known = Known(trial.params, starts)
     try:
-        overrides = space.suggest(known)
+        overrides = space.suggest(known) + further(trial)
     except ValueError:
         return None
-    overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []))
+    overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
     if known.given != trial.params or trust.own():
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:

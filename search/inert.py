@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from denoise import catalog, reach
 from denoise.config import Composed, parse
+from denoise.domain import as_text
 from denoise.reach import Look
 from denoise.refusal import Refusal
 from search.space import Space, kind_of, path_of
@@ -85,11 +86,17 @@ def check(space: Space, found: Reach) -> None:
 
 def unheard(start: Sequence[str], found: Reach) -> str:
     """One line on the part of a known start that cannot act; empty where all of it may."""
-    idle = [text for text in start if _within(text.lstrip("+~").partition("=")[0], found.idle)]
+    acting = heard(start, found)
+    idle = [text for text in start if text not in acting]
     if not idle:
         return ""
     goes = "tried without" if len(idle) < len(start) else "not tried"
     return f"note: known start {' '.join(start)}: {' '.join(idle)} cannot act in this network, so it is {goes}"
+
+
+def heard(start: Sequence[str], found: Reach) -> list[str]:
+    """The overrides of a known start that may act."""
+    return [text for text in start if not _within(text.lstrip("+~").partition("=")[0], found.idle)]
 
 
 def _within(name: str, idle: Sequence[str]) -> bool:
@@ -189,7 +196,7 @@ def _changed(cfg: DictConfig, name: str, value: Any) -> DictConfig:
         entry = catalog.entry(kind_of(name), str(value))
         value = {"_target_": entry.target, **entry.parameters}
     else:
-        value = parse(f"{name}={value}").value()
+        value = parse(f"{name}={as_text(value)}").value()
     with open_dict(found):
         OmegaConf.update(found, path_of(name), value, merge=False)
     return found

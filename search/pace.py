@@ -1,6 +1,6 @@
 """Equal time: as many steps for a trial as the baseline's time allows."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from optuna.study import Study
 
@@ -38,12 +38,16 @@ def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) 
     ]
 
 
-def as_it_was(overrides: Sequence[str], before: Sequence[str]) -> list[str]:
-    """The overrides with the steps that a trial had before; as they are where it had the same."""
-    steps = [text for text in before if text.startswith(KEYS)]
+def as_it_was(overrides: Sequence[str], before: Sequence[str], searched: Container[str] = ()) -> list[str]:
+    """The overrides with the steps that a trial had before by its equal time; as they are where it had the same.
+
+    Of what is `searched`, then or now, the value is the trial's own: it is not put back.
+    """
+    steps = [text for text in before if text.startswith(KEYS) and text.partition("=")[0] not in searched]
     if all(text in overrides for text in steps):
         return list(overrides)
-    return [*(text for text in overrides if not text.startswith(KEYS)), *steps]
+    own = tuple(f"{text.partition('=')[0]}=" for text in steps)
+    return [*(text for text in overrides if not text.startswith(own)), *steps]
 
 
 def pace(overrides: Sequence[str]) -> float | None:

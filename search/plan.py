@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, FrozenTrial
 
 from denoise import catalog, train, trust
-from denoise.config import Composed, compose, parse
+from denoise.config import Composed
 from denoise.refusal import Refusal, choose
-from search import confirm, fit, inert, mode, pretrained, space, sqlite, stops, storage, transfer
+from search import confirm, corners, fit, inert, mode, pretrained, space, sqlite, starts, stops, storage, transfer
 from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
@@ -82,16 +82,11 @@ def prepare(typed: Sequence[str]) -> Search:
         missing += inert.leave_out(composed, acting)
         found = space.build(composed, overrides, kind.asked(composed))
         inert.check(found, acting)
-    points = [found.point(composed)]
-    left_out: list[str] = []
-    for start in cfg.search.enqueue:
-        point = known_start(found, start, overrides)
-        missing += filter(None, [inert.unheard(start, acting)])
-        if point is None:
-            left_out.append(" ".join(start))
-        elif point not in points:
-            points.append(point)
-    asks = kind(cfg.search, found, points)
+    corners.check(composed, found.free)
+    first, left_out, said = starts.collect(composed, found, acting, overrides)
+    missing += said
+    points = [start.point for start in first]
+    asks = kind(cfg.search, found, points, [start.further for start in first])
     module = train.prepare(pretrained.resolve(cfg))
     if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
         raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
@@ -117,6 +112,8 @@ def prepare(typed: Sequence[str]) -> Search:
     base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
     what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
+    if any(start.further for start in first):
+        what["further"] = [start.further for start in first]
     own = found.own_parts()
     code = trust.own_code([base["config"], *own])
     what |= {"own_code": code, "own_parts": own} if code or own else {}
@@ -142,16 +139,3 @@ def digest(content: dict[str, Any]) -> str:
     """Eight digits that name plain data."""
     plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in content.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def known_start(found: Space, start: Any, overrides: Sequence[str]) -> dict[str, Any] | None:
-    """Where a known start stands in the space; None outside of it. Errors: Refusal for what is no config."""
-    if not OmegaConf.is_list(start) or not all(isinstance(text, str) for text in start):
-        raise Refusal(f"search.enqueue: {start} is no list of overrides; write [[optimizer=muon],[activation=gelu]]")
-    mine = {parse(text).key_or_group for text in start}  # another option takes the parameters of the former away
-    others = [text for text in overrides if not {(key := parse(text).key_or_group), key.split(".")[0]} & mine]
-    composed = compose([*others, *start], "search")
-    try:
-        return found.point(composed)
-    except Refusal:
-        return None

@@ -11,22 +11,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    json_to_distribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import BaseTrial
 
 from denoise import catalog
-from denoise.config import Composed, leaves, parse
+from denoise.config import Composed, defaults, leaves, parse
+from denoise.domain import as_text
+from denoise.legal import exists, limits_of, select, words_of
 from denoise.refusal import Refusal, choose
+from search import domains
+from search.domains import distribution, draw, flat, inside
 
 SEARCHABLE = ("dropout", "placement", "zero_output", "trainer", "model")  # what a free domain is mostly for
-MEASURE = ("denoiser", "data", "trainer.val_samples", "trainer.test_samples", "model.class_conditional")  # of the loss
-DOMAIN_KEYS = ("type", "low", "high", "step", "log", "choices", "name", "attributes")
+MEASURE = (
+    "seed",
+    "denoiser",
+    "data",
+    "trainer.val_samples",
+    "trainer.test_samples",
+    "model.class_conditional",
+)  # of the loss
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 
 
@@ -56,9 +60,9 @@ class Space:
             overrides += self.own.get((place, option), [])
             for parameter, domain in self.domains[place][option].items():
                 value = draw(trial, f"{place}.{option}.{parameter}", domain)
-                overrides.append(f"{path_of(place)}.{parameter}={value}")
+                overrides.append(f"{path_of(place)}.{parameter}={as_text(value)}")
         for path, domain in self.free.items():
-            overrides.append(f"{path}={draw(trial, path, domain)}")
+            overrides.append(f"{path}={as_text(draw(trial, path, domain))}")
         return overrides
 
     def point(self, composed: Composed) -> dict[str, Any]:
@@ -74,9 +78,9 @@ class Space:
             params[place] = option
             for parameter, domain in self.domains[place][option].items():
                 value = OmegaConf.select(composed.cfg, f"{at}.{parameter}")
-                params[f"{place}.{option}.{parameter}"] = _inside(f"{at}.{parameter}", value, domain)
+                params[f"{place}.{option}.{parameter}"] = inside(f"{at}.{parameter}", value, domain)
         for path, domain in self.free.items():
-            params[path] = _inside(path, OmegaConf.select(composed.cfg, path), domain)
+            params[path] = inside(path, OmegaConf.select(composed.cfg, path), domain)
         return params
 
     def defaults(self, place: str, option: str) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class Space:
         parameters = catalog.entry(kind_of(place), option).parameters
         found = {name: parameters.get(name) for name in self.domains[place][option]}
         return {
-            f"{place}.{option}.{name}": _inside(f"{place}={option}: {name}", value, self.domains[place][option][name])
+            f"{place}.{option}.{name}": inside(f"{place}={option}: {name}", value, self.domains[place][option][name])
             for name, value in found.items()
         }
 
@@ -156,17 +160,8 @@ def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Aske
                 name: {parameter: domain for parameter, domain in declared.items() if parameter in one.parameters}
                 for name, declared in domains[place].items()
             }
-    free = {path: distribution(f"search.domains.{path}", node) for path, node in flat(search.domains)}
-    for path in free:
-        if path != "data.batch_size" and f"{path}.".startswith(tuple(f"{key}." for key in MEASURE)):
-            legal = choose(path, _paths(composed))
-            raise Refusal(f"search.domains.{path}: cannot be searched, val/loss itself depends on it; {legal}")
-        if OmegaConf.select(composed.cfg, path) is None:
-            raise Refusal(
-                f"search.domains.{path}: the config has no such value to start from; {choose(path, _paths(composed))}"
-            )
-        if path.split(".")[0] in options or path.split(".")[0] in NOT_THE_TRIALS:
-            raise Refusal(f"search.domains.{path}: is searched with its option; set {path.split('.')[0]}.space instead")
+    base = defaults(overrides, "search").cfg
+    free = {path: _free(path, node, composed, base, options) for path, node in flat(search.domains)}
     fixed: list[str] = []
     own: dict[tuple[str, str], list[str]] = {}
     for text in overrides:
@@ -182,6 +177,46 @@ def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Aske
     return Space(options, domains, free, fixed, own)
 
 
+def _free(
+    path: str, node: DictConfig, composed: Composed, base: DictConfig, options: Mapping[str, Sequence[str]]
+) -> BaseDistribution:
+    """The domain of a config path. Errors: Refusal where none can be searched there, or where it is not legal."""
+    where = f"search.domains.{path}"
+    if path != "data.batch_size" and f"{path}.".startswith(tuple(f"{key}." for key in MEASURE)):
+        legal = choose(path, _paths(composed))
+        raise Refusal(f"{where}: cannot be searched, val/loss itself depends on it; {legal}")
+    if path.split(".")[0] in NOT_THE_TRIALS:
+        raise Refusal(f"{where}: no training depends on it; {choose(path, _paths(composed))}")
+    for place in [*options, *(at for at in composed.choices if kind_of(at) in catalog.KINDS)]:
+        at, parameter = path_of(place), path.removeprefix(f"{path_of(place)}.")
+        if path == at:
+            way = f"write search.kinds.{place}={_listed(node, place)}"
+            if "@" in place:  # which no command line can hold
+                way = f"name {place} under kinds in a file of your own, as search=parts does"
+            raise Refusal(f"{where}: is a choice of an option; {way}")
+        if place in options and parameter != path:
+            raise Refusal(f"{where}: is searched with its option; write {at}.space.{parameter}={_typed(node)}")
+    if not exists(composed.cfg, path) or set(path.split(".")) & {"_target_", *catalog.RESERVED}:
+        raise Refusal(f"{where}: the config has no such value to start from; {choose(path, _paths(composed))}")
+    if isinstance(OmegaConf.select(composed.cfg, path), DictConfig):
+        within = [key for key in _paths(composed) if key.startswith(f"{path}.")]
+        raise Refusal(f"{where}: {path} is a group of settings; {choose(path, within)}")
+    domain = distribution(where, node)
+    domains.check(where, path, domain, select(base, path), words_of(base, path), limits_of(base, path))
+    return domain
+
+
+def _typed(node: DictConfig) -> str:
+    """A domain as it is typed."""
+    return "{" + ",".join(f"{key!s}:{as_text(value)}" for key, value in node.items()) + "}"
+
+
+def _listed(node: DictConfig, place: str) -> str:
+    known = catalog.options(kind_of(place))
+    names = [str(name) for name in node.get("choices") or [] if name in known]
+    return f"[{','.join(names or known[:2])}]"
+
+
 def drop_missing(composed: Composed, overrides: Sequence[str]) -> list[str]:
     """Take off the domains that a search's file brings and this config has no value for; say so, a line each.
 
@@ -190,37 +225,12 @@ def drop_missing(composed: Composed, overrides: Sequence[str]) -> list[str]:
     typed = {parse(text).key_or_group for text in overrides}
     said = []
     for path, _ in flat(composed.cfg.search.domains):
-        if OmegaConf.select(composed.cfg, path) is None and f"search.domains.{path}" not in typed:
+        if not exists(composed.cfg, path) and f"search.domains.{path}" not in typed:
             said.append(f"note: {path} is no value of this config, so it is not searched")
             where, _, name = f"search.domains.{path}".rpartition(".")
             with open_dict(composed.cfg):
                 del OmegaConf.select(composed.cfg, where)[name]
     return said
-
-
-def draw(trial: BaseTrial, name: str, domain: BaseDistribution) -> Any:
-    """Draw one parameter from its domain."""
-    if isinstance(domain, FloatDistribution):
-        return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
-    if isinstance(domain, IntDistribution):
-        return trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
-    assert isinstance(domain, CategoricalDistribution)
-    return trial.suggest_categorical(name, domain.choices)
-
-
-def distribution(where: str, node: Mapping[str, Any] | DictConfig) -> BaseDistribution:
-    """Read a domain in Optuna's own JSON form: {type: float, low: 0.1, high: 1.0, log: true}."""
-    content: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    for key in content:
-        if key not in DOMAIN_KEYS:
-            raise Refusal(f"{where}: a domain has no {key}; {choose(str(key), DOMAIN_KEYS)}")
-    try:
-        return json_to_distribution(json.dumps(content))
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(
-            f"{where}: not a domain ({' '.join(str(error).split())}); write "
-            "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
-        ) from error
 
 
 def _options(place: str, given: Any, composed: Composed) -> list[str]:
@@ -250,8 +260,13 @@ def _options(place: str, given: Any, composed: Composed) -> list[str]:
 def _domains(place: str, option: str, composed: Composed) -> dict[str, BaseDistribution]:
     there, at = chosen(composed, place)
     node = OmegaConf.select(composed.cfg, at) if there == option else None
-    space = (node.get("space") or {}) if node is not None else catalog.entry(kind_of(place), option).space
-    return {str(name): distribution(f"{at}.space.{name}", domain) for name, domain in space.items()}
+    entry = catalog.entry(kind_of(place), option)
+    space = (node.get("space") or {}) if node is not None else entry.space
+    found = {str(name): distribution(f"{at}.space.{name}", domain) for name, domain in space.items()}
+    for name, domain in found.items():
+        default, words = entry.parameters.get(name), entry.words.get(name, ())
+        domains.check(f"{at}.space.{name}", f"{at}.{name}", domain, default, words, entry.limits.get(name))
+    return found
 
 
 def _searched(path: str, composed: Composed, domains: dict[str, dict[str, dict[str, BaseDistribution]]]) -> bool:
@@ -261,31 +276,7 @@ def _searched(path: str, composed: Composed, domains: dict[str, dict[str, dict[s
 
 
 def _paths(composed: Composed) -> list[str]:
-    found = [path for path, value in leaves(composed.cfg) if value is not None and path.split(".")[0] in SEARCHABLE]
-    return [path for path in found if path not in MEASURE]
-
-
-def _inside(where: str, value: Any, domain: BaseDistribution) -> Any:
-    if OmegaConf.is_list(value):  # Optuna's choices are plain values: a list is chosen as its text
-        value = str(list(value)).replace(" ", "")
-    try:
-        if domain._contains(domain.to_internal_repr(value)):
-            return value
-    except (ValueError, TypeError):
-        pass
-    legal = getattr(domain, "choices", None) or f"[{getattr(domain, 'low', '')}, {getattr(domain, 'high', '')}]"
-    raise Refusal(f"{where}={value}: the baseline's value is outside the searched domain {legal}; widen it or move it")
-
-
-def flat(node: DictConfig, prefix: str = "") -> list[tuple[str, DictConfig]]:
-    """The domains of a tree by their config path. Errors: Refusal for what is none."""
-    found: list[tuple[str, DictConfig]] = []
-    for name, value in node.items():
-        path = f"{prefix}{name!s}"
-        if isinstance(value, DictConfig) and "type" not in value:
-            found += flat(value, f"{path}.")
-        elif isinstance(value, DictConfig):
-            found.append((path, value))
-        else:
-            raise Refusal(f"search.domains.{path}={value}: not a domain; write {{type: float, low: 0.1, high: 1.0}}")
-    return found
+    """The values that a free domain may be of."""
+    legal = (path for path, _ in leaves(composed.cfg) if path.split(".")[0] in SEARCHABLE)
+    hidden = {"_target_", *catalog.RESERVED}
+    return [path for path in legal if path not in MEASURE and not hidden & set(path.split("."))]

@@ -205,7 +205,8 @@ def take_over(session: Session) -> None:
 def said(found: Carried, changed: str, code: str | None) -> str:
     """One line on what was carried over."""
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
-    outside = f", {found.outside} outside the new space not" if found.outside else ""
+    now = f" ({', '.join(found.fixed[:3])} now)" if found.fixed else ""
+    outside = f", {found.outside} outside the new space not{now}" if found.outside else ""
     code = "" if code == machine.code() else "; they were trained with other code of src/denoise"
     return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"
 

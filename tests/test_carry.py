@@ -8,8 +8,9 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from denoise.config import raw_compose
-from search import carry, plan
+from search import carry, machine, pace, plan
 from search.plan import Search
+from search.study import said
 from search.trial import config_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -118,3 +119,41 @@ def test_only_what_asks_the_same_is_of_one_family() -> None:
     assert asked(OLD, "search.kinds.activation=[silu,gelu]").name != base.name
     for other in (["seed=1"], ["trainer.val_every=4"], ["activation=relu"], ["search=pareto", "model.width=16"]):
         assert asked(OLD, *other).family != base.family, other
+
+
+GONE = {  # a domain that was there and is not any more
+    "trainer.max_steps": "{type:int,low:4,high:32,step:4}",
+    "trainer.val_every": "{type:categorical,choices:[40,4,8]}",
+    "data.batch_size": "{type:categorical,choices:[64,32]}",
+    "dropout": "{type:float,low:0.0,high:0.3}",
+    "trainer.gradient_clip": "{type:categorical,choices:[null,1.0]}",
+    "model.feed_forward_ratio": "{type:categorical,choices:[2.0,4.0]}",
+}
+
+
+@pytest.mark.parametrize("path", GONE)
+def test_of_a_domain_that_is_gone_only_trials_with_the_value_of_now_are_carried_over(path: str) -> None:
+    """What had a longer training would rank first without being better."""
+    kinds = ["search.kinds.activation=fixed", "search.kinds.optimizer=tuned", "search.kinds.normalization=fixed"]
+    old, new = asked(*kinds, f"+search.domains.{path}={GONE[path]}"), asked(*kinds)
+    study = filled(old, 6)
+    now = old.mode.points[0][path]
+    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    same = [trial for trial in study.trials if trial.params[path] == now]
+    assert [trial.user_attrs["carried"] for trial in found.trials] == [trial.user_attrs["run_id"] for trial in same]
+    assert 0 < len(same) < 6 and found.outside == 6 - len(same)
+    shown = "null" if now is None else now
+    assert found.fixed == [f"{path}={shown}"]
+    line = said(found, carry.difference(old.space.describe(), new.space.describe()), machine.code())
+    assert f"-{path}" in line and f"{found.outside} outside the new space not ({path}={shown} now)" in line
+    again = carry.collect(study, old.space, old.mode.points[0], old.settings.caps)
+    assert len(again.trials) == 6 and again.fixed == [], "searched still, each keeps its own value"
+
+
+def test_equal_time_keeps_the_steps_that_each_trial_had() -> None:
+    assert pace.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"]) == [
+        "a=1",
+        "trainer.max_steps=6",
+    ]
+    longer = pace.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"], {"trainer.max_steps"})
+    assert longer == ["a=1", "trainer.max_steps=8"], "what was searched is not put back"

@@ -21,7 +21,8 @@ FLOORS = (
     "refusal randomness stage accelerator linear recomputed",
     "trust domain recompose convolution override",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
-    "catalog",
+    "catalog legal",
+    "keys",
     "config data pretrained lsuv",  # what is configured through the catalogue
     "block",
     "unet dit initialize",
@@ -37,6 +38,8 @@ DOORS = {
     "accelerator",
     "catalog",
     "config",
+    "domain",
+    "legal",
     "train",
     "ensemble",
     "inspection",

@@ -6,6 +6,7 @@ from search.mode.ablation import Ablation as Ablation
 from search.mode.joint import BEGUN as BEGUN
 from search.mode.joint import OVER as OVER
 from search.mode.joint import Joint as Joint
+from search.mode.joint import further as further
 from search.mode.pareto import Pareto as Pareto
 
 MODES: dict[str, type[Joint]] = {mode.name: mode for mode in (Joint, Ablation, Pareto)}

@@ -13,11 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise import catalog
 from denoise.config import Composed
+from denoise.domain import as_text
 from denoise.refusal import Refusal, choose
 from search.confirm.finalists import Tuned
+from search.domains import ends as domain_ends
+from search.domains import flat
 from search.mode.joint import BEGUN, Joint
 from search.record import Record
-from search.space import Asked, Space, flat, kind_of
+from search.space import Asked, Space, kind_of
 from search.view import View
 
 
@@ -61,22 +64,24 @@ class Ablation(Joint):
             for place, wanted in parameters.items()
         }
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(settings, space, points)
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+        super().__init__(settings, space, points, *more)
         self.scientific = self.asked_about = [str(name) for name in settings.scientific]
         self.arms = [self._start(arm) for arm in product(*map(self._legal, self.scientific))]
         base = {name: self.points[0][name] for name in self.scientific}
         self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))
-        self.points = [self.points[0]]
+        if len(self.points) > 1:
+            raise Refusal("search.enqueue: an ablation begins each arm at the baseline; leave it out, or search=joint")
 
     def _legal(self, name: str) -> Sequence[Any]:
         if name in self.space.options:
             return self.space.options[name]
         domain = self.space.free[name]
         if not isinstance(domain, CategoricalDistribution):
+            ends = ",".join(as_text(value) for _, value in domain_ends(domain))
             raise Refusal(
                 f"search.scientific: {name} has no list of values to compare; write "
-                f"search.domains.{name}={{type:categorical,choices:[a,b]}}"
+                f"+search.domains.{name}={{type:categorical,choices:[{ends}]}}"
             )
         return domain.choices
 
@@ -92,7 +97,7 @@ class Ablation(Joint):
 
     def key(self, start: Mapping[str, Any]) -> str:
         """Name an arm by its options."""
-        return ", ".join(f"{name}={start[name]}" for name in self.scientific)
+        return ", ".join(f"{name}={as_text(start[name])}" for name in self.scientific)
 
     def size(self, number: int) -> int:
         """How many arms a round has."""
@@ -132,7 +137,7 @@ class Ablation(Joint):
 
     def tuned(self, records: Sequence[Record]) -> Tuned:
         """The baseline's options, and the best of their arm."""
-        options = tuple(str(self.points[0][name]) for name in self.scientific)
+        options = tuple(as_text(self.points[0][name]) for name in self.scientific)
         complete = [record for record in records if record.outcome == "complete"]
         named = [
             option if name in self.space.options else f"{name}={option}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from optuna.study import Study
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from denoise.config import Composed
 from search.confirm.finalists import Tuned
@@ -15,6 +15,7 @@ from search.space import Asked, Space
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 BEGUN = (*OVER, TrialState.RUNNING)
 OBJECTIVE = "val/loss"
+FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
 
 
 class Joint:
@@ -25,8 +26,15 @@ class Joint:
     cost: str | None = None  # the metric that is weighed against quality
     asked_about: list[str] | None = None  # what options are compared of, all else tuned fairly; None: of anything
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        settings: DictConfig,
+        space: Space,
+        points: Sequence[Mapping[str, Any]],
+        further: Sequence[Sequence[str]] = (),
+    ) -> None:
         self.settings, self.space, self.points = settings, space, list(points)
+        self.further = [list(texts) for texts in further] or [[] for _ in points]  # of each start, what is in no domain
         self.baseline = space.suggest(FixedTrial(dict(points[0])))
         self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
         self.filled = False
@@ -83,10 +91,10 @@ class Joint:
         """
         if self.filled:
             return True
-        there = [_given(trial) for trial in study.get_trials(deepcopy=False)]
-        for point in self.points:
-            if not any(_covers(params, point) for params in there):
-                study.enqueue_trial(dict(point))
+        there = [(_given(trial), further(trial)) for trial in study.get_trials(deepcopy=False)]
+        for point, texts in zip(self.points, self.further, strict=True):
+            if not any(_covers(params, point) and texts == others for params, others in there):
+                study.enqueue_trial(dict(point), user_attrs={FURTHER: texts} if texts else None)
         self.filled = True
         return True
 
@@ -105,6 +113,11 @@ class Joint:
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """What Optuna is told of a complete trial."""
         return [metrics[name] for name in self.objectives]
+
+
+def further(trial: FrozenTrial | Trial) -> list[str]:
+    """The overrides of a known start that no domain holds: they are trained, and the sampler does not see them."""
+    return list(trial.user_attrs.get(FURTHER, []))
 
 
 def _given(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -27,8 +27,8 @@ class Pareto(Joint):
 
     name = "pareto"
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(settings, space, points)
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+        super().__init__(settings, space, points, *more)
         if settings.cost not in COSTS:
             raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
         self.cost: str = f"cost/{settings.cost}"

@@ -104,7 +104,7 @@ def check_own() -> None:
 
 
 def _check_names(root: Path) -> None:
-    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    groups = sorted([*(path.name for path in CONF.iterdir() if path.is_dir()), "experiment"])
     files = [path for group in groups for path in sorted((root / group).glob("*.yaml"))]
     for path in files:
         for other in _folders:

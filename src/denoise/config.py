@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,12 +19,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise import catalog, domain, recompose, trust
+from denoise import catalog, domain, keys, recompose, trust
+from denoise.legal import check_type, select
 from denoise.override import parse as parse
 from denoise.override import quoted, readable
 from denoise.refusal import Refusal, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
+DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,24 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     another type than the default's, and a component's parameter outside its declared domain.
     """
     parsed = [parse(text) for text in overrides]
-    groups = [p for p in parsed if is_group(p)]
-    for override in groups:
+    for override in filter(is_group, parsed):
         _check_option(override, root)
-    base = next_compose(tuple(str(p.input_line) for p in groups), root)
+    base = defaults(overrides, root)
     for override in parsed:
-        if override not in groups:
+        if not is_group(override):
             _check_value(override, base)
     composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
+    if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
+        own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
+        keys.check(composed.cfg, composed.choices, root, own)
     _check_domains(composed.cfg)
     trust.allow(composed.cfg.get("allow") or [])
     return composed
+
+
+def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
+    """Compose the options that overrides choose, at the values of their files."""
+    return next_compose(tuple(text for text in overrides if is_group(parse(text))), root)
 
 
 def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
@@ -61,7 +71,7 @@ def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = Non
     found = []
     for kind, option in dict.fromkeys(pair for pair in chosen if pair[0] in catalog.KINDS):
         for path, expected in catalog.entry(kind, option).expects.items():
-            value = _select(composed.cfg, path)
+            value = select(composed.cfg, path)
             if value is not None and value < expected["low"]:
                 found.append(f"note: {kind}={option} wants {path}={expected['low']} or more: {expected['why']}")
     return found
@@ -111,7 +121,8 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(primary)):
-            cfg = hydra_compose(root, overrides=[*map(readable, overrides), *extra], return_hydra_config=True)
+            whole = [readable(each) for text in overrides for each in _replacing(text)]
+            cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
             choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
             with open_dict(cfg):
                 del cfg["hydra"]
@@ -120,6 +131,12 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
+
+
+def _replacing(text: str) -> list[str]:
+    """A domain that is typed whole replaces the one that is there; Hydra alone would mix the keys of both."""
+    whole = DOMAIN.fullmatch(text)
+    return [text] if whole is None else [f"++{whole[1]}=null", f"++{whole[1]}={whole[2]}"]
 
 
 def _home(root: str, folders: tuple[Path, ...]) -> Path:
@@ -147,6 +164,10 @@ def _names(group: str) -> list[str]:
     return sorted({path.stem for folder in catalog.folders() for path in (folder / group).glob("*.yaml")})
 
 
+def _is_own(group: str, option: str | None) -> bool:
+    return option is not None and not (catalog.CONF / group / f"{option}.yaml").exists()
+
+
 def _check_option(override: Override, root: str) -> None:
     group, package = override.key_or_group, override.package
     at = group if package is None else f"{group}@{package}"
@@ -167,8 +188,11 @@ def _check_option(override: Override, root: str) -> None:
 def _check_value(override: Override, base: Composed) -> None:
     name, text = override.key_or_group, str(override.input_line)
     parent, _, last = name.rpartition(".")
-    above = _select(base.cfg, parent) if parent else base.cfg
+    above = select(base.cfg, parent) if parent else base.cfg
     exists = isinstance(above, DictConfig) and last in above
+    if DOMAIN.fullmatch(text) and not name.startswith(OPEN):
+        _check_space(text, override.value(), name, base)
+        return
     if (override.is_add() or override.is_force_add()) and not exists:
         target_takes_it = isinstance(above, DictConfig) and "_target_" in above
         if not target_takes_it and not name.startswith(OPEN):
@@ -184,19 +208,27 @@ def _check_value(override: Override, base: Composed) -> None:
         raise Refusal(f"{text}: {_no_such_key(name, base)}")
     if not override.is_delete() and not name.startswith(OPEN):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
-        _check_type(text, override.value(), default, list(words))
+        check_type(text, override.value(), default, list(words))
 
 
-def _select(cfg: DictConfig, name: str) -> Any:
-    try:
-        return OmegaConf.select(cfg, name)
-    except OmegaConfBaseException:
-        return None
+def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
+    at, _, parameter = name.rpartition("space")
+    node = select(base.cfg, at.rstrip("."))
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+    legal = [str(key) for key in node if key != "_target_" and key not in catalog.RESERVED]
+    for one, given in ({parameter[1:]: value} if parameter else value).items():
+        if one not in legal:
+            raise Refusal(f"{text}: {at}{one} is no parameter; {choose(one, legal)}")
+        if not isinstance(given, dict) or not domain.is_domain(given):
+            raise Refusal(f"{text}: not a domain; {domain.FORM}")
 
 
 def _no_such_key(name: str, base: Composed) -> str:
     parent = name.rpartition(".")[0]
-    above = _select(base.cfg, parent) if parent else base.cfg
+    above = select(base.cfg, parent) if parent else base.cfg
+    if ".space." in parent and isinstance(above, DictConfig):
+        return f"a domain of another form is typed whole: {parent}={{type:float,low:0.001,high:0.01}}"
     if parent and isinstance(above, DictConfig):
         legal = [f"{parent}.{key!s}" for key in above if key != "_target_" and key not in catalog.RESERVED]
         option = base.choices.get(parent)
@@ -207,38 +239,6 @@ def _no_such_key(name: str, base: Composed) -> str:
     if near:
         return f"no such key; did you mean {near[0]!r}?"
     return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"
-
-
-def _check_type(text: str, value: Any, default: Any, words: list[str]) -> None:
-    if words:
-        if isinstance(value, bool) or not (value in words or isinstance(value, int | float)):
-            raise Refusal(f"{text}: not legal; legal: {', '.join(words)}, or a number")
-        return
-    if default is None:
-        return
-    kinds: list[tuple[type | tuple[type, ...], str]] = [
-        (bool, "true or false"),
-        (int, "a whole number"),
-        (float, "a number"),
-        (str, "a word"),
-    ]
-    if OmegaConf.is_dict(default):
-        if not isinstance(value, dict):
-            legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
-            raise Refusal(f"{text}: stands for several keys; legal: {legal}")
-        return
-    if OmegaConf.is_list(default):
-        if not isinstance(value, list):
-            raise Refusal(f"{text}: must be a list such as {str(list(default)).replace(' ', '')}")
-        return
-    wanted, said = next((kind, said) for kind, said in kinds if isinstance(default, kind))
-    fits = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))  # type: ignore[arg-type]
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        fits = True
-    if value is None or value == "":
-        fits = False
-    if not fits:
-        raise Refusal(f"{text}: must be {said}, such as {default}")
 
 
 def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -256,7 +256,7 @@ def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
     words = cfg.get("words") or {}
     for key, check in (("space", domain.check_domain), ("limits", domain.check_limits)):
         for name, declared in (cfg.get(key) or {}).items():
-            value = _select(cfg, str(name))
+            value = select(cfg, str(name))
             if value is not None and value not in list(words.get(name, [])):
                 check(f"{prefix}{name!s}", value, declared)
     for name, node in cfg.items():

@@ -1,29 +1,70 @@
 """What an option file declares as legal: the domain of a searched parameter, the limits of the others."""
 
+import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import ListConfig
 
 from denoise.refusal import Refusal
+
+FORM = "write {type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
 
 
 def is_domain(node: Mapping[str, Any]) -> bool:
     """Tell whether a mapping declares a domain, such as {type: categorical, choices: [a, b]}."""
     if node.get("type") == "categorical":
-        return isinstance(node.get("choices"), list) and bool(node["choices"])
-    low, high = node.get("low"), node.get("high")
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return isinstance(node.get("choices"), list | ListConfig) and bool(node["choices"])
+    low: Any = node.get("low")
+    high: Any = node.get("high")
+    if node.get("type") not in ("float", "int") or not is_number(low) or not is_number(high):
         return False
-    return node.get("type") in ("float", "int") and low <= high
+    return bool(low <= high and not (node.get("log") and low <= 0))
+
+
+def is_number(value: Any) -> bool:
+    """Tell a number that arithmetic can use from a word, a truth value and what is infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def as_text(value: Any) -> str:
+    """Write a value as it is typed in an override: null, [1,2], auto."""
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple | ListConfig):
+        return f"[{','.join(map(as_text, value))}]"
+    if isinstance(value, str) and not value.startswith("[") and (not value or as_value(value) != value):
+        quoted = value.replace("'", "\\'")
+        return f"'{quoted}'"
+    return str(value)
+
+
+def as_choice(value: Any) -> Any:
+    """A value as a list of choices can hold it: a list, or the text of one, as its text without blanks."""
+    if isinstance(value, str) and value.startswith("["):
+        value = as_value(value)
+    return as_text(value) if isinstance(value, list | tuple | ListConfig) else value
+
+
+@lru_cache(maxsize=4096)
+def as_value(text: str) -> Any:
+    """Read what an override with this text means; None for what cannot be read."""
+    try:
+        return OverridesParser.create().parse_override(f"x={text}").value()
+    except HydraException:
+        return None
 
 
 def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
     """Refuse a value outside its declared domain. `where` is the parameter's config path, such as optimizer.lr."""
-    group, _, name = where.partition(".")
+    group, _, name = where.rpartition(".")
     if domain["type"] == "categorical":
-        if value not in list(domain["choices"]):
-            raise Refusal(f"{where}={value}: outside its domain; legal: {', '.join(map(str, domain['choices']))}")
+        if as_choice(value) not in [as_choice(choice) for choice in domain["choices"]]:
+            legal = ", ".join(as_text(choice) for choice in domain["choices"])
+            raise Refusal(f"{where}={as_text(value)}: outside its domain; legal: {legal}")
         return
     if isinstance(value, str):  # a word such as gain=auto, which the type check let through
         return
@@ -40,19 +81,15 @@ def check_limits(where: str, value: Any, limits: Any) -> None:
     """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
     if limits == "text":
         if not isinstance(value, str) or not value:
-            raise Refusal(f"{where}={_typed(value)}: must be a word")
+            raise Refusal(f"{where}={as_text(value)}: must be a word")
         return
     low, high = limits[0], limits[1]
     between = f"{low:g} or more" if high >= 1e6 else f"{low:g} to {high:g}"
     values = list(value) if isinstance(value, list | tuple | ListConfig) else [value]
     if len(limits) == 3 and len(values) != limits[2]:
-        raise Refusal(f"{where}={_typed(value)}: must be a list of {limits[2]}, each {between}")
+        raise Refusal(f"{where}={as_text(value)}: must be a list of {limits[2]}, each {between}")
     number = int if isinstance(low, int) and isinstance(high, int) else int | float
     for one in values:
         if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
             said = "a whole number" if number is int else "a number"
-            raise Refusal(f"{where}={_typed(value)}: must be {said}, {between}")
-
-
-def _typed(value: Any) -> str:
-    return str(list(value)).replace(" ", "").replace("'", "") if isinstance(value, ListConfig | list) else str(value)
+            raise Refusal(f"{where}={as_text(value)}: must be {said}, {between}")
