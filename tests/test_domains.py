@@ -121,7 +121,7 @@ def test_an_ablation_over_null_finds_the_baselines_arm() -> None:
     assert isinstance(asks, Ablation)
     assert [asks.key(start) for start in asks.arms] == ["trainer.gradient_clip=null", "trainer.gradient_clip=1.0"]
     tuned = asks.tuned([])
-    assert tuned is not None and tuned.option == "null"
+    assert tuned is not None and tuned.option == "trainer.gradient_clip=null"
 
 
 DROPOUT = AT + "dropout="
