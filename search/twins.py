@@ -64,14 +64,20 @@ def counted_once(records: Sequence[Record], option: Callable[[Record], str]) -> 
     """
     same = find(records)
     kept = [record for record in records if record.run_id not in same]
-    ranked, said = {option(record) for record in kept}, dict[str, list[str]]()
-    for twin in same.values():
+    ranked = {option(record) for record in kept}
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for twin in sorted(same.values(), key=lambda twin: twin.trial.number or 0):
         mine, its = option(twin.trial), option(twin.of)
-        at = f"trial {twin.trial.number} has the weights of trial {twin.of.number}"
         if mine != its:
-            at = f"{at}, {its}" if mine in ranked else f"{mine} is the same: {at}"
-            said.setdefault(mine if mine in ranked else its, []).append(at)
-    return kept, {name: ", ".join(each[:SAID] + ["..."] * (len(each) > SAID)) for name, each in said.items()}
+            pairs.setdefault((mine, its), []).append(str(twin.trial.number))
+    said: dict[str, list[str]] = {}
+    for (mine, its), trials in pairs.items():
+        which = f"trial{'s' * (len(trials) > 1)} {', '.join(trials[:SAID] + ['...'] * (len(trials) > SAID))}"
+        if mine in ranked:
+            said.setdefault(mine, []).append(f"{which} with {its}'s weights")
+        else:
+            said.setdefault(its, []).append(f"{mine} is the same ({which})")
+    return kept, {name: ", ".join(each) for name, each in said.items()}
 
 
 def _same(record: Record, other: Record, step: int) -> bool:

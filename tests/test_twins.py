@@ -64,7 +64,7 @@ def test_an_option_that_is_another_one_is_not_ranked() -> None:
     same = [trial(k, f"option{k}", "ab", 0.5) for k in range(9)]
     (row,) = judge(same, "activation", ["activation=option0"]).rows
     assert (row.option, row.trials, row.values) == ("option0", 1, [0.5])
-    assert "option1 is the same: trial 1 has the weights of trial 0" in row.note
+    assert "option1 is the same (trial 1)" in row.note
     verdict = judge(same, "activation", ["activation=option0"])
     assert sentences(verdict)[0].startswith("activation: every trial was of option0 or the same as one of it")
     assert files(Findings([verdict]))
@@ -80,7 +80,7 @@ def test_an_option_is_ranked_by_what_is_its_own() -> None:
     ]
     rows = {row.option: row for row in judge(records, "activation", ["activation=gelu"]).rows}
     assert rows["gelu"].values == [0.5] and rows["gelu_sigma"].values == [0.6]
-    assert "trial 1 has the weights of trial 0, gelu" in rows["gelu_sigma"].note
+    assert "trial 1 with gelu's weights" in rows["gelu_sigma"].note
     assert "trial 3" not in rows["gelu_sigma"].note, "of the option's own nothing is to be said"
 
 

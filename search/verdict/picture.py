@@ -10,6 +10,7 @@ from search.verdict.judge import Row, Verdict
 
 ROW, TOP, LEFT, PLOT, RIGHT, BOTTOM = 18, 56, 200, 560, 190, 40
 BANDS = ("#eaf1f8", "#f7f7f7")
+NOTE = 24  # letters of a note
 INK, DOT = "#2b6cb0", "#7a8794"
 
 
@@ -84,7 +85,7 @@ def _drawn(row: Row, y: int, low: float, high: float) -> list[str]:
         look = f"fill='{'#fff' if row.best > high else INK}' stroke='{INK}'"
         parts.append(f"<path class='best' d='M{x:.1f} {y - 6}l5 6l-5 6l-5 -6z' {look}/>")
     said = "" if row.best is None else f"{row.best:.4f}"
-    said += f"  {row.note}" if row.note else ""
+    said += f"  {row.note if len(row.note) <= NOTE else row.note[: NOTE - 1] + '…'}" if row.note else ""
     parts.append(text(LEFT + PLOT + 12, y + 4, said.strip(), colour="#222" if row.best is not None else "#888"))
     return parts
 
