@@ -72,8 +72,7 @@ def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Seq
     except Refusal:
         return None
     further = [text for text in given if not _chosen(parse(text), point, space)]
-    whole = next_compose((*space.suggest(FixedTrial(point)), *further))
-    if config_sha256(whole) != config_sha256(start):
+    if further and config_sha256(next_compose((*space.suggest(FixedTrial(point)), *further))) != config_sha256(start):
         raise Refusal(
             f"search.enqueue: {' '.join(given)}: cannot be tried as it is typed; give it as values of its own"
         )
