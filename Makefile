@@ -69,16 +69,16 @@ train: $(STAMP) ## train one config: ARGS="activation=swish optimizer.lr=0.01"
 ui: $(STAMP) ## compare the trials in MLflow, on 127.0.0.1
 	@$(START) search $@
 
-best: $(STAMP) ## the best trial as a command, and best.yaml
+best: $(STAMP) ## the best config as a command, what fresh seeds say of it, and best.yaml
 	@$(START) search $@
 
-reproduce: $(STAMP) ## train the best trial (or RUN) again and compare
+reproduce: $(STAMP) ## train the best run (or RUN) again and compare
 	@$(START) search $@
 
-report: $(STAMP) ## the leaderboard again
+report: $(STAMP) ## the leaderboard, the confirmation and the verdicts again
 	@$(START) search $@
 
-sample: $(STAMP) ## draw images from the best trial's weights (or RUN's)
+sample: $(STAMP) ## draw images from the best run's weights (or RUN's)
 	@$(START) search $@
 
 catalog: $(STAMP) ## print the components, write the README's table and docs/kinds

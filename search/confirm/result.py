@@ -59,7 +59,7 @@ def settings(node: Mapping[str, Any], seed: int) -> Settings:
 class Comparison:
     """One arm beside another: below 0 it is better.
 
-    mine, theirs, difference: means over the `pairs` seeds on which both came to their end; interval: one of several
+    mine, theirs, difference: means over the `pairs` seeds on which both finished; interval: one of several
     that hold jointly; images: the standard error that the test images bring, a part of the interval; diverged: how
     often each did, of `both` seeds that both have, p: of the exact test of that; searched: the difference on the
     search's one seed and the validation images.
@@ -133,7 +133,7 @@ class Arm:
 
     @property
     def mean(self) -> float:
-        """Over the seeds that came to their end."""
+        """Over the seeds that finished."""
         return mean(self.finite)
 
     @property
@@ -151,7 +151,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ended:
-    """How one training of an arm ended: test loss and objective where it came to its end, else the failure's kind."""
+    """How one training of an arm ended: test loss and objective where it finished, else the failure's kind."""
 
     run_id: str
     value: float | None
@@ -243,7 +243,7 @@ class Confirmation:
     def best(self) -> Arm | None:
         """The arm to take: of those that are shown to be better than the baseline the best, else the baseline.
 
-        Where the baseline never came to its end: what did on the most seeds. None where nothing did.
+        Where the baseline never finished: what did on the most seeds. None where nothing did.
         """
         shown = [one for one in self.rivals if one.untuned.verdict == BETTER and one.finite]
         if shown:

@@ -22,7 +22,7 @@ def decimals(found: Confirmation) -> int:
 
 
 def tables(found: Confirmation) -> list[Table]:
-    """What each arm came to on the fresh seeds, and each comparison: both within 80 columns."""
+    """The losses of each arm on the fresh seeds, and each comparison: both within 80 columns."""
     return [_arms(found, decimals(found)), _comparisons(found, decimals(found))]
 
 
@@ -87,7 +87,7 @@ def sentences(found: Confirmation) -> list[str]:
         kinds = ", ".join(sorted(set(found.baseline.failures.values())))
         lines.append(
             f"The baseline failed on {len(found.baseline.failures)} of {_seeds(len(found.baseline.values))} ({kinds}); "
-            "the means are of the seeds on which both came to their end."
+            "the means are of the seeds on which both finished."
         )
     return [*lines, *_scope(found), *_ensembles(found)]
 
@@ -96,7 +96,7 @@ def take(found: Confirmation) -> str:
     """Which arm is the best and what it is worth: its mean over the fresh seeds with its interval, one line."""
     best, d = found.best, decimals(found)
     if best is None:
-        return "none; no training on a fresh seed came to its end."
+        return "none; no training on a fresh seed finished."
     worth = f"test/loss {best.mean:.{d}f} in the mean of {_seeds(len(best.finite))}"
     if best.interval is not None and math.isfinite(best.interval[1]):
         low, high = best.interval
@@ -110,7 +110,7 @@ def take(found: Confirmation) -> str:
         return (
             f"{best.name}, {worth}{f'; not shown to be better than {found.option} at its own best' if tuned else ''}."
         )
-    return f"{best.name}, {worth}; your config as it is did not come to its end on any of the seeds."
+    return f"{best.name}, {worth}; your config as it is did not finish on any of the seeds."
 
 
 def _name(one: Finalist, found: Confirmation) -> str:
