@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from denoise.fault import line, of_the_world
+from denoise.interruption import interruptible
 from denoise.refusal import Refusal, choose
-from search import commands
+from search import commands, watch
 from search.process import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
@@ -22,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from search import verbs
 
         run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
-        return run(options)
+        with interruptible():
+            return run(options)
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -33,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if type(error).__module__ != "mlflow.exceptions":
+        if not of_the_world(error):
             raise
-        print(f"the tracker failed: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+        print(f"{commands.hide_password(line(error))}; nothing is lost: the same command goes on", file=sys.stderr)
         return 1
 
 
@@ -83,4 +86,5 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 if __name__ == "__main__":
-    leave(main())
+    alone = "search" not in sys.argv[1:] or watch.FLAG in sys.argv or not hasattr(os, "fork")
+    leave(watch.whole(main) if alone else watch.watch(main))

@@ -15,17 +15,18 @@ from safetensors.torch import save_file
 from denoise import train
 from denoise.config import Composed, next_compose
 from denoise.screen import screen
-from search import history, machine, pace, rdb, record, stops, storage, tracking
+from search import history, machine, pace, rdb, record, stops, storage, tracking, watch
 from search.crew import Crew
 from search.display import Shows
 from search.mode import further
 from search.plan import Search
 from search.record import WEIGHTS_AT, Record
 from search.tracking import Run, Tracker
-from search.trial import Trained, Turned, config_sha256, open_run, perform
+from search.trial import Trained, Turned, config_sha256, end_turned, open_run, perform
 from search.turn import turn
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
+DEADLY = 2  # so many processes may die at a trial
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
@@ -57,7 +58,8 @@ class Session:
 
 def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
     """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
-    with storage.beating(trial):
+    at = watch.voice.at(f"trial {trial.number}", stops.seconds(session.search.settings), trial=True)
+    with storage.beating(trial), at:
         _one_trial(session, trial, overrides, again)
 
 
@@ -75,6 +77,8 @@ def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool
         kind = ended.tags.get("failure_kind", "")
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
         done.weights_at = ended.tags.get(WEIGHTS_AT, "")
+    elif turned := deadly(trial):
+        done = _end(session, trial, composed, overrides, earlier, turned)
     elif (twin := _twin(session, trial, composed)) is not None and not stops.said(search.settings.caps, twin.metrics):
         done = _repeat(session, trial, composed, overrides, twin)
     else:
@@ -139,15 +143,16 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     else:
         for lost in earlier:
             tracker.client.delete_run(lost.info.run_id)
-        number = str(trial.number)
-        tags = {"trial": number, "config_sha256": trial.user_attrs["config_sha256"]}
-        name = f"trial-{number:>03}"
-        run = open_run(tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
+        run = _open(session, trial, composed, overrides)
     reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []
+    began, seconds = time.monotonic(), stops.seconds(search.settings)
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
+        if seconds is not None and step < max_steps and time.monotonic() - began > seconds:
+            exceeded.append(f"{watch.OVER}={seconds:g}: at step {step}")
+            return True
         if costs := {name: metrics[name] for name in COSTS if name in metrics}:
             rdb.note(trial, costs)
         if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
@@ -180,6 +185,26 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     return done
 
 
+def deadly(trial: Trial) -> Turned | None:
+    """What ends a trial at which processes died: one that took too long for its cap, or else two of any kind."""
+    deaths: list[str] = list(trial.user_attrs.get(storage.DEATHS, {}).values())
+    last = deaths[-1] if deaths else ""
+    if last.startswith(watch.OVER):
+        return Turned("pruned", "cap", last, {})
+    if len(deaths) < DEADLY:
+        return None
+    kind = "hung" if last.startswith(watch.SILENT) else "crashed"
+    return Turned("failed", kind, f"{last}; the second time", {})
+
+
+def _end(
+    session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any], turned: Turned
+) -> Trained:
+    """End a trial that is not trained again."""
+    run = session.tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, overrides)
+    return end_turned(run, composed, turned)
+
+
 def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
     sha256 = trial.user_attrs["config_sha256"]
@@ -195,15 +220,19 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     return None
 
 
+def _open(session: Session, trial: Trial, composed: Composed, overrides: list[str], **tags: str) -> Run:
+    number = str(trial.number)
+    tags = {"trial": number, "config_sha256": trial.user_attrs["config_sha256"]} | tags
+    return open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
+
+
 def found_with(record: Record) -> dict[str, str]:
     """Where, with what and on what a result was found that is taken over; old records do not know their code."""
     return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
 
 
 def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
-    number = str(trial.number)
-    tags = {"trial": number, "duplicate_of": twin.run_id} | found_with(twin)
-    run = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
+    run = _open(session, trial, composed, overrides, duplicate_of=twin.run_id, **found_with(twin))
     run.metrics(twin.step, twin.metrics)
     names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
     run.end("complete", {"step": str(twin.step), **names})

@@ -111,7 +111,8 @@ def prepare(typed: Sequence[str]) -> Search:
     base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
-    what = base | {"space": found.describe(), "points": points, "caps": cfg.search.caps}
+    caps = {name: cap for name, cap in cfg.search.caps.items() if name != "seconds"}  # a safeguard, and no question
+    what = base | {"space": found.describe(), "points": points, "caps": caps}
     if any(start.further for start in first):
         what["further"] = [start.further for start in first]
     own = found.own_parts()

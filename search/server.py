@@ -23,8 +23,6 @@ def serve(uri: str, store: Path, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--default-artifact-root", (store / "artifacts").as_uri(), "--workers", "1"]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    for end in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(end, signal.default_int_handler)
     log = store / "mlflow-server.log"
     with log.open("wb") as said:
         process = subprocess.Popen(

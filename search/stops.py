@@ -36,9 +36,18 @@ def stale(trials: Sequence[FrozenTrial]) -> int:
     return len(values) - 1 - values.index(min(values)) if values else 0
 
 
+def seconds(settings: DictConfig) -> float | None:
+    """How long a trial may take: its cap, and never more than the whole search; None: as long as it likes."""
+    limits = [float(limit) for limit in (settings.caps.seconds, settings.stop.seconds) if limit is not None]
+    return min(limits, default=None)
+
+
 def over(caps: DictConfig, metrics: Mapping[str, float]) -> dict[str, float]:
-    """How far each capped cost that is known lies above its cap, as a fraction of the cap; below zero it is kept."""
-    capped = {str(name): float(cap) for name, cap in caps.items() if cap is not None}
+    """How far each capped cost that is known lies above its cap, as a fraction of the cap; below zero it is kept.
+
+    Without the time of a trial, which is no cost of its config.
+    """
+    capped = {str(name): float(cap) for name, cap in caps.items() if cap is not None and name != "seconds"}
     known = {name: metrics.get(f"cost/{name}") for name in capped}
     return {name: value / capped[name] - 1.0 for name, value in known.items() if value is not None}
 

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
-from search import rdb
+from search import rdb, watch
 from search.keyed import KeyedSampler
 from search.ledger import earlier, under_way
 from search.mode import Joint
@@ -30,6 +29,7 @@ from search.view import View, still
 
 RUNG = "completed_rung_"
 COMPLETE_ONLY = (NopPruner, PercentilePruner, WilcoxonPruner)  # they look at no trial that is under way
+DEATHS = "deaths"  # of a trial: which processes died at it, and how
 DECIDED = "decided"  # the last step at which the pruner was asked
 POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
@@ -191,16 +191,9 @@ def beating(trial: Trial) -> Iterator[None]:
 
 
 def me() -> dict[str, Any]:
-    """This process: host, pid and when it began, since pids come again."""
-    return {"host": os.uname().nodename, "pid": os.getpid(), "began": _began(os.getpid())}
-
-
-def _began(pid: int) -> str:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return fields[19] if fields[0] not in "ZX" else "ended"  # and nobody has asked how
-    except (OSError, IndexError):
-        return ""
+    """This process: host, pid and when it began, since pids come again; and who watches it, where somebody does."""
+    whole = {"host": os.uname().nodename, "pid": os.getpid(), "began": watch.began(os.getpid())}
+    return whole | ({"watcher": dict(watch.watcher)} if watch.watcher else {})
 
 
 def runs_here(worker: dict[str, Any]) -> bool:
@@ -211,7 +204,7 @@ def runs_here(worker: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    return _began(worker["pid"]) == worker["began"]
+    return watch.began(worker["pid"]) == worker["began"]
 
 
 def elsewhere(study: Study) -> list[FrozenTrial]:
@@ -224,7 +217,8 @@ def elsewhere(study: Study) -> list[FrozenTrial]:
 def left_behind(study: Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Of the running trials those whose worker is gone: its process has ended, or on another host it is long silent.
 
-    A trial is begun and claimed in one turn, so one that nobody has claimed was left there. A container that is started
+    A trial is begun and claimed in one turn, so one that nobody has claimed was left there. Of a process that is
+    watched the watcher says how it ended, which is waited for while that lives. A container that is started
     again has another host name, so the trials of the one before are those of another host.
     """
     workers = [trial.user_attrs.get("worker") for trial in running]
@@ -236,6 +230,36 @@ def left_behind(study: Study, running: Sequence[FrozenTrial]) -> list[FrozenTria
     def gone(trial: FrozenTrial, worker: dict[str, Any] | None) -> bool:
         if worker is None:
             return True
-        return trial._trial_id in silent if worker["host"] != here else not runs_here(worker)
+        if worker["host"] != here:
+            return trial._trial_id in silent
+        return not runs_here(worker) and (not _watched(worker) or death(study, worker) is not None)
 
     return [trial for trial, worker in zip(running, workers, strict=True) if gone(trial, worker)]
+
+
+def _watched(worker: dict[str, Any]) -> bool:
+    watcher = worker.get("watcher")
+    return watcher is not None and runs_here(watcher)
+
+
+def note_death(study: Study, found: watch.Death) -> None:
+    """Note how a process of this host ended, for whoever takes up its trial."""
+    study.set_user_attr(_name(found | {"host": os.uname().nodename}), found)
+
+
+def death(study: Study, worker: dict[str, Any]) -> watch.Death | None:
+    """How a worker ended, where its watcher has said so."""
+    found: watch.Death | None = study.user_attrs.get(_name(worker))
+    return found
+
+
+def count_death(study: Study, trial: Trial) -> None:
+    """Note at a trial that is taken up how the process ended that was at it, where that may be the trial's fault."""
+    worker = trial.user_attrs.get("worker")
+    found = death(study, worker) if worker is not None else None
+    if worker is not None and found is not None and found["counts"]:
+        trial.set_user_attr(DEATHS, trial.user_attrs.get(DEATHS, {}) | {_name(worker): found["how"]})
+
+
+def _name(worker: Mapping[str, Any]) -> str:
+    return f"ended:{worker['host']}:{worker['pid']}:{worker['began']}"

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import raw_compose
-from search import carry, ending, machine, report, stops, storage
+from search import carry, ending, machine, report, stops, storage, watch
 from search.attempt import Session, drawn, found_with, one_trial
 from search.carry import Carried
 from search.crew import Crew
@@ -42,6 +42,7 @@ def run(
     session = join(search, study, tracker, display, crew)
     if crew is not None:
         crew.show(display)
+        crew.note_death = partial(storage.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
@@ -89,6 +90,9 @@ def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: C
             divided = inherited(search, study) or [search.division.threads, search.division.lag]
             study.set_user_attr(DIVISION, divided)
         search.divide(*divided)
+        watch.voice.silence = search.settings.silence
+        for death in watch.deaths:
+            storage.note_death(study, death)
         return Session(search, study, tracker, open_parent(tracker, search), display, crew)
 
 
@@ -117,6 +121,7 @@ def next_trial(session: Session) -> bool:
         trial: Trial | None = None
         if stale:
             trial = Trial(study, stale[0]._trial_id)
+            storage.count_death(study, trial)
         elif search.missing(trials) <= 0:
             return False
         elif all(other.number > number - search.mode.lag for other in running):

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from denoise.config import compose, parse
 from denoise.refusal import Refusal
-from search import record, tracking
+from search import record, tracking, watch
 from search.display import Shows
 from search.record import Record
 from search.tracking import Run, Tracker
@@ -63,7 +63,8 @@ def train(
             display.trial_starts(one.number, f"{settings.path} {settings.to}")
             name = f"transfer-{one.number:>03}" if one.number is not None else "transfer"
             run = open_run(tracker, composed, overrides, "transfer", name, parent.run_id, transfers=one.run_id)
-            done = perform(composed, run, display)
+            with watch.voice.at(f"{name} at {settings.path}={settings.to}"):
+                done = perform(composed, run, display)
             display.trial_ends(
                 done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure
             )

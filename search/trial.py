@@ -12,8 +12,9 @@ from safetensors.torch import save
 
 from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
+from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.refusal import Refusal
-from search import machine, pretrained, tracking
+from search import machine, pretrained, tracking, watch
 from search.record import WEIGHTS_AT
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
@@ -60,14 +61,20 @@ class Follower:
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         self.metrics |= metrics
-        self.run.metrics(step, metrics)
+        with outside("writing to the tracker"):
+            self.run.metrics(step, metrics)
         self.screen.progress(step, self.max_steps, metrics)
 
     def on_objective(self, step: int, value: float) -> bool:
-        return self.stop is not None and self.stop(step, value, self.metrics)
+        with outside("asking the other trials"):
+            return self.stop is not None and self.stop(step, value, self.metrics)
 
     def on_save(self, step: int) -> None:
-        self.run.flush()
+        with outside("writing to the tracker"):
+            self.run.flush()
+
+    def on_step(self) -> None:
+        watch.voice.beat()
 
 
 def plain_config(composed: Composed) -> dict[str, Any]:
@@ -139,26 +146,39 @@ def perform(
     `keep` is given a complete result before the run is closed: a run that is closed has been kept. `admit` is given
     the config and the prepared module of a training that has not begun, and raises Turned where it is not to.
 
-    A training that diverges, runs out of memory or raises is a failed run, never an error of the caller.
+    A training that diverges, runs out of memory or raises is a failed run, never an error of the caller. What fails
+    around it says nothing of the config: the run stays as it is, for whoever goes on with it. Errors: Outside.
     """
     cfg = composed.cfg
     follower = Follower(run, screen, cfg.trainer.max_steps, stop)
-    files = {"config.yaml": as_yaml(plain_config(composed)).encode()}
+    files = _config_file(composed)
     try:
-        resolved = pretrained.resolve(cfg, run.tracker)
-        module = train.prepare(resolved)
+        with outside("reading from the tracker"):
+            resolved = pretrained.resolve(cfg, run.tracker)
+        with blamed():
+            module = train.prepare(resolved)
         if admit is not None and (checkpoint is None or not checkpoint.exists()):
-            admit(resolved, module)
+            with blamed():
+                admit(resolved, module)
         result = train.fit(resolved, module, follower, checkpoint, stop_at)
     except Turned as turned:
-        return _turned(run, files, turned)
+        return end_turned(run, composed, turned)
     except KeyboardInterrupt:
         run.interrupt()
+        raise
+    except Outside:
         raise
     except Refusal as error:
         return _failed(run, files, "refused", str(error))
     except Exception as error:
-        return _failed(run, files, "error", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}")
+        return _failed(run, files, "out_of_memory" if of_memory(error) else "error", line(error, 500))
+    return _ended(run, files, result, keep)
+
+
+@outside("writing to the tracker")
+def _ended(
+    run: Run, files: dict[str, bytes], result: train.Result, keep: Callable[[train.Result], None] | None
+) -> Trained:
     if result.health:
         files["health.svg"] = result.health
     tags: dict[str, str] = {}
@@ -183,14 +203,17 @@ def perform(
     return Trained(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
 
 
-def _turned(run: Run, files: dict[str, bytes], turned: Turned) -> Trained:
+@outside("writing to the tracker")
+def end_turned(run: Run, composed: Composed, turned: Turned) -> Trained:
+    """Close the run of a config that is not trained, or no further."""
     run.metrics(0, turned.metrics)
-    run.artifacts(files)
+    run.artifacts(_config_file(composed))
     tags = {"step": "0", "failure": f"{turned.kind}: {turned}", "failure_kind": turned.kind}
     run.end(turned.outcome, tags)
     return Trained(run.run_id, turned.outcome, 0, None, str(turned), turned.kind, None, turned.metrics)
 
 
+@outside("writing to the tracker")
 def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None) -> Trained:
     step = result.failure.step if result is not None and result.failure is not None else 0
     tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
@@ -203,3 +226,7 @@ def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: 
     value = result.metrics.get("val/loss") if result is not None else None
     metrics = result.metrics if result is not None else {}
     return Trained(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
+
+
+def _config_file(composed: Composed) -> dict[str, bytes]:
+    return {"config.yaml": as_yaml(plain_config(composed)).encode()}

@@ -363,6 +363,9 @@ class Witness:
         self.objectives[step] = value
         return False
 
+    def on_step(self):
+        pass
+
     def on_save(self, step):
         pass
 

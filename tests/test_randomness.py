@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import denoise
 from denoise import config
 from denoise.block import Dropout
-from denoise.callbacks import unfinished
 from denoise.randomness import Clock, attach, key, seeded, stream
+from denoise.state import unfinished
 from denoise.train import forget, prepare, train
 
 TINY = (
@@ -55,6 +55,9 @@ class Witness:
     def on_objective(self, step, value):
         self.met[step, "objective"] = value
         return False
+
+    def on_step(self):
+        pass
 
     def on_save(self, step):
         self.saved.append(step)
@@ -218,6 +221,9 @@ class Wait:
             signal.pause()
     def on_objective(self, step, value):
         return False
+    def on_step(self):
+        pass
+
     def on_save(self, step):
         pass
 

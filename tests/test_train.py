@@ -44,6 +44,9 @@ class Witness:
         self.objectives[step] = value
         return self.stop_at is not None and step >= self.stop_at
 
+    def on_step(self):
+        pass
+
     def on_save(self, step):
         pass
 

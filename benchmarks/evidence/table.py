@@ -98,6 +98,9 @@ class Curve:
         self.values.append(value)
         return False
 
+    def on_step(self) -> None:
+        """Nothing."""
+
     def on_save(self, step: int) -> None:
         pass
 

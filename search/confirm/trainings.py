@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from denoise import train
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal
-from search import machine, record, tracking
+from search import machine, record, tracking, watch
 from search.confirm.result import Arm, Ended
 from search.crew.crew import Crew
 from search.display import Shows
@@ -164,7 +164,8 @@ class Trainings:
             save_file({name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}, partial)
             partial.replace(path)
 
-        done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
+        with watch.voice.at(f"{asked.differs}, seed {asked.seed}"):
+            done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
         train.forget(checkpoint)
         screen.trial_ends(
             done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure

@@ -5,15 +5,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
+from search import watch
 from search.display import Display
 
-FLAG = "--beside"  # what makes a worker of a command
 SHOWN = ("trial_starts", "progress", "trial_ends")  # of a worker that is told, with its number
 REPLACED = 3  # so many workers that die are replaced
 END_SECONDS = 20.0  # a worker that is told to end is killed after so long
@@ -26,6 +27,7 @@ class Member:
 
     def __init__(self, number: int, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self.number, self.process, self.errors = number, process, errors
+        self.seen = watch.Watched(process.pid)
         self.begun = self.searching = False
         self.order = -1
 
@@ -57,6 +59,7 @@ class Crew:
         self.died = 0
         self.closing = False
         self.error: Exception | None = None  # of showing what a member says
+        self.note_death: Callable[[watch.Death], None] = lambda death: None  # where the search keeps them
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
         self.found: dict[int, Any] = {}
@@ -103,6 +106,8 @@ class Crew:
     def begin(self, search: str) -> None:
         """Let them train in the search of this name: its stores are open."""
         with self.changed:
+            if not self.search:
+                threading.Thread(target=self._look, daemon=True).start()
             self.search = search
             for member in self.members:
                 self._begin(member)
@@ -128,6 +133,17 @@ class Crew:
             with self.changed:
                 self.found[place] = answer
 
+    def _look(self) -> None:
+        """End members whose training stands still, while there are any."""
+        while True:
+            with self.changed:
+                if self.closing:
+                    return
+                for member in self.members:
+                    if member.seen.look():
+                        member.process.kill()
+            time.sleep(watch.LOOK_SECONDS)
+
     def _until(self, holds: Callable[[], bool]) -> None:
         self.changed.wait_for(lambda: self.error is not None or holds())
         if self.error is not None:
@@ -140,7 +156,7 @@ class Crew:
     def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
         process = subprocess.Popen(
-            [sys.executable, "-m", "search", *self.command, FLAG],
+            [sys.executable, "-m", "search", *self.command, watch.FLAG],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -179,6 +195,9 @@ class Crew:
             self._show(what, *said)
             return
         with self.changed:
+            if what == "heard":
+                member.seen.hear(said[0])
+                return
             if what == "idle":
                 member.searching = False
                 self.trained += said[0]
@@ -201,14 +220,18 @@ class Crew:
         member.errors.seek(0)
         last = (member.errors.read().strip().splitlines() or [""])[-1][:200]
         member.errors.close()
-        said = ""
+        said, seen = "", member.seen
+        if seen.at and seen.trial:
+            with suppress(Exception):  # the storage is away too: then who takes the trial knows nothing of it
+                self.note_death(seen.death(status))
         with self.changed:
             self.members.remove(member)
             if member.order >= 0:
                 self.left.appendleft(member.order)
-            if not self.closing and member.number <= self.wanted and status not in (0, 130):
-                self.died += 1
-                said = f"worker {member.number} ended with {status}{f' ({last})' if last else ''}: "
+            if not self.closing and member.number <= self.wanted and (status not in (0, 130) or not seen.left):
+                self.died += not seen.trial  # at a trial only so many die as there are trials
+                why = f"{seen.at}: {seen.why or watch.how(status)}" if seen.at and not seen.left else ""
+                said = f"worker {member.number} ended with {status}{f' ({why or last})' if why or last else ''}: "
                 said += "another takes its place" if self._replaced(member) else "the others go on"
             self.changed.notify_all()
             if said and self.display is None:

@@ -8,8 +8,9 @@ import sys
 import threading
 from typing import Any
 
+from denoise.interruption import Interrupted
 from denoise.refusal import Refusal
-from search import study
+from search import study, watch
 from search.confirm import trainings
 from search.plan import Search
 
@@ -17,7 +18,7 @@ END_SECONDS = 15.0  # after the starter's end a training that does not let itsel
 
 
 class Relay:
-    """A display that says to the starter what it is told, a line a call. Errors: KeyboardInterrupt once it is gone."""
+    """A display that says to the starter what it is told, a line a call. Errors: Interrupted once it is gone."""
 
     def __init__(self) -> None:
         self.out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -28,7 +29,7 @@ class Relay:
         try:
             self.out.write(json.dumps([what, *given]) + "\n")
         except BrokenPipeError:
-            raise KeyboardInterrupt from None
+            raise Interrupted from None
 
     def trial_starts(self, trial: int | None, difference: str) -> None:
         self.say("trial_starts", trial, difference)
@@ -73,6 +74,7 @@ class Orders:
 def work(search: Search) -> int:
     """Train trials until none is left, then what is ordered, until the starter ends."""
     relay, orders = Relay(), Orders()
+    watch.listened_to(lambda what: relay.say("heard", what))
     if (name := orders.next()) is None:
         return 0
     if name != search.name:

@@ -1,10 +1,8 @@
-"""What happens beside the steps of a training: averaging, looking at the loss and the layers, evaluating, saving."""
+"""What happens beside the steps of a training: averaging, looking at the loss and the layers, evaluating."""
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +16,9 @@ from denoise.module import DenoiseModule
 
 class Observer(Protocol):
     """Who follows a training: a tracker, a search, a display."""
+
+    def on_step(self) -> None:
+        """One more step is done, or one more part of an evaluation: the training has not stopped."""
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Take metrics of the training after `step` optimizer steps."""
@@ -170,6 +171,8 @@ class Follow(Callback):
         assert isinstance(pl_module, DenoiseModule)
         step = trainer.global_step
         self.steps += 1
+        if self.observer is not None:
+            self.observer.on_step()
         if step == 1 or step % self.log_every == 0 or step == trainer.max_steps:
             loss = outputs["loss"].item()
             self.check(step, loss, pl_module)
@@ -242,41 +245,3 @@ class Follow(Callback):
         self.first_loss, self.metrics = state_dict["first_loss"], state_dict["metrics"]
         self.history = state_dict["history"]
         self.weights_at, self.evaluations = state_dict["weights_at"], state_dict["evaluations"]
-
-
-def unfinished(checkpoint: Path) -> Path:
-    """Where a checkpoint is written before it takes its name."""
-    return checkpoint.with_name(f"{checkpoint.name}.part")
-
-
-class Save(Callback):
-    """Write the whole state of a training, so that a kill at any moment costs little.
-
-    One step after an evaluation, and `seconds` after the last time at the earliest: a short training is cheaper
-    done again than saved. The file is written beside its place, flushed to the disk and then renamed: it is never
-    half there.
-    """
-
-    def __init__(self, path: Path, every: int, seconds: float, observer: Observer | None) -> None:
-        self.path, self.every, self.seconds, self.observer = path, every, seconds, observer
-        self.saved_at = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        due = time.monotonic() - self.saved_at >= self.seconds
-        if due and (step - 1) % self.every == 0 and 1 < step < trainer.max_steps:
-            if self.observer is not None:
-                self.observer.on_save(step)
-            self.save(trainer)
-            self.saved_at = time.monotonic()
-
-    def save(self, trainer: Trainer) -> None:
-        """Write, flush, rename."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = unfinished(self.path)
-        trainer.save_checkpoint(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, self.path)

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from denoise.data.images import Batches, Images
 from denoise.denoiser import Denoiser
+from denoise.fault import ends_no_loop
 from denoise.optimizer import joined, parameter_groups
 from denoise.randomness import Clock, attach, stream
 from denoise.stage import Report
@@ -119,6 +120,7 @@ class DenoiseModule(LightningModule):
         noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
         return images, sigma, noise, labels if self.class_conditional else None
 
+    @ends_no_loop
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
         self.clock.step = step
@@ -155,6 +157,7 @@ class DenoiseModule(LightningModule):
             buffer.data.copy_(before)
         return found
 
+    @ends_no_loop
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate all triples: the weights stay, so what a weight normalization makes of them is made once."""
         with parametrize.cached():
@@ -176,6 +179,7 @@ class DenoiseModule(LightningModule):
         if seen:
             self.objective["health/generalization_gap"] = values[0] - values[-1]
 
+    @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate the triples of test images, which no search has seen."""
         triples = Triples(self.data, self.denoiser, self.test_samples, "test")

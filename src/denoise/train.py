@@ -20,10 +20,12 @@ from denoise.accelerator import accelerator
 from denoise.build import build_denoiser as build_denoiser
 from denoise.build import build_parts as build_parts
 from denoise.build import prepare as prepare
-from denoise.callbacks import Diverged, ExponentialAverage, Follow, Observer, Save, unfinished
+from denoise.callbacks import Diverged, ExponentialAverage, Follow, Observer
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser import Denoiser
+from denoise.fault import Overheard, blame, blamed, line, of_memory
+from denoise.interruption import heard_as_before
 from denoise.module import DenoiseModule
 from denoise.picture.grid import grid_png
 from denoise.picture.health import layers_by_steps
@@ -31,6 +33,8 @@ from denoise.randomness import stream
 from denoise.refusal import Refusal
 from denoise.solver import sigma_steps
 from denoise.stage import Report
+from denoise.state import Save, whole
+from denoise.state import forget as forget
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
 
@@ -92,10 +96,15 @@ def train(
 def fit(
     cfg: DictConfig, module: DenoiseModule, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
 ) -> Result:
-    """Run the steps of a prepared module."""
+    """Run the steps of a prepared module.
+
+    What the observer raises is raised as it is. Errors: Outside for what the machine says, such as a full disk; what a
+    component raises is an Exception whatever it was, SystemExit too.
+    """
     from lightning.pytorch import Trainer
 
     t = cfg.trainer
+    observer = Overheard(observer) if observer is not None else None
     follow = Follow(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
     callbacks: list[Any] = [ExponentialAverage(t.ema_decay), follow]
     if checkpoint is not None:
@@ -125,11 +134,11 @@ def fit(
             cost.keep_freed_memory()
         memory = cost.PeakMemory(trainer.strategy.root_device)
         follow.measure = lambda: _measured(cfg, follow, memory)
-        resume = str(checkpoint) if checkpoint is not None and checkpoint.exists() else None
+        resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
         if resume is None:
             follow.report(0, counted(cfg, module))
         try:
-            with cost.no_subnormals(trainer.strategy.root_device):
+            with heard_as_before(), cost.no_subnormals(trainer.strategy.root_device):
                 trainer.fit(module, ckpt_path=resume, weights_only=True)
                 if trainer.global_step % t.val_every and not follow.stopped:
                     trainer.validate(module, verbose=False)
@@ -138,10 +147,10 @@ def fit(
                     follow.report(trainer.global_step, {"test/loss": module.test_loss})
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
-        except SystemExit as error:  # how Lightning hands on an interrupt
-            raise KeyboardInterrupt from error
-        except torch.OutOfMemoryError as error:
-            failure = Failure("out_of_memory", trainer.global_step, " ".join(str(error).split())[:500])
+        except BaseException as error:
+            if not of_memory(error):
+                blame(error, observer)
+            failure = Failure("out_of_memory", trainer.global_step, line(error, 500))
     step = trainer.global_step
     follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
@@ -155,14 +164,9 @@ def fit(
     result.outcome = "stopped" if follow.stopped else "complete"
     result.weights_sha256 = sha256(weights)
     if result.outcome == "complete":
-        result.samples = grid_png(draw(cfg, module.denoiser, module.data))
+        with blamed():
+            result.samples = grid_png(draw(cfg, module.denoiser, module.data))
     return result
-
-
-def forget(checkpoint: Path) -> None:
-    """Remove a checkpoint, and what a kill left of one that was being written."""
-    for path in (checkpoint, unfinished(checkpoint)):
-        path.unlink(missing_ok=True)
 
 
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
