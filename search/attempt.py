@@ -147,10 +147,10 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []
-    began, seconds = time.monotonic(), stops.seconds(search.settings)
+    began, seconds = time.monotonic() - watch.voice.waited, stops.seconds(search.settings)
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
-        if seconds is not None and step < max_steps and time.monotonic() - began > seconds:
+        if seconds is not None and step < max_steps and time.monotonic() - watch.voice.waited - began > seconds:
             exceeded.append(f"{watch.OVER}={seconds:g}: at step {step}")
             return True
         if costs := {name: metrics[name] for name in COSTS if name in metrics}:

@@ -11,16 +11,28 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Select, insert, or_, select
 
+from search.patience import tried_again
+
 MANY = 500  # more trials than this by name are read as a range: databases bound the names of one question
 
 
+def patient(cls: type[RDBStorage]) -> type[RDBStorage]:
+    """A storage whose calls are made again while the database does not answer."""
+    public = [name for name in dir(BaseStorage) if not name.startswith("_") and callable(getattr(BaseStorage, name))]
+    own = ("_get_trials", "_get_stale_trial_ids", "record_heartbeat", "domain_text", "set_params", "set_user_attrs")
+    for name in (*public, *own):
+        setattr(cls, name, tried_again(getattr(cls, name), "the storage"))
+    return cls
+
+
+@patient
 class Storage(RDBStorage):
     """RDBStorage that reads trials as rows, a statement a table, and can write a trial's parameters together.
 
@@ -77,6 +89,18 @@ class Storage(RDBStorage):
             trial: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
             self.check_trial_is_updatable(trial_id, trial.state)
             session.execute(insert(models.TrialParamModel), rows)
+
+    def domain_text(self, study_id: int, name: str) -> str | None:
+        """A parameter's domain, as the first trial that has it wrote it; None where none has."""
+        with _create_scoped_session(self.scoped_session) as session:
+            found: str | None = (
+                session.query(models.TrialParamModel.distribution_json)
+                .join(models.TrialModel)
+                .filter(models.TrialModel.study_id == study_id, models.TrialParamModel.param_name == name)
+                .limit(1)
+                .scalar()
+            )
+        return found
 
     def set_user_attrs(self, trial_id: int, attrs: Mapping[str, Any]) -> None:
         """Write user attributes in one transaction."""
@@ -214,13 +238,6 @@ def _check(storage: Any, trial_id: int, name: str, domain: BaseDistribution) -> 
     study_id, _ = storage._trial_id_to_study_id_and_number[trial_id]
     known = storage._studies[study_id].param_distribution
     if name not in known:
-        with _create_scoped_session(storage._backend.scoped_session) as session:
-            text = (
-                session.query(models.TrialParamModel.distribution_json)
-                .join(models.TrialModel)
-                .filter(models.TrialModel.study_id == study_id, models.TrialParamModel.param_name == name)
-                .limit(1)
-                .scalar()
-            )
+        text = storage._backend.domain_text(study_id, name)
         known[name] = _domain(text) if text else domain
     optuna.distributions.check_distribution_compatibility(known[name], domain)

@@ -60,7 +60,8 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
 
 
 def _storage(url: str) -> Storage:
-    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None
+    lost = {"pool_pre_ping": True}  # a connection that a server has closed is made anew
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else lost
     with warnings.catch_warnings():  # heartbeats are marked experimental since 2021
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return Storage(url, engine_kwargs=options, heartbeat_interval=BEAT_SECONDS, grace_period=SILENT_SECONDS)
@@ -146,7 +147,8 @@ def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says
             numbers = ", ".join(str(other.number) for other in behind)
             if says is not None:
                 says(f"trial {numbers} was left behind and is not taken up: trial {trial.number} is judged without it")
-        time.sleep(POLL_SECONDS)
+        with watch.voice.waiting():
+            time.sleep(POLL_SECONDS)
 
 
 _given_up: set[int] = set()  # trials that are not waited for any more
@@ -191,8 +193,8 @@ def beating(trial: Trial) -> Iterator[None]:
 
 
 def me() -> dict[str, Any]:
-    """This process: host, pid and when it began, since pids come again; and who watches it, where somebody does."""
-    whole = {"host": os.uname().nodename, "pid": os.getpid(), "began": watch.began(os.getpid())}
+    """This process: host, pid and when it began; and who watches it, where somebody does."""
+    whole = {"host": os.uname().nodename} | watch.this()
     return whole | ({"watcher": dict(watch.watcher)} if watch.watcher else {})
 
 

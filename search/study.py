@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import raw_compose
-from search import carry, ending, machine, report, stops, storage, watch
+from search import carry, ending, machine, patience, report, stops, storage, watch
 from search.attempt import Session, drawn, found_with, one_trial
 from search.carry import Carried
 from search.crew import Crew
@@ -90,7 +90,8 @@ def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: C
             divided = inherited(search, study) or [search.division.threads, search.division.lag]
             study.set_user_attr(DIVISION, divided)
         search.divide(*divided)
-        watch.voice.silence = search.settings.silence
+        watch.voice.silence, patience.says = search.settings.silence, display.note
+        patience.limit = search.composed.cfg.tracking.patience
         for death in watch.deaths:
             storage.note_death(study, death)
         return Session(search, study, tracker, open_parent(tracker, search), display, crew)

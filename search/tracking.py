@@ -13,9 +13,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from denoise.refusal import Refusal
-from search import sqlite, tables
+from search import patience, sqlite, tables
 from search.commands import hide_password as hide_password
 from search.commands import make
+from search.patience import Patient
 from search.record import Record, check
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
@@ -33,7 +34,7 @@ class Tracker:
         from sqlalchemy.exc import SQLAlchemyError
 
         for name in ("mlflow", "alembic"):  # the import sets them anew
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self.uri, self.store = resolve_uri(uri, store), store
@@ -44,7 +45,7 @@ class Tracker:
         try:
             if file := sqlite.file(self.uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            self.client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             if self.local:
                 write_ahead(self.client._tracking_client.store.engine)
             found = self.client.get_experiment_by_name(experiment)
@@ -53,6 +54,7 @@ class Tracker:
                 self.experiment_id = self.client.create_experiment(experiment, artifact_location=place)
             else:
                 self.experiment_id = found.experiment_id
+            self.client = Patient(self.client, "the tracker")
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = hide_password(" ".join(str(error).split()))[:160]
             raise Refusal(
@@ -215,8 +217,9 @@ class Run:
 
     def interrupt(self) -> None:
         """Close the run as KILLED with no outcome: it may be gone on with."""
-        self.flush()
-        self.tracker.client.set_terminated(self.run_id, "KILLED")
+        with patience.none(), suppress(Exception):  # it is closed by whoever goes on with it, where it cannot be now
+            self.flush()
+            self.tracker.client.set_terminated(self.run_id, "KILLED")
 
     def end(self, outcome: str, tags: Mapping[str, str] | None = None) -> None:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""

@@ -3,12 +3,13 @@
 import fcntl
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from denoise.refusal import Refusal
+from search.patience import tried_again
 
 Waits = Callable[[], None]
 
@@ -49,9 +50,10 @@ def everywhere(url: str, what: str, waits: Waits | None = None) -> Iterator[None
         yield
         return
     from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
 
     key = {"key": int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)}
-    with _engine(url).connect() as connection:
+    with tried_again(_engine(url).connect, "the storage")() as connection:
         if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), key):
             if waits is not None:
                 waits()
@@ -59,11 +61,12 @@ def everywhere(url: str, what: str, waits: Waits | None = None) -> Iterator[None
         try:
             yield
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+            with suppress(SQLAlchemyError):  # a server that has gone holds nothing
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
 
 
 @cache
 def _engine(url: str) -> Any:
     from sqlalchemy import create_engine
 
-    return create_engine(url, isolation_level="AUTOCOMMIT")
+    return create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)

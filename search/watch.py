@@ -37,6 +37,7 @@ class Voice:
         self.say = say
         self.said = 0.0
         self.silence: float | None = None  # a training may be silent for so long
+        self.waited = 0.0  # seconds in all
 
     @contextmanager
     def at(self, what: str, seconds: float | None = None, trial: bool = False) -> Iterator[None]:
@@ -55,6 +56,17 @@ class Voice:
             self.said = now
             self.say({})
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, the training waits for something else: that is no silence, and no time of its own."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - began
+            self.waited += seconds
+            self.say({"waited": seconds})
+
     def leaves(self, status: int) -> None:
         """This process ends, with this exit status, because it means to."""
         self.say({"leaves": status})
@@ -65,10 +77,15 @@ watcher: dict[str, Any] = {}  # pid and begin of who watches this process; empty
 deaths: list[Death] = []  # of those that did this process's work before it
 
 
-def listened_to(say: Callable[[Any], None]) -> None:
-    """From here on this process is watched by the one that started it, which takes what it says by `say`."""
+def listened_to(by: dict[str, Any], say: Callable[[Any], None]) -> None:
+    """From here on this process is watched by another one, which takes what it says by `say`."""
     voice.say = say
-    watcher.update({"pid": os.getppid(), "began": began(os.getppid())})
+    watcher.update(by)
+
+
+def this() -> dict[str, Any]:
+    """This process: pid and when it began."""
+    return {"pid": os.getpid(), "began": began(os.getpid())}
 
 
 class Watched:
@@ -88,6 +105,7 @@ class Watched:
         """Take what it says."""
         self.heard = time.monotonic()
         self.left = self.left or "leaves" in said
+        self.since += said.get("waited", 0.0)
         if "at" in said:
             self.at, self.since, self.trial = said["at"], self.heard, said.get("trial", False)
             self.seconds, self.silence = said.get("seconds"), said.get("silence")
@@ -164,12 +182,13 @@ class Forked:
         for end in ENDS:
             if self.before[end] is not signal.SIG_IGN:
                 signal.signal(end, self._hand_on)
+        watching = this()
         self.pid = os.fork()
         if self.pid == 0:
             self._restore()
             os.close(life[1])
             os.close(said[0])
-            _live(life[0], said[1])
+            _live(watching, life[0], said[1])
             leave(whole(work))
         os.close(life[0])
         os.close(said[1])
@@ -215,7 +234,7 @@ class Forked:
             signal.signal(end, handler)
 
 
-def _live(life: int, said: int) -> None:
+def _live(watching: dict[str, Any], life: int, said: int) -> None:
     """Be watched: say what is said by a pipe, and end where the watcher has."""
 
     def end_with_it() -> None:
@@ -227,7 +246,7 @@ def _live(life: int, said: int) -> None:
             os.write(said, json.dumps(what).encode() + b"\n")
 
     threading.Thread(target=end_with_it, daemon=True).start()
-    listened_to(say)
+    listened_to(watching, say)
 
 
 def whole(work: Callable[[], int]) -> int:

@@ -151,7 +151,7 @@ class Crew:
 
     def _begin(self, member: Member) -> None:
         if not member.begun:
-            member.begun = member.searching = member.tell(self.search)
+            member.begun = member.searching = member.tell({"search": self.search, "watcher": watch.this()})
 
     def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process

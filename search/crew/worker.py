@@ -74,11 +74,11 @@ class Orders:
 def work(search: Search) -> int:
     """Train trials until none is left, then what is ordered, until the starter ends."""
     relay, orders = Relay(), Orders()
-    watch.listened_to(lambda what: relay.say("heard", what))
-    if (name := orders.next()) is None:
+    if (begin := orders.next()) is None:
         return 0
-    if name != search.name:
-        raise Refusal(f"{search.name}: another search than {name}, since what it trains with has changed")
+    watch.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
+    if begin["search"] != search.name:
+        raise Refusal(f"{search.name}: another search than {begin['search']}, since what it trains with has changed")
     session = study.join(search, *study.open_stores(search), relay)
     while study.next_trial(session):
         pass

@@ -42,12 +42,12 @@ def line(error: BaseException, most: int = 300) -> str:
 
 def of_the_machine(error: BaseException | None) -> bool:
     """Tell whether an error, or what it was raised from, is the system's: no space, no more files, no answer."""
-    return any(isinstance(each, OSError) and each.errno in OF_THE_MACHINE for each in _chain(error))
+    return any(isinstance(each, OSError) and each.errno in OF_THE_MACHINE for each in chain(error))
 
 
 def of_the_world(error: BaseException) -> bool:
     """Tell whether an error is no mistake of this program: what it writes to or reads from has failed."""
-    libraries = tuple(type(each).__module__.partition(".")[0] for each in _chain(error))
+    libraries = tuple(type(each).__module__.partition(".")[0] for each in chain(error))
     return isinstance(error, Outside | OSError) or bool({"mlflow", "sqlalchemy", "optuna", "requests"} & {*libraries})
 
 
@@ -87,11 +87,9 @@ class Overheard:
         self.raised: BaseException | None = None
 
     def __getattr__(self, name: str) -> Any:
-        told = getattr(self.observer, name)
-
         def call(*given: Any) -> Any:
             try:
-                return told(*given)
+                return getattr(self.observer, name)(*given)
             except BaseException as error:
                 self.raised = error
                 raise
@@ -109,7 +107,7 @@ def blame(error: BaseException, observer: Overheard | None = None) -> NoReturn:
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    if observer is not None and observer.raised in list(_chain(error)):
+    if observer is not None and observer.raised in list(chain(error)):
         raise observer.raised  # type: ignore[misc]
     if interruption.asked(error) or interruption.asked(error.__context__) or isinstance(error, SIGTERMException):
         raise KeyboardInterrupt from error
@@ -121,7 +119,8 @@ def blame(error: BaseException, observer: Overheard | None = None) -> NoReturn:
     raise RuntimeError(line(raised)) from error
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

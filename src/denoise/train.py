@@ -135,9 +135,9 @@ def fit(
         memory = cost.PeakMemory(trainer.strategy.root_device)
         follow.measure = lambda: _measured(cfg, follow, memory)
         resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
-        if resume is None:
-            follow.report(0, counted(cfg, module))
         try:
+            if resume is None:
+                follow.report(0, counted(cfg, module))
             with heard_as_before(), cost.no_subnormals(trainer.strategy.root_device):
                 trainer.fit(module, ckpt_path=resume, weights_only=True)
                 if trainer.global_step % t.val_every and not follow.stopped:
