@@ -10,12 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from safetensors.torch import save_file
 
 from denoise import train
 from denoise.config import Composed, next_compose
 from denoise.screen import screen
-from search import history, machine, pace, rdb, record, stops, storage, tracking, watch
+from search import history, machine, pace, rdb, record, stops, storage, tracking, watch, weights
 from search.crew import Crew
 from search.display import Shows
 from search.mode import further
@@ -251,12 +250,7 @@ def weights_file(search: Search, run_id: str) -> Path:
 
 
 def _keep(search: Search, run_id: str, result: train.Result) -> None:
-    path = weights_file(search, run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    weights = {name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}
-    save_file(weights, partial, metadata={"run_id": run_id})
-    partial.replace(path)
+    weights.keep(weights_file(search, run_id), result.weights)
 
 
 def _forget(session: Session) -> None:
@@ -274,10 +268,11 @@ def _forget(session: Session) -> None:
 def keep_weights(session: Session) -> None:
     """Put the weights that wait here with their runs; of those that no trial has any more nothing stays."""
     for trial in session.trials(TrialState.COMPLETE):
-        path = weights_file(session.search, trial.user_attrs["run_id"])
+        run_id = trial.user_attrs["run_id"]
+        path = weights_file(session.search, run_id)
         with suppress(FileNotFoundError):  # a worker beside this one keeps or forgets it
-            content = path.read_bytes()
-            Run(session.tracker, trial.user_attrs["run_id"]).artifacts({"weights.safetensors": content}, "weights")
+            if not weights.put(path, Run(session.tracker, run_id)):
+                session.display.note(f"trial {trial.number}: the weights that waited are not those that were trained")
             path.unlink()
     if not storage.elsewhere(session.study):
         for path in weights_file(session.search, "").parent.glob("best-*"):

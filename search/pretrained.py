@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
-from search import sqlite
+from search import sqlite, weights
 from search.commands import make
 from search.tracking import Tracker, resolve_uri
 
@@ -32,9 +32,6 @@ def resolve(cfg: DictConfig, tracker: Tracker | None = None) -> DictConfig:
 
 def fetch(tracker: Tracker, run_id: str) -> Path:
     """Fetch a run's weights into the store, if they are not there yet. Errors: Refusal."""
-    from safetensors.torch import load_file
-
-    from denoise.train import sha256
 
     where = f"initializer.run={run_id}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id):
@@ -55,11 +52,7 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
                     "name that run"
                 ) from error
             os.replace(fetched, path)
-    try:
-        same = sha256(load_file(path)) == recorded.tags.get("weights_sha256")
-    except Exception:  # whatever a parser says of bytes that are none of its own
-        same = False
-    if not same:
+    if not weights.are(path.read_bytes(), recorded.tags.get("weights_sha256", "")):
         path.unlink(missing_ok=True)
         raise Refusal(f"{where}: its weights are not those that it recorded; the artifact has been changed")
     return path

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from denoise.fault import Outside
 from denoise.interruption import interruptible
 from denoise.refusal import Refusal
 from denoise.state import whole
-from search import patience
+from search import patience, weights
 from search.__main__ import main
 from tests import quick, tiny
 from tests.quick import CHOICES, a_new_process, run
@@ -240,6 +241,26 @@ def test_a_state_whose_bytes_are_not_those_written_is_not_believed(how: str, tmp
         path.with_name("state.ckpt.sha256").unlink()
     assert not whole(path)
     assert train.train(cfg, checkpoint=path).weights_sha256 == alone
+
+
+@pytest.mark.parametrize("how", ["", "flip", "cut", "empty", "pickle"])
+def test_weights_that_wait_are_kept_only_where_they_are_those_recorded(how: str, tmp_path: Path) -> None:
+    given = {"w": torch.arange(12.0), "none": torch.zeros(0), "count": torch.tensor(3)}
+    path = tmp_path / "sub" / "waiting.safetensors"
+    weights.keep(path, given)
+    content = bytearray(path.read_bytes())
+    if how == "flip":
+        content[-20] ^= 1
+    if how == "pickle":
+        torch.save(given, path)
+        content = bytearray(path.read_bytes())
+    path.write_bytes({"cut": content[:-3], "empty": b""}.get(how, bytes(content)))
+    kept: list[Any] = []
+    record = SimpleNamespace(tags={"weights_sha256": train.sha256(given)})
+    run = SimpleNamespace(
+        run_id="1", tracker=SimpleNamespace(record=lambda run_id: record), artifacts=lambda *files: kept.append(files)
+    )
+    assert weights.put(path, run) == bool(kept) == (how == "")  # type: ignore[arg-type]
 
 
 def test_a_state_that_cannot_be_written_is_no_fault_of_the_config(tmp_path: Path) -> None:

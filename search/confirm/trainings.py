@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
 
 from denoise import train
 from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal
-from search import machine, record, tracking, watch
+from search import machine, record, tracking, watch, weights
 from search.confirm.result import Arm, Ended
 from search.crew.crew import Crew
 from search.display import Shows
@@ -88,8 +87,7 @@ class Trainings:
         for seed in arm.typical:
             run = Run(self.tracker, arm.runs[seed])
             waiting = self.weights(self.tracker.record(run.run_id).tags["config_sha256"])
-            if waiting.exists():
-                run.artifacts({"weights.safetensors": waiting.read_bytes()}, "weights")
+            if waiting.exists() and weights.put(waiting, run):
                 return
 
     def kept(self, arm: Arm) -> str:
@@ -158,11 +156,7 @@ class Trainings:
             run = open_run(self.tracker, asked.composed, asked.overrides, "confirm", name, self.parent.run_id, **tags)
 
         def keep(result: train.Result) -> None:
-            path = self.weights(asked.digest)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            save_file({name: tensor.cpu().contiguous() for name, tensor in result.weights.items()}, partial)
-            partial.replace(path)
+            weights.keep(self.weights(asked.digest), result.weights)
 
         with watch.voice.at(f"{asked.differs}, seed {asked.seed}"):
             done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
