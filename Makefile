@@ -55,7 +55,8 @@ $(STAMP): requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	# where the packages are, as seen from site-packages: a folder that is copied or moved has its own
+	printf '%s\n' ../../../../src ../../../.. >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/denoise-search.pth
 	$(PY) -m pip check
 	$(PY) -m search.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
 	touch $(STAMP)
@@ -95,9 +96,9 @@ test: $(STAMP) ## run the tests
 
 lint: $(STAMP) ## format check, lint, types
 	@failed=0
-	$(VENV)/bin/ruff format --check . || failed=1
-	$(VENV)/bin/ruff check . || failed=1
-	$(VENV)/bin/mypy || failed=1
+	$(PY) -m ruff format --check . || failed=1
+	$(PY) -m ruff check . || failed=1
+	$(PY) -m mypy || failed=1
 	exit $$failed
 
 lock: ## make requirements.lock anew from requirements.in

@@ -1,7 +1,8 @@
 """What make hands over: from_make.py MODULE [ARGUMENT ...] runs the module with RUN and ARGS of the environment too.
 
 Neither make nor a shell reads ARGS, so that a value arrives as it was typed; here it is split into words as a shell
-splits them, and nothing in it is expanded. It runs by itself (python -IS): it imports nothing of the project.
+splits them, and nothing in it is expanded. The module is that of this folder, whatever the environment or an older
+install says. It runs by itself (python -IS): it imports nothing of the project.
 """
 
 import os
@@ -26,6 +27,8 @@ def main() -> None:
         said = " ".join(os.environ["ARGS"].split())
         sys.exit(refuse(f"ARGS={said}: {str(error).lower()}; close each quote, or put a backslash before it"))
     rest = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    rest["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.join(here, "src"), here, rest.get("PYTHONPATH")]))
     os.execve(sys.executable, [sys.executable, "-m", *arguments], rest)
 
 
