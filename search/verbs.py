@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
@@ -21,6 +20,7 @@ from denoise.refusal import Refusal
 from search import pretrained, runs, server
 from search import report as board
 from search.commands import listed, make
+from search.fitting import Fitting
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known
 from search.tracking import check_store, open_tracker, resolve_uri
@@ -173,7 +173,9 @@ def reproduce(options: argparse.Namespace) -> int:
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
         display.trial_starts(chosen.number, "")
         found = again(tracker, chosen, display)
-    table = Table("", "recorded", "new", "", title=f"run {chosen.run_id}", title_justify="left", pad_edge=False)
+    table = Fitting(f"run {chosen.run_id}")
+    for name in ("", "recorded", "new", ""):
+        table.add_column(name, overflow="fold", min_width=7)
     for name, old, new in found.rows:
         table.add_row(name, old, new, "same" if old == new else Text("differs", "bold red"))
     console.print(table)
