@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from denoise.inspection import Layer
-from search import agreement, confirm, front, health, importance, report, verdict
+from search import agreement, confirm, front, health, importance, report, reproduce, verdict
 from search.agreement import Agreement
 from search.confirm.result import Arm, Comparison, Confirmation, Finalist, Settings
 from search.display import Display
@@ -172,6 +172,16 @@ def test_a_table_is_never_wider_than_the_screen_while_its_essential_columns_fit(
     assert kept[0] == 0 and kept == sorted(kept)
     text = drawn(table, width)
     assert text.count("x") == sum(len(names[k]) + 2 for k in kept)
+
+
+@WIDTHS
+def test_what_is_reproduced(width: int) -> None:
+    rows = [("val/loss_band_0", repr(1 / 3), repr(2 / 3)), ("weights_sha256", "0123456789abcdef", "0123456789abcdef")]
+    text = cells(drawn(reproduce.table(reproduce.Comparison(rows, False, True, "", False, ""), "run 1"), width))
+    assert all(
+        word in text.replace(" ", "") for word in (repr(1 / 3), repr(2 / 3), "0123456789abcdef", "differs", "same")
+    )
+    assert repr(1 / 3) in text or width == 60
 
 
 # the live picture
