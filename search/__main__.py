@@ -9,13 +9,16 @@ from pathlib import Path
 
 from denoise.refusal import Refusal, choose
 from search import commands
-from search.process import leave
+from search.process import interruptible, leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
+AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
+AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit status: 0 done, 1 a result that is not as it should be, 2 a refusal, 130 interrupted."""
+    verb = ""
     warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
     try:
         verb, options = read(sys.argv[1:] if arguments is None else arguments)
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"interrupted{AFTER.get(verb, '')}", file=sys.stderr)
         return 130
     except Exception as error:
         if type(error).__module__ != "mlflow.exceptions":
@@ -83,4 +86,5 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 if __name__ == "__main__":
+    interruptible()
     leave(main())

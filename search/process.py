@@ -4,11 +4,16 @@ import atexit
 import gc
 import importlib
 import os
+import signal
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 LEARNS = ("denoise.train", "lightning.pytorch")  # what takes seconds to import, by what it is for
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HURRY_SECONDS = 3.0
 TRACKS = ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store")
 
 
@@ -27,6 +32,28 @@ def load(*modules: str) -> None:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def interruptible() -> None:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: raise KeyboardInterrupt, so that what is open is closed.
+
+    Only the first one does: a terminal interrupts a process and all that it has started, which are told by their
+    starter too. Another one after HURRY_SECONDS ends the process at once. A signal that is ignored (nohup) stays so.
+    """
+    for each in ENDS:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    for each in ENDS:
+        signal.signal(each, partial(_again, time.monotonic()))
+    raise KeyboardInterrupt
+
+
+def _again(first: float, number: int, frame: object) -> None:
+    if time.monotonic() - first > HURRY_SECONDS:
+        os._exit(130)
 
 
 def leave(status: int) -> NoReturn:

@@ -92,10 +92,10 @@ def train(options: argparse.Namespace) -> int:
 
     module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
-    run = open_run(tracker, composed, options.overrides, "train", "train")
     _say(notes(composed))
     for report in module.start:
         _show_start(report.summary, report.left)
+    run = open_run(tracker, composed, options.overrides, "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
