@@ -1,6 +1,7 @@
 """The verbs: python -m search VERB [--run ID] [--config-dir FOLDER] [OVERRIDE ...]; make VERB ARGS="..." types it."""
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from denoise.refusal import Refusal, choose
 from search import commands
+from search.from_make import known_user
 from search.process import interruptible, leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
@@ -19,6 +21,8 @@ AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit status: 0 done, 1 a result that is not as it should be, 2 a refusal, 130 interrupted."""
     verb = ""
+    known_user()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which Lightning imports: its cache may not be kept
     warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
     try:
         verb, options = read(sys.argv[1:] if arguments is None else arguments)
