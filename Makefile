@@ -102,10 +102,10 @@ lint: $(STAMP) ## format check, lint, types
 	exit $$failed
 
 lock: ## make requirements.lock anew from requirements.in
-	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools; }
+	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/python -m pip install --quiet pip-tools; }
 	echo 'torch and its CUDA packages are taken off: make install brings them' >&2
 	echo '$(firstword $(TORCH))' >.venv-lock/torch
-	.venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
+	.venv-lock/bin/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
 	  --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --no-header --output-file .venv-lock/all requirements.in
 	awk '/^[a-z#]/ {off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)} !off && NF' .venv-lock/all >requirements.lock

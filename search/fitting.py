@@ -56,7 +56,7 @@ class Fitting(Table):
             shown.add_column(column.header, justify=column.justify, overflow=column.overflow, width=width)
         cells = zip(*(list(self.columns[k].cells) for k in widths), strict=True)
         for row, values in zip(self.rows, cells, strict=True):
-            shown.add_row(*values, style=row.style)
+            shown.add_row(*values, style=row.style, end_section=row.end_section)
         yield shown
 
 

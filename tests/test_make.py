@@ -212,3 +212,10 @@ def test_a_copied_or_moved_folder_runs_its_own_code(installed: Path, way: str, n
     assert run(folder, ["make", "test"], PYTHONPATH=f"{installed / 'src'}").stdout == mine
     assert run(folder, [python, "-m", "search"]).stdout == mine
     assert run(installed, [python, "-P", "-c", WHERE]).stdout == mine  # from wherever
+
+
+def test_of_an_environment_only_its_python_is_called() -> None:
+    """Any other program in bin/ names the folder that it was installed in."""
+    text = (ROOT / "Makefile").read_text()
+    called = re.findall(r"^\t[@\s]*(?:\$\(VENV\)|\.venv\S*?)/bin/(\S+)|; (?:\.venv\S*?)/bin/(\S+)", text, re.MULTILINE)
+    assert called and {one or other for one, other in called} == {"python"}
