@@ -55,7 +55,8 @@ $(STAMP): requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	# where the packages are, as seen from site-packages: a folder that is copied or moved has its own
+	printf '%s\n' ../../../../src ../../../.. >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/denoise-search.pth
 	$(PY) -m pip check
 	$(PY) -m search.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
 	touch $(STAMP)
@@ -95,16 +96,16 @@ test: $(STAMP) ## run the tests
 
 lint: $(STAMP) ## format check, lint, types
 	@failed=0
-	$(VENV)/bin/ruff format --check . || failed=1
-	$(VENV)/bin/ruff check . || failed=1
-	$(VENV)/bin/mypy || failed=1
+	$(PY) -m ruff format --check . || failed=1
+	$(PY) -m ruff check . || failed=1
+	$(PY) -m mypy || failed=1
 	exit $$failed
 
 lock: ## make requirements.lock anew from requirements.in
-	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/pip install --quiet pip-tools; }
+	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/python -m pip install --quiet pip-tools; }
 	echo 'torch and its CUDA packages are taken off: make install brings them' >&2
 	echo '$(firstword $(TORCH))' >.venv-lock/torch
-	.venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
+	.venv-lock/bin/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
 	  --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --no-header --output-file .venv-lock/all requirements.in
 	awk '/^[a-z#]/ {off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)} !off && NF' .venv-lock/all >requirements.lock

@@ -1,6 +1,7 @@
 """The verbs: python -m search VERB [--run ID] [--config-dir FOLDER] [OVERRIDE ...]; make VERB ARGS="..." types it."""
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -11,20 +12,26 @@ from denoise.fault import line, of_the_world
 from denoise.interruption import interruptible
 from denoise.refusal import Refusal, choose
 from search import commands, watch
+from search.from_make import known_user
 from search.process import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
+AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
+AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Exit status: 0 done, 1 a result that is not as it should be, 2 a refusal, 130 interrupted."""
+    verb = ""
+    known_user()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which Lightning imports: its cache may not be kept
     warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
     try:
-        verb, options = read(sys.argv[1:] if arguments is None else arguments)
-        from search import verbs
-
-        run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
         with interruptible():
+            verb, options = read(sys.argv[1:] if arguments is None else arguments)
+            from search import verbs
+
+            run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
             return run(options)
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -33,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"interrupted{AFTER.get(verb, '')}", file=sys.stderr)
         return 130
     except Exception as error:
         if not of_the_world(error):
             raise
-        print(f"{commands.hide_password(line(error))}; nothing is lost: the same command goes on", file=sys.stderr)
+        print(f"{commands.hide_password(line(error))}{AFTER.get(verb, '')}", file=sys.stderr)
         return 1
 
 

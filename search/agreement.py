@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy import integrate, optimize, special, stats
 
+from search.fitting import Fitting
 from search.record import Record
 
 FEW = 10  # pairs; below no interval is given
@@ -154,11 +155,9 @@ def spearman(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
 def table(agreements: Sequence[Agreement]) -> Table:
     """Rung, trials with both values, correlation with its interval, what goes on, what that takes, the answer."""
     title = f"rank correlation with {agreements[0].full}" if agreements else "rank correlation"
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
-    shown.add_column("at")
-    for name in ("trials", "Spearman", "95 % interval", "goes on", "takes"):
-        shown.add_column(name, justify="right")
-    shown.add_column("trusted")
+    shown = Fitting(title, spare=[5, 4, 1])
+    for name in ("at", "trials", "Spearman", "95 % interval", "goes on", "takes", "trusted"):
+        shown.add_column(name, justify="left" if name in ("at", "trusted") else "right", no_wrap=True)
     for each in agreements:
         interval = "-" if each.low is None or each.high is None else f"{each.low:.2f} to {each.high:.2f}"
         shown.add_row(

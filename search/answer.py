@@ -1,5 +1,6 @@
 """What a person reads of a search: its trials, what was confirmed of them, what each choice came to."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from denoise.refusal import Refusal
 from search import confirm, front, report, verdict
-from search.record import Record
+from search.record import Record, best, difference
 from search.tracking import Tracker
 
 ROWS = 10  # of the trials of a search that is stopped
@@ -22,8 +23,12 @@ def show(
     found: confirm.Confirmation | None,
     findings: verdict.Findings | None,
     cost: str | None = None,
+    starts: Sequence[int] = (),
 ) -> None:
-    """Show the trials, of a search with a cost the front, what was confirmed, and what each choice came to."""
+    """Show the trials, of a search with a cost the front, what was confirmed, and what each choice came to.
+
+    starts: the numbers of the trials that were not drawn, of a search that asks which config is best.
+    """
     console.print(report.leaderboard(records, baseline, name))
     if cost is not None:
         found_front = front.find(records, cost, baseline)
@@ -37,8 +42,36 @@ def show(
             console.print(table)
         for line in confirm.sentences(found):
             console.print(line)
+    if line := undrawn(records, baseline, starts, found):
+        console.print(line)
     if findings is not None:
         verdict.show(findings, console)
+
+
+def starts(tag: str) -> list[int]:
+    """The numbers in a search's tag; none where it has no such tag, as a search of before."""
+    return [int(number) for number in re.findall(r"\d{1,9}", tag)]
+
+
+def undrawn(
+    records: Sequence[Record], baseline: Sequence[str], starts: Sequence[int], found: confirm.Confirmation | None
+) -> str:
+    """One sentence where the best is a known start or the baseline, and no config that was drawn; else nothing.
+
+    By the fresh seeds where there are some. That nothing is better than the baseline, the confirmation says itself.
+    """
+    drawn = sum(one.number not in starts for one in records)
+    top = best(records)
+    number = top.number if top is not None else None
+    if found is not None:
+        number = found.best.trial if isinstance(found.best, confirm.Finalist) else None
+    start = next((one for one in records if one.number == number), None)
+    if start is None or number not in starts or not drawn:
+        return ""
+    differs = difference(start.overrides, baseline)
+    name = "your config as it is" if differs == "baseline" else f"the known start of trial {number} ({differs})"
+    beats = "has a lower val/loss than" if found is None else "is shown to be better than"
+    return f"None of the configs that were drawn ({drawn}) {beats} {name}."
 
 
 def stopped(console: Console, tracker: Tracker, baseline: Sequence[str], name: str, total: int) -> None:

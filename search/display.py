@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
+from search.fitting import INDENT, Line, barred, wrapped
+
+RECENT = 6  # trials that ended last stay in the picture
 STYLE = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 
 
@@ -38,6 +40,28 @@ class Shows(Protocol):
 
 
 @dataclass
+class Entry:
+    """What is said of a training: `head` in columns, `rest` where there is room, `differs` below them where not."""
+
+    head: list[str]
+    rest: str
+    differs: str
+    style: str = ""
+
+    def line(self) -> str:
+        """All in one line."""
+        return "  ".join(filter(None, [*self.head, self.rest, self.differs]))
+
+    def render(self, width: int) -> list[Text]:
+        """Lines that are no wider than `width`."""
+        head = "  ".join(self.head)
+        for line in (self.line(), "  ".join(filter(None, [head, self.differs]))):
+            if cell_len(line) <= width:
+                return [Text(line, self.style)]
+        return [Text(line, self.style) for line in [*wrapped(head, width), *wrapped(self.differs, width, INDENT)]]
+
+
+@dataclass
 class Training:
     """One that runs: which trial (None: of no search), what differs from the baseline, how far it is."""
 
@@ -46,6 +70,14 @@ class Training:
     step: int = 0
     max_steps: int = 1
     loss: float | None = None
+
+    def render(self, width: int) -> list[Line]:
+        """How far it is, and below that what differs from the baseline."""
+        title = f"trial {self.trial:>3} now" if self.trial is not None else "now"
+        said = [f"step {self.step}/{self.max_steps}"]
+        said.append(f"train/loss {number(self.loss)}" if self.loss is not None else "starting")
+        head = barred(title, self.step, self.max_steps, said, width, 20, "cyan")
+        return [*head, *map(Text, wrapped(self.difference, width, INDENT))]
 
 
 class Display:
@@ -59,8 +91,9 @@ class Display:
         self.title, self.total, self.done, self.done_before = title, total, 0, 0
         self.began = time.monotonic()
         self.best: tuple[float, int | None, str] | None = None
+        self.searching = True  # in the confirmation single seeds are trained, of which none is the best
         self.now: dict[int, Training] = {}
-        self.recent: list[Text] = []
+        self.recent: list[Entry] = []
         self.live: Live | None = None
         self.said: set[str] = set()
         self.lock = threading.RLock()
@@ -87,17 +120,21 @@ class Display:
         if not known:
             self.console.print(Text(text))
 
-    def continues(self, done: int) -> None:
-        """Say how many trials were there before."""
-        self.done = self.done_before = done
+    def continues(self, done: int, best: tuple[float, int | None, str] | None = None) -> None:
+        """Say how many trials were there before, and the best of them: its value, its number, what differs."""
+        with self.lock:
+            self.done = self.done_before = done
+            self.best = best
         if done and self.live is None:
-            self.console.print(f"goes on after {done} trials that are done")
+            trials = f"{done} trial{'s' * (done > 1)} that {'are' if done > 1 else 'is'} done"
+            known = f"; best so far: trial {best[1]}, val/loss {number(best[0])}, {best[2]}" if best else ""
+            self.console.print(Text(f"resumes after {trials}{known}"), soft_wrap=True)
 
     def phase(self, title: str, total: int) -> None:
-        """Begin to count anew: another part of the work, of `total` trainings at most."""
+        """Begin to count anew: another part of the work, of `total` trainings at most; the search's best stays."""
         with self.lock:
             self.title, self.total, self.done, self.done_before = title, total, 0, 0
-            self.began, self.best, self.recent = time.monotonic(), None, []
+            self.began, self.recent, self.searching = time.monotonic(), [], False
         if self.live is None:
             self.console.print(f"{title}: {total} trainings at most")
 
@@ -119,19 +156,18 @@ class Display:
         with self.lock:
             now = self.now.pop(worker, Training())
             self.done += 1
-            if outcome == "complete" and value is not None and (self.best is None or value < self.best[0]):
+            better = value is not None and (self.best is None or value < self.best[0])
+            if self.searching and outcome == "complete" and value is not None and better:
                 self.best = (value, now.trial, now.difference)
-            speed = f"{rate:.0f} samples/s" if rate else ""
             who = f"trial {now.trial:>3}" if now.trial is not None else "run"
-            parts = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}", speed, now.difference]
-            line = Text("  ".join(part for part in parts if part), STYLE.get(outcome, ""))
-            if failure:
-                line.append(f"  ({failure})")
+            head = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}"]
+            speed = f"{rate:.0f} samples/s" if rate else ""
+            ended = Entry(head, speed, now.difference + (f"  ({failure})" if failure else ""), STYLE.get(outcome, ""))
             if self.live is None:
                 ahead = f"  [{self.done}/{self.total}, {self.left()} left]"
-                self.console.print(Text(line.plain + ahead), soft_wrap=True)
+                self.console.print(Text(ended.line() + ahead), soft_wrap=True)
             else:
-                self.recent = [*self.recent[-5:], line]
+                self.recent = [*self.recent[1 - RECENT :], ended]
 
     def dropped(self, worker: int) -> None:
         """Forget what runs in a process that has died."""
@@ -146,26 +182,24 @@ class Display:
         return clock((time.monotonic() - self.began) / ended * max(0, self.total - self.done))
 
     def render(self) -> Group:
-        """Draw the live picture."""
+        """Draw the live picture; where a screen is not high enough, without the trials that ended first."""
         with self.lock:
-            head = Table.grid(padding=(0, 2))
-            head.add_row(
-                Text(self.title, "bold"),
-                ProgressBar(self.total, self.done, width=30),
-                f"{self.done}/{self.total} trials",
-                f"{clock(time.monotonic() - self.began)} elapsed, {self.left()} left",
-            )
-            lines: list[Table | Text] = [head, *self.recent]
-            for now in [self.now[worker] for worker in sorted(self.now)]:
-                running = Table.grid(padding=(0, 2))
-                running.add_row(
-                    Text(f"trial {now.trial:>3} now" if now.trial is not None else "now", "cyan"),
-                    ProgressBar(now.max_steps, now.step, width=20),
-                    f"step {now.step}/{now.max_steps}",
-                    f"train/loss {number(now.loss)}" if now.loss is not None else "starting",
-                    now.difference,
-                )
-                lines.append(running)
-            if self.best is not None:
-                lines.append(Text(f"best      {self.best[0]:.4f}  trial {self.best[1]}  {self.best[2]}", "bold green"))
-            return Group(*lines)
+            width, height = self.console.size
+            counts = f"{self.done}/{self.total} {'trials' if self.searching else 'trainings'}"
+            times = f"{clock(time.monotonic() - self.began)} elapsed, {self.left()} left"
+            head = barred(self.title, self.done, self.total, [counts, times], width, 30, "bold")
+            running = [line for worker in sorted(self.now) for line in self.now[worker].render(width)]
+            below = [*running, *self._best(width)]
+            room, recent = height - 1 - len(head) - len(below), list[Text]()
+            for entry in reversed(self.recent):
+                if len(lines := entry.render(width)) + len(recent) > room:
+                    break
+                recent = [*lines, *recent]
+            return Group(*head, *recent, *below)
+
+    def _best(self, width: int) -> list[Text]:
+        if self.best is None:
+            return []
+        value, trial, difference = self.best
+        who = "best" if self.searching else "best of the search (one seed)"
+        return Entry([f"{who}  val/loss {number(value)}", f"trial {trial}"], "", difference, "bold green").render(width)

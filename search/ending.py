@@ -1,6 +1,7 @@
 """What a search ends with: the finalists confirmed, the choices judged, the best config and its weights kept."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,15 @@ INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went 
 class Answer:
     """What a search found: its trials, best first, the run to take (None: none came to its end), what was confirmed.
 
-    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial.
+    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial; starts: the numbers of
+    the baseline and the known starts, in a search that asks which config is best.
     """
 
     records: list[Record]
     best: Record | None
     confirmation: Confirmation | None
     findings: Findings
+    starts: Sequence[int] = ()
 
 
 def end(session: Session, began: float) -> Answer:
@@ -66,8 +69,10 @@ def end(session: Session, began: float) -> Answer:
         wall, workers = searched - began, session.search.division.workers
         cost = {"wall_seconds": wall, "training_seconds": training, "overhead": 1 - training / (wall * workers)}
         parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
-    parent.end("complete")
-    return Answer(records, top, found, findings)
+    whole = search.mode.asked_about is None and search.mode.cost is None
+    starts = search.mode.starts(session.trials()) if whole else []
+    parent.end("complete", {"starts": ", ".join(map(str, starts))})
+    return Answer(records, top, found, findings, starts)
 
 
 def so_far(session: Session) -> Answer:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from denoise.picture.svg import page, text, ticks
+from search.fitting import Fitting
 from search.record import Record, difference
 
 FILE = "front.json"
@@ -71,11 +72,11 @@ def spread(front: Front) -> list[Record]:
 
 def table(front: Front, baseline: Sequence[str]) -> Table:
     """Trial, what differs from the baseline, the cost and val/loss, each beside the baseline's."""
-    shown = Table(title="The front, cheapest first", title_justify="left", title_style="bold", pad_edge=False)
-    shown.add_column("trial", justify="right")
-    shown.add_column("differs from the baseline", overflow="fold", ratio=1)
+    shown = Fitting("The front, cheapest first", spare=[5, 3])
+    shown.add_column("trial", justify="right", no_wrap=True)
+    shown.add_column("differs from the baseline", overflow="fold", min_width=20)
     name, unit = NAMES[front.cost]
-    for column in (name, "of the baseline's", "val/loss", "of the baseline's"):
+    for column in (name.replace(" ", "\n", 1), "% of the\nbaseline's", "val/loss", "% of the\nbaseline's"):
         shown.add_column(column, justify="right", no_wrap=True)
     for one in front.best:
         differs = difference(one.overrides, baseline)

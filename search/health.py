@@ -7,20 +7,17 @@ from rich.table import Table
 from rich.text import Text
 
 from denoise.inspection import Inspection, Layer
+from search.fitting import Fitting
 
 CELLS = 12
 
 
 def layers(found: Sequence[Layer], title: str, every: int = 1) -> Table:
     """A row a layer in the order in which they run; with `every` each so many-th, the first and the last."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
-    table.add_column("activation layer")
-    table.add_column("signal, std", justify="right")
-    table.add_column("")
-    table.add_column("gradient, rms", justify="right")
-    table.add_column("")
-    table.add_column("saturated", justify="right")
-    table.add_column("dead", justify="right")
+    table = Fitting(title, spare=[(2, 4)])
+    table.add_column("activation layer", overflow="fold", min_width=17)
+    for name in ("signal,\nstd", "", "gradient,\nrms", "", "saturated", "dead"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     signals, gradients = [row.signal for row in found], [row.gradient for row in found]
     for i, row in enumerate(found):
         if i % every and i != len(found) - 1:

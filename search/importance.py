@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.table import Table
 
 from search.fanova import Fanova
+from search.fitting import Fitting
 
 ENOUGH = 10  # complete trials
 BEST = 5  # trials that PED-ANOVA's best part holds at least
@@ -127,10 +128,10 @@ def limits_of(figures: Array) -> Array:
 def table(importance: Importance) -> Table:
     """Parameter and both measures with what chance gives at most, the most important for the best trials first."""
     title = f"importance over {importance.trials} complete trials"
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
-    shown.add_column("parameter")
-    for name in ("PED-ANOVA", "by chance", "fANOVA", "by chance"):
-        shown.add_column(name, justify="right")
+    shown = Fitting(title, spare=[(2, 4)])
+    shown.add_column("parameter", overflow="fold", min_width=20)
+    for name in ("PED-ANOVA", "by\nchance", "fANOVA", "by\nchance"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for s in importance.shares:
         ped, fanova = (f"{value:.0%}{'*' if out else ' '}" for value, out in _both(s))
         chance = ["-" if limit is None else f"to {min(limit, 1):.0%}" for limit in (s.ped_chance, s.fanova_chance)]

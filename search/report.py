@@ -15,6 +15,7 @@ from rich.text import Text
 from denoise.config import is_group, parse
 from search import twins
 from search.commands import command, make
+from search.fitting import Fitting
 from search.record import Record, best, difference, rank
 
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
@@ -22,13 +23,13 @@ FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
     """Rank, trial, what differs from the baseline, val/loss, samples/s, outcome; the best first."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("trial", justify="right")
-    table.add_column("differs from the baseline", overflow="fold", ratio=1)
+    table = Fitting(title, spare=[4, 0])
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("differs from the baseline", overflow="fold", min_width=28)
     table.add_column("val/loss", justify="right", no_wrap=True)
     table.add_column("samples/s", justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
+    table.add_column("outcome", min_width=13)
     styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
     ranked, same, places = rank(records), twins.find(records), itertools.count(1)
     for record in ranked[:rows]:

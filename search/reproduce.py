@@ -3,9 +3,12 @@
 import json
 from dataclasses import dataclass
 
+from rich.text import Text
+
 from denoise.config import compose
 from denoise.refusal import Refusal
 from search import machine
+from search.fitting import Fitting
 from search.record import Record, check_known
 from search.tracking import Tracker
 from search.trial import Screen, config_sha256, open_run, perform
@@ -56,3 +59,13 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
     same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
     return Comparison(rows, same, not differs, differs, other_code, run.run_id)
+
+
+def table(found: Comparison, title: str) -> Fitting:
+    """What was compared, and where it differs."""
+    shown = Fitting(title)
+    for name in ("", "recorded", "new", ""):
+        shown.add_column(name, overflow="fold", min_width=7)
+    for name, old, new in found.rows:
+        shown.add_row(name, old, new, "same" if old == new else Text("differs", "bold red"))
+    return shown

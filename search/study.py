@@ -21,7 +21,7 @@ from search.ledger import earlier
 from search.mode import OVER
 from search.plan import Search
 from search.plan import prepare as prepare
-from search.record import WEIGHTS_AT
+from search.record import WEIGHTS_AT, difference
 from search.tracking import Run, Tracker, open_tracker
 from search.trial import open_run, plain_config
 from search.turn import turn
@@ -51,7 +51,7 @@ def run(
         if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         done = len(session.own(*OVER))
-        display.continues(done)
+        display.continues(done, best_so_far(session))
         if done and study.user_attrs.get("code") != machine.code():
             display.note(
                 "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
@@ -137,6 +137,14 @@ def next_trial(session: Session) -> bool:
     else:
         one_trial(session, trial, overrides, again=bool(stale))
     return True
+
+
+def best_so_far(session: Session) -> tuple[float, int | None, str] | None:
+    """Objective, number and difference from the baseline of the best trial that is done; None where there is none."""
+    top = min(session.trials(TrialState.COMPLETE), key=lambda trial: trial.values[0], default=None)
+    if top is None:
+        return None
+    return top.values[0], top.number, difference(top.user_attrs["overrides"], session.search.baseline)
 
 
 def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:

@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save
@@ -19,6 +20,7 @@ from search.record import WEIGHTS_AT
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
 
+P = ParamSpec("P")
 TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
 Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
 
@@ -131,6 +133,23 @@ def open_run(
     return tracker.start(name, every, params, parent)
 
 
+def closed_if_interrupted(
+    training: Callable[Concatenate[Composed, Run, P], Trained],
+) -> Callable[Concatenate[Composed, Run, P], Trained]:
+    """A training whose run is closed as KILLED wherever an interrupt comes: before, in, or after its steps."""
+
+    @wraps(training)
+    def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> Trained:
+        try:
+            return training(composed, run, *args, **more)
+        except KeyboardInterrupt:
+            run.interrupt()
+            raise
+
+    return closing
+
+
+@closed_if_interrupted
 def perform(
     composed: Composed,
     run: Run,
@@ -163,9 +182,6 @@ def perform(
         result = train.fit(resolved, module, follower, checkpoint, stop_at)
     except Turned as turned:
         return end_turned(run, composed, turned)
-    except KeyboardInterrupt:
-        run.interrupt()
-        raise
     except Outside:
         raise
     except Refusal as error:

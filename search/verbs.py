@@ -13,8 +13,6 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
@@ -74,7 +72,7 @@ def search(options: argparse.Namespace) -> int:
     if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
-    answering.show(console, *shown)
+    answering.show(console, *shown, starts=answer.starts)
     after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
     after |= {"reproduce": "train the best again: the same number, bit for bit"}
     after |= {"report": "all of this again, and what each choice came to"}
@@ -94,10 +92,10 @@ def train(options: argparse.Namespace) -> int:
 
     module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
-    run = open_run(tracker, composed, options.overrides, "train", "train")
     _say(notes(composed))
     for report in module.start:
         _show_start(report.summary, report.left)
+    run = open_run(tracker, composed, options.overrides, "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -167,16 +165,13 @@ def reproduce(options: argparse.Namespace) -> int:
         tracker = runs.tracker(composed)
         chosen = runs.chosen(tracker, options.run).record
         load(*LEARNS)
+        from search import reproduce as reproducing
         from search.display import Display
-        from search.reproduce import reproduce as again
 
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
         display.trial_starts(chosen.number, "")
-        found = again(tracker, chosen, display)
-    table = Table("", "recorded", "new", "", title=f"run {chosen.run_id}", title_justify="left", pad_edge=False)
-    for name, old, new in found.rows:
-        table.add_row(name, old, new, "same" if old == new else Text("differs", "bold red"))
-    console.print(table)
+        found = reproducing.reproduce(tracker, chosen, display)
+    console.print(reproducing.table(found, f"run {chosen.run_id}"))
     if found.same:
         console.print("Reproduced, bit for bit.")
         return 0
@@ -205,7 +200,9 @@ def report(options: argparse.Namespace) -> int:
     found, findings = confirm.stored(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
     if found is None and "confirmed" in parent.data.tags:
         console.print("its confirmation is of another version and cannot be shown; make search makes it anew")
-    answering.show(console, records, baseline, parent.info.run_name, found, findings, parent.data.tags.get("cost"))
+    tags, name = parent.data.tags, parent.info.run_name
+    shown = (records, baseline, name, found, findings, tags.get("cost"))
+    answering.show(console, *shown, starts=answering.starts(tags.get("starts", "")))
     return 0
 
 
@@ -244,9 +241,9 @@ def inspect(options: argparse.Namespace) -> int:
     found = inspection.inspect(composed.cfg)
     store = Path(composed.cfg.store).expanduser()
     check_store(store)
-    kinds = ("activation", "normalization", "initializer")
-    path = store / f"inspect-{'-'.join(str(composed.choices[kind]) for kind in kinds)}.svg"
-    title = ", ".join(f"{kind} {composed.choices[kind]}" for kind in kinds)
+    chosen = {kind: str(composed.choices[kind]) for kind in ("activation", "normalization", "initializer")}
+    path = store / f"inspect-{'-'.join(chosen.values())}.svg"
+    title = ", ".join(f"{kind} {option}" for kind, option in chosen.items())
     path.write_bytes(found.picture(f"At initialization: {composed.choices['model']}, {title}"))
     console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
     console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from denoise.interruption import ENDS
 from search.process import leave
 
 BEAT_SECONDS = 1.0  # so often, at most, it is said that a training gets on
@@ -24,7 +25,6 @@ GONE_SECONDS = 20.0  # a process that is told to end has so long
 OUTSIDE = 2  # so many deaths outside of a trial, one after the other, end a search
 OVER, SILENT = "over search.caps.seconds", "over search.silence"  # why a training is ended
 FLAG = "--beside"  # what makes a worker of a command
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 
 Death = dict[str, Any]  # pid, began: which process; how it ended; counts: whether it may be its trial's fault

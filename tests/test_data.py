@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from denoise import config
 from denoise.data import idx, load
 from denoise.data.digits import digits
-from denoise.data.images import Batches, Images, content_hash, resize, split
+from denoise.data.images import Batches, Images, check, content_hash, resize, split
 from denoise.refusal import Refusal
 
 FASHION = Path(idx.FASHION_MNIST)
@@ -162,6 +162,108 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, packed, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(Refusal, match=f"{path.name}.*fetch it again"):
         idx.fashion_mnist(str(tmp_path))
+
+
+IMAGES, LABELS = ROWS["train"]
+FILES = {
+    "not square": (IMAGES, np.zeros((40, 28, 20)), "28x20 pixels are no squares; pad"),
+    "no pixels": (IMAGES, np.zeros((40, 0, 0)), "0x0 pixels are no squares"),
+    "labels for images": (IMAGES, np.arange(40) % 10, f"{IMAGES} is of shape 40, not .images, rows, columns."),
+    "images for labels": (LABELS, np.zeros((40, 6, 6)), f"{LABELS} is of shape 40x6x6, not .labels."),
+    "another class": (LABELS, np.arange(40), "labels are 0 to .*, but there are 10 classes; legal: 0 to 9"),
+    "another class in test": (ROWS["t10k"][1], np.arange(12), "test labels are 0 to 11, but .*legal: 0 to 9"),
+    "test images without labels": (ROWS["t10k"][1], np.zeros(0), "12 images but 0 labels"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_idx_files_of_other_things_are_refused(tmp_path, case):
+    name, array, said = FILES[case]
+    write(tmp_path, packed=False)
+    (tmp_path / name).write_bytes(idx_bytes(array))
+    with pytest.raises(Refusal, match=said) as refusal:
+        load(config.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_images_are_refused(tmp_path, count):
+    write(tmp_path, packed=True)
+    for name, array in ((IMAGES, np.zeros((count, 6, 6))), (LABELS, np.zeros(count))):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
+    with pytest.raises(Refusal, match="no (train|validation) images"):
+        load(config.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
+
+
+@given(body=st.binary(max_size=64), header=st.tuples(*[st.integers(0, 255)] * 4), packed=st.booleans())
+@example(body=b"\0" * 12, header=(0, 0, 8, 3), packed=True)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_header_that_lies_is_refused_or_true(tmp_path, body, header, packed):
+    raw = bytes(header) + body
+    path = tmp_path / ("file.gz" if packed else "file")
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    try:
+        read = idx.read_idx(path)
+    except Refusal as refusal:
+        assert path.name in str(refusal) and "fetch it again" in str(refusal)
+    else:
+        assert header[:3] == (0, 0, 8) and idx_bytes(read.numpy()) == raw
+
+
+# ---------------------------------------------------------------- data of one's own
+
+
+def own(**changed: torch.Tensor) -> Images:
+    """Twelve good images a split; `train_images=...` and the like put others there."""
+    names = ("train", "validation", "test")
+    images = {name: changed.get(f"{name}_images", torch.linspace(-1, 1, 12 * 16).view(12, 1, 4, 4)) for name in names}
+    labels = {name: changed.get(f"{name}_labels", torch.arange(12) % 3) for name in names}
+    return Images(images, labels, num_classes=3)
+
+
+def with_pixel(value: float) -> torch.Tensor:
+    images = torch.zeros(12, 1, 4, 4)
+    images[5, 0, 1, 2] = value
+    return images
+
+
+OWN = {
+    "nan": ("images", with_pixel(float("nan")), "pixels are nan .*not finite"),
+    "inf": ("images", with_pixel(float("inf")), "pixels are 0 to inf.*not finite"),
+    "-inf": ("images", with_pixel(float("-inf")), "pixels are -inf to 0.*not finite"),
+    "bytes in floats": ("images", 127.5 * (with_pixel(1) + 1), "pixels are 127.5 to 255, outside -1 to 1; .*127.5 - 1"),
+    "bytes": ("images", with_pixel(1).byte(), "torch.uint8 .*give torch.float32"),
+    "doubles": ("images", with_pixel(1).double(), "torch.float64 .*give torch.float32"),
+    "no channels": ("images", with_pixel(1)[:, 0], r"\(12, 4, 4\); give .*\(N, C, S, S\)"),
+    "not square": ("images", torch.zeros(12, 1, 4, 6), "4x6 pixels are no squares"),
+    "too few": ("images", torch.zeros(11, 1, 4, 4), "11 .* images but labels .*12"),
+    "class too high": ("labels", torch.arange(12), "labels are 0 to 11, but there are 3 classes; legal: 0 to 2"),
+    "class below 0": ("labels", torch.arange(12) % 3 - 1, "labels are -1 to 1, but there are 3 classes"),
+    "labels in floats": ("labels", torch.zeros(12), "torch.float32 .*give torch.int64"),
+    "one hot": ("labels", torch.zeros(12, 3, dtype=torch.int64), r"\(12, 3\); give torch.int64 of \(12,\)"),
+}
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+@pytest.mark.parametrize("case", OWN)
+def test_data_that_cannot_be_used_are_refused_with_the_way_on(case, name):
+    what, tensor, said = OWN[case]
+    with pytest.raises(Refusal, match=f"data: .*{said}"):
+        check(own(**{f"{name}_{what}": tensor}))
+
+
+def test_splits_belong_together():
+    assert check(own()).size == 4
+    nothing = {"test_images": torch.zeros(0, 1, 4, 4), "test_labels": torch.zeros(0, dtype=torch.int64)}
+    assert len(check(own(**nothing)).images["test"]) == 0
+    with pytest.raises(Refusal, match="no validation images"):
+        check(own(**{key.replace("test", "validation"): value for key, value in nothing.items()}))
+    with pytest.raises(Refusal, match="test images are of shape .1, 5, 5., train images of others"):
+        check(own(test_images=torch.zeros(12, 1, 5, 5)))
+    with pytest.raises(Refusal, match="no validation split; .*train, validation, test"):
+        check(Images({"train": torch.zeros(3, 1, 4, 4)}, {"train": torch.arange(3)}, num_classes=3))
+    with pytest.raises(Refusal, match="the loader returned dict"):
+        check({})  # type: ignore[arg-type]
 
 
 def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path):

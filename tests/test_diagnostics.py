@@ -1,12 +1,19 @@
 """What the health metrics say of networks whose health is known."""
 
+import inspect
+from functools import partial
+
 import pytest
 import torch
+from hydra.utils import get_object
 from torch import nn
 
 from denoise import catalog, config
 from denoise.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
+from denoise.refusal import Refusal
 from denoise.train import prepare
+
+OPTIONS = catalog.options("activation")
 
 
 def activation(option: str = "relu") -> nn.Module:
@@ -88,6 +95,54 @@ def test_dead_channels_are_counted_in_each_layout(shape):
     model = nn.Sequential(activation())
     assert flow(model, x)["health/dead_fraction"] == 0.25
     assert flow(nn.Sequential(activation("elu")), x)["health/dead_fraction"] == 0
+
+
+def takes_inplace(option: str) -> bool:
+    return "inplace" in inspect.signature(get_object(catalog.entry("activation", option).target)).parameters
+
+
+class Clamp(nn.Module):
+    """An activation that writes over its input without a word."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.clamp = torch.clamp_ if inplace else torch.clamp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.clamp(x, 0, 0.5)
+
+
+IN_PLACE = [partial(get_object(catalog.entry("activation", o).target)) for o in OPTIONS if takes_inplace(o)] + [Clamp]
+
+
+@pytest.mark.parametrize("make", IN_PLACE, ids=lambda make: getattr(make, "func", make).__name__)
+def test_an_activation_that_writes_over_its_input_has_the_same_figures(make):
+    def figures(inplace: bool) -> tuple[dict[str, float], torch.Tensor]:
+        torch.manual_seed(0)
+        layer = make(inplace=inplace)
+        layer.kind = "activation"
+        model, met = nn.Sequential(nn.Linear(5, 40), layer), Flow()
+        with watching(model, is_activation, met.watch):
+            model(torch.randn(20, 5)).square().sum().backward()
+        return met.metrics(), model[0].weight.grad
+
+    (plain, gradient), (over, same) = figures(False), figures(True)
+    assert over == plain
+    torch.testing.assert_close(same, gradient)  # torch's own gradient from the output has other last bits (elu)
+
+
+@pytest.mark.parametrize(
+    ("override", "path"),
+    [
+        *((f"activation={o} +activation.inplace=true", "activation") for o in OPTIONS if takes_inplace(o)),
+        ("feed_forward=swiglu +feed_forward.gate.inplace=true", "feed_forward.gate"),
+        ("activation@parts.residual.activation=relu +parts.residual.activation.inplace=true", "parts.residual"),
+    ],
+)
+def test_what_would_write_over_its_input_is_refused(override, path):
+    """With normalization=none relu's input is what the skip connection takes."""
+    with pytest.raises(Refusal, match=rf"{path}\S*inplace=true: .*legal: false"):
+        prepare(config.compose([*override.split(), "normalization=none"]).cfg)
 
 
 def test_hooks_are_taken_off():

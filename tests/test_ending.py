@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from denoise import train
 from denoise.refusal import Refusal
-from search import ending, runs, transfer
+from search import answer, ending, runs, transfer
 from search.confirm import confirming, load, take
 from search.confirm.result import Arm, Confirmation, Finalist, Settings, comparison
 from search.confirm.statistics import Rule
@@ -45,6 +45,49 @@ def confirmed(*curves: list[float]) -> Confirmation:
     for one in finalists:
         one.untuned = comparison(one, arms[0], Rule(2, 5, 0.95), 0.0)
     return Confirmation(Settings(2, 5, 1000, 0.95, 32), arms[0], finalists)
+
+
+def given(number: int, name: str, value: float) -> Record:
+    return Record(number, f"run{number}", "complete", 8, [f"activation={name}"], value)
+
+
+@pytest.mark.parametrize(
+    ("starts", "curves", "said"),
+    [
+        ([0, 1], None, "(2) has a lower val/loss than the known start of trial 1 (a1)."),
+        ([0, 1, 2, 3], None, ""),  # nothing was drawn
+        ([0, 2], None, ""),  # the best was drawn
+        ([], None, ""),  # a search of before, or one that asks something else
+        ([0, 1], [[0.5] * 5, [0.4] * 5, [0.45] * 5], "is shown to be better than the known start of trial 1 (a1)."),
+        ([0, 1], [[0.5] * 5, [0.45] * 5, [0.4] * 5], ""),  # by the fresh seeds one that was drawn is the best
+        ([0, 1], [[0.5] * 5, [0.6] * 5, [0.6] * 5], ""),  # the confirmation itself says so
+        ([0, 1], [[math.nan] * 5, [math.nan] * 5], ""),
+    ],
+)
+def test_it_is_said_where_no_config_that_was_drawn_is_the_best(
+    starts: list[int], curves: list[list[float]] | None, said: str
+) -> None:
+    records = [given(1, "a1", 0.3), given(2, "a2", 0.4), given(0, "a0", 0.5), given(3, "a3", 0.6)]
+    found = confirmed(*curves) if curves is not None else None
+    line = answer.undrawn(records, ["activation=a0"], starts, found)
+    assert line.endswith(said) and bool(line) == bool(said)
+    assert not line or line.startswith("None of the configs that were drawn (2)")
+
+
+def test_that_no_draw_is_better_than_the_baseline_is_said_where_nothing_is_confirmed() -> None:
+    records = [given(0, "a0", 0.3), given(1, "a1", 0.4)]
+    line = answer.undrawn(records, ["activation=a0"], [0], None)
+    assert line == "None of the configs that were drawn (1) has a lower val/loss than your config as it is."
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_record_of_a_search_says_what_was_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = 'search.enqueue=[["optimizer=lion"],["optimizer=sgd","trainer.gradient_clip=1"]]'
+    trials, _ = quick.run(tmp_path, [*quick.CHOICES, starts, "search.n_trials=5"], monkeypatch)
+    tracker = Tracker(None, "denoise-search", tmp_path)
+    (parent,) = tracker.searches()
+    assert answer.starts(parent.data.tags["starts"]) == [0, 1, 2]
+    assert "optimizer=lion" in trials[1][0] and "trainer.gradient_clip=1" in trials[2][0]
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,55 @@ def test_args_do_not_go_on_to_what_the_verb_starts(place: Path) -> None:
     finally:
         (place / "search" / "__main__.py").write_text(RECORDS)
     assert "PATH" in done.stdout and not {"ARGS", "RUN", "MAKEFLAGS", "MAKELEVEL"} & set(eval(done.stdout))
+
+
+# ---------------------------------------------------------------- a copy of the folder, and one that was moved
+
+WHERE = "import denoise, search; print(denoise.__file__, search.__file__, sep='\\n')"
+MADE = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "bin").mkdir(parents=True)
+(folder / "bin" / "python").symlink_to(sys.executable)
+(folder / "pyvenv.cfg").write_text(f"home = {pathlib.Path(sys.executable).resolve().parent}")
+(folder / "lib" / "python{}.{}".format(*sys.version_info) / "site-packages").mkdir(parents=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone after its own make install, with a pip that installs nothing; its search prints which code it is."""
+    folder = tmp_path_factory.mktemp("clones") / "first"
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "search/from_make.py", "search/__init__.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "src" / "denoise").mkdir(parents=True)
+    shutil.copy(ROOT / "src" / "denoise" / "__init__.py", folder / "src" / "denoise")
+    for program, code in (("search", WHERE), ("pytest", WHERE), ("pip", ""), ("venv", MADE)):
+        (folder / program).mkdir(exist_ok=True)
+        (folder / program / "__init__.py").touch()
+        (folder / program / "__main__.py").write_text(code)
+    done = run(folder, ["make", "install", f"PYTHON={sys.executable}"])
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("way", ["cp", "mv"])
+@pytest.mark.parametrize("name", ["second", "a b"])
+def test_a_copied_or_moved_folder_runs_its_own_code(installed: Path, way: str, name: str, tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / name
+    shutil.copytree(installed, source, symlinks=True)
+    subprocess.run([way, *(["-a"] if way == "cp" else []), source, folder], check=True)
+    mine = f"{folder}/src/denoise/__init__.py\n{folder}/search/__init__.py\n"
+    python = str(folder / ".venv" / "bin" / "python")
+    assert run(folder, ["make", "train"]).stdout == mine
+    assert run(folder, ["make", "test"], PYTHONPATH=f"{installed / 'src'}").stdout == mine
+    assert run(folder, [python, "-m", "search"]).stdout == mine
+    assert run(installed, [python, "-P", "-c", WHERE]).stdout == mine  # from wherever
+
+
+def test_of_an_environment_only_its_python_is_called() -> None:
+    """Any other program in bin/ names the folder that it was installed in."""
+    text = (ROOT / "Makefile").read_text()
+    called = re.findall(r"^\t[@\s]*(?:\$\(VENV\)|\.venv\S*?)/bin/(\S+)|; (?:\.venv\S*?)/bin/(\S+)", text, re.MULTILINE)
+    assert called and {one or other for one, other in called} == {"python"}

@@ -279,4 +279,4 @@ def test_a_lost_storage_is_one_line_and_nothing_is_lost(
     monkeypatch.setattr(quick.searching, "next_trial", lost)
     assert main(["search", f"store={tmp_path}", *quick.SMALL, *SIX]) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.endswith("; nothing is lost: the same command goes on\n")
+    assert said.count("\n") == 1 and said.endswith("; the same command resumes it\n")

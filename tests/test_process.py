@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from search.process import leave
 print("x" * 100)
 leave(int(sys.argv[1]))
 """
+ROOT = Path(__file__).parents[1]
 SEARCH = ["trainer.max_steps=4", "trainer.val_every=2", "search.enqueue=[]"]
 BESIDE = ["search.workers=2", "search.equal=never"]
 
@@ -50,6 +53,38 @@ def test_output_that_cannot_be_written_is_no_success(status: int, ends: int) -> 
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=held_back)
     assert (done.returncode, done.stderr) == (ends, "what was said cannot be written: No space left on device\n")
+
+
+NAMELESS = """
+import os
+from search.__main__ import main
+from tests.tiny import TINY
+assert "HOME" not in os.environ
+for verb, wanted in ((["catalog", "--check"], 0), (["report"], 2), (["train", *TINY, "trainer.max_steps=2"], 0)):
+    assert main([*verb, *(["store=runs"] if verb[0] != "catalog" else [])]) == wanted, verb
+"""
+
+
+def test_a_user_without_a_name_and_a_home_trains() -> None:
+    """As `docker run -u 12345` has it. Of root's rights it keeps that to read, since python may lie in a home."""
+    user = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+    user += [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+    gone = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
+    rest = {name: value for name, value in os.environ.items() if name not in gone}
+    rest |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryDirectory() as folder:  # a test's own lies below folders that only this user may enter
+        os.chmod(folder, 0o777)
+        may = (
+            shutil.which("setpriv")
+            and not subprocess.run([*user, "test", "-w", folder], stderr=subprocess.DEVNULL).returncode
+        )
+        if not may or subprocess.run([*user, sys.executable, "-c", ""], stderr=subprocess.DEVNULL).returncode:
+            pytest.skip("the user cannot be changed here")
+        command = [*user, sys.executable, "-c", NAMELESS]
+        done = subprocess.run(command, cwd=folder, env=rest, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "no search here yet" in line and "val/loss" in done.stdout
 
 
 def test_modules_are_loaded_without_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

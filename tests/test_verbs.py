@@ -439,7 +439,7 @@ def test_a_search_that_is_interrupted_shows_what_it_has(
     records = [one for one in tracker.records(tracker.searches()[0].info.run_id) if one.outcome == "complete"]
     assert len(records) == 2 and all(f"{one.value:.4f}" in tail for one in records)
     assert "stopped with 2 of 5 trials over" in tail and "Best: trial" in tail
-    assert len(captured.err.splitlines()) == 1 and "the same command goes on" in captured.err
+    assert len(captured.err.splitlines()) == 1 and "the same command resumes it" in captured.err
 
 
 def test_ui_names_a_tracking_server_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from search.confirm.picture import picture as picture
 from search.confirm.result import Arm as Arm
 from search.confirm.result import Confirmation as Confirmation
+from search.confirm.result import Finalist as Finalist
 from search.confirm.result import Settings as Settings
 from search.confirm.result import settings as settings
 from search.confirm.shown import sentences as sentences

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from search.confirm.result import Comparison, Confirmation, Finalist
 from search.confirm.statistics import BETTER, OPEN, WORSE
+from search.fitting import Fitting
 from search.front import NAMES
 
 STYLE = {BETTER: "green", WORSE: "red", OPEN: ""}
@@ -27,9 +28,9 @@ def tables(found: Confirmation) -> list[Table]:
 
 
 def _arms(found: Confirmation, d: int) -> Table:
-    shown = _table(f"On fresh seeds, {found.settings.test_samples} test triples (test/loss)")
-    shown.add_column("trial", justify="right")
-    shown.add_column("differs from the baseline", overflow="fold", min_width=16, max_width=34)
+    shown = Fitting(f"On fresh seeds, {found.settings.test_samples} test triples (test/loss)", spare=[5, 6, 3])
+    shown.add_column("trial", justify="right", no_wrap=True)
+    shown.add_column("differs from the baseline", overflow="fold", min_width=16)
     for name in ("seeds", "failed", "mean", "median", "worst"):
         shown.add_column(name, justify="right", no_wrap=True)
     best = found.best
@@ -44,12 +45,13 @@ def _arms(found: Confirmation, d: int) -> Table:
 
 def _comparisons(found: Confirmation, d: int) -> Table:
     both = found.reference is not None
-    shown = _table(f"Differences{'' if both else ' to your config as it is'}, on the same seeds (below 0 is better)")
-    shown.add_column("trial", justify="right")
+    title = f"Differences{'' if both else ' to your config as it is'}, on the same seeds (below 0 is better)"
+    shown = Fitting(title, spare=[1 + both])
+    shown.add_column("trial", justify="right", no_wrap=True)
     if both:
-        shown.add_column("beside", overflow="fold", max_width=14)
+        shown.add_column("beside", overflow="fold", min_width=11)
     shown.add_column("means of both", justify="right", no_wrap=True)
-    shown.add_column(f"difference, {100 * found.settings.level:g} % interval", justify="right", no_wrap=True)
+    shown.add_column(f"difference, {100 * found.settings.level:g} % interval", justify="right", min_width=9 + 2 * d)
     shown.add_column("verdict", min_width=10)
     for one in found.rivals:
         for beside, pair in _pairs(one, found):
@@ -58,10 +60,6 @@ def _comparisons(found: Confirmation, d: int) -> Table:
             verdict = Text(pair.verdict, STYLE[pair.verdict])
             shown.add_row(number, *[beside][: int(both)], means, _difference(pair, d), verdict)
     return shown
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
 
 
 def _pairs(one: Finalist, found: Confirmation) -> list[tuple[str, Comparison]]:

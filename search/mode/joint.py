@@ -98,6 +98,15 @@ class Joint:
         self.filled = True
         return True
 
+    def starts(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """The numbers of the trials that nobody drew: the baseline and the known starts."""
+        points = list(zip(self.points, self.further, strict=True))
+        return [
+            trial.number
+            for trial in trials
+            if any(_covers(_given(trial), point) and further(trial) == texts for point, texts in points)
+        ]
+
     def round(self, trial: FrozenTrial) -> int:
         """What keys a trial's draws."""
         return trial.number

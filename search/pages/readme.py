@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from denoise import catalog
+from search.fitting import Fitting
 from search.pages import kinds
 
 ROOT = catalog.CONF.parent
@@ -61,7 +61,9 @@ def refresh(check: bool = False, root: Path = ROOT) -> int:
 
 def show() -> None:
     """Print the catalogue as one table, with the options of folders that were added."""
-    table = Table("kind", "option", "formula", "searched", title="catalogue", title_justify="left", pad_edge=False)
+    table = Fitting("catalogue", spare=[3])
+    for name, width in (("kind", None), ("option", None), ("formula", 30), ("searched", 12)):
+        table.add_column(name, min_width=width, overflow="fold")
     for kind in catalog.KINDS:
         for i, option in enumerate(catalog.options(kind)):
             entry = catalog.entry(kind, option)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from search.fitting import Fitting
 from search.verdict.judge import TOP, Row, Verdict
 
 NAMED = 3  # options that a sentence names before it counts the others
@@ -14,15 +15,16 @@ WIDE = 0.2  # failures are worth a sentence from this part of an option's trials
 def table(verdict: Verdict) -> Table:
     """Rank, option, best with its interval, median of the top trials, trials, good learning rates, cost, note."""
     title = Text(f"{verdict.choice}: options that cannot be told apart share a rank")
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
     rates = any(row.lr_range for row in verdict.rows)
+    after = 6 + rates  # the first column behind the learning rates
+    shown = Fitting(title, spare=[after, after + 1, 4, *range(6, after), 5, after + 2])
     for name in ("rank", "option", "best", "95 % interval", f"median of {TOP}", "trials"):
         shown.add_column(name, justify="left" if name == "option" else "right", no_wrap=True)
     if rates:
         shown.add_column("good lr (decades)", no_wrap=True)
     for name in ("samples/s", "parameters"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("note", overflow="fold", ratio=1)
+    shown.add_column("note", overflow="fold", min_width=14)
     rank = None
     for row in verdict.rows:
         cells: list[str | Text] = [
@@ -40,7 +42,6 @@ def table(verdict: Verdict) -> Table:
         shown.add_row(*cells, Text(row.note), style="" if row.best is not None else "dim")
         rank = row.rank
     shown.caption = "trials: complete/all. " + ("lr marked | touches the edge of its domain." if rates else "")
-    shown.caption_justify = "left"
     return shown
 
 

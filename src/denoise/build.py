@@ -95,7 +95,10 @@ def build_parts(cfg: DictConfig) -> Parts:
     def part(name: str) -> Part:
         own = cfg.parts.get(name) or {}
         kinds = ("activation", "normalization", "weight_normalization", "initializer", "feed_forward")
-        chosen = {kind: catalog.factory(kind, own.get(kind) or cfg[kind]) for kind in kinds}
+        nodes = {kind: own.get(kind) or cfg[kind] for kind in kinds}
+        for kind, node in nodes.items():
+            _check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
+        chosen = {kind: catalog.factory(kind, node) for kind, node in nodes.items()}
         placement, dropout = own.get("placement"), own.get("dropout")
         return Part(
             **chosen,
@@ -104,6 +107,17 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
 
     return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def _check_inplace(node: DictConfig, path: str) -> None:
+    for name, value in node.items():
+        if name == "inplace" and value:
+            raise Refusal(
+                f"{path}.inplace=true: would write over its input, which a skip connection or a gradient may still "
+                "need; legal: false, which computes the same"
+            )
+        if isinstance(value, DictConfig):
+            _check_inplace(value, f"{path}.{name!s}")
 
 
 def _check_trainer(t: DictConfig) -> None:

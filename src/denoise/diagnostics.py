@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Watch = Callable[[str, nn.Module, Tensor, Tensor], None]
 FLAT = 0.01  # a slope below this hands on less than a hundredth of a gradient
@@ -14,16 +15,25 @@ FIGURES = ("mean", "variance", "dead_fraction", "saturated_fraction")
 
 @contextmanager
 def watching(model: nn.Module, wanted: Callable[[nn.Module], bool], watch: Watch) -> Iterator[None]:
-    """Call watch(name, module, input, output) at each forward pass of the wanted modules; the hooks go at the end."""
-    handles = []
+    """Call watch(name, module, input, output) at each forward pass of the wanted modules; the hooks go at the end.
+
+    The input is a copy from before the pass, without a gradient: a module may write its output over its input.
+    """
+    handles: list[RemovableHandle] = []
+    entered: list[Tensor | None] = []  # the inputs of those that run, the innermost last
+
+    def before(m: nn.Module, args: tuple[object, ...]) -> None:
+        entered.append(args[0].detach().clone() if args and isinstance(args[0], Tensor) else None)
+
     for name, module in model.named_modules():
         if wanted(module):
 
             def hook(m: nn.Module, args: tuple[object, ...], output: object, name: str = name) -> None:
+                x = entered.pop()
                 if isinstance(output, Tensor):
-                    watch(name, m, args[0] if args and isinstance(args[0], Tensor) else output, output)
+                    watch(name, m, output if x is None else x, output)
 
-            handles.append(module.register_forward_hook(hook))
+            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(hook)]
     try:
         yield
     finally:
@@ -81,7 +91,7 @@ def flat_fraction(activation: nn.Module, x: Tensor, images: int = 16) -> Tensor:
     """The share of entries with |f'(x)| < 0.01, over the first `images` of a batch."""
     x = x[:images].detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(activation.forward(x).sum(), x)
+        (slope,) = torch.autograd.grad(activation.forward(x.clone()).sum(), x)  # a copy: it may write over its input
     return slope.abs().lt(FLAT).float().mean()
 
 

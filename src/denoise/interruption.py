@@ -1,5 +1,6 @@
 """Signals that ask a process to end, told apart from a KeyboardInterrupt that a component raises."""
 
+import os
 import signal
 import threading
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SAME_SECONDS = 1.0  # a terminal tells each process of a command, and its starter tells them too: that is one wish
+HURRY_SECONDS = 3.0  # a terminal tells each process of a command, and its starter tells them too: that is one wish
 _installed = False
 
 
@@ -18,19 +19,23 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, each signal that asks to end raises Interrupted; what was ignored before, as by nohup, stays so."""
+    """Within, the first signal that asks to end raises Interrupted, so that what is open is closed.
+
+    Another one after HURRY_SECONDS ends the process at once. What was ignored before, as by nohup, stays so.
+    """
     global _installed
     if _installed or threading.current_thread() is not threading.main_thread():
         yield
         return
-    last = -SAME_SECONDS
+    first: float | None = None
 
     def interrupt(number: int, frame: Any) -> None:
-        nonlocal last
-        now = time.monotonic()
-        again, last = now - last < SAME_SECONDS, now
-        if not again:
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
             raise Interrupted
+        if time.monotonic() - first > HURRY_SECONDS:
+            os._exit(130)
 
     before = {end: signal.getsignal(end) for end in ENDS}
     for end in ENDS:

@@ -55,6 +55,10 @@ def fashion_mnist(root: str | None = None, image_size: int = 28) -> Images:
                 "and give data.root=FOLDER"
             )
         images, labels = (read_idx(p) for p in paths if p is not None)
+        for tensor, path, wanted in ((images, paths[0], "images, rows, columns"), (labels, paths[1], "labels")):
+            if tensor.ndim != len(wanted.split()):
+                shape = "x".join(map(str, tensor.shape))
+                raise Refusal(f"data.root: {path} is of shape {shape}, not ({wanted}); is it another one of the files?")
         if len(images) != len(labels):
             raise Refusal(f"data.root: {len(images)} images but {len(labels)} labels in {folder}; fetch them again")
         found[part] = (resize(images[:, None].float() / 127.5 - 1, image_size), labels.long())

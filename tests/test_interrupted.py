@@ -1,0 +1,107 @@
+"""A search that is told to end in its confirmation: real signals to a real process; nothing stays RUNNING."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from denoise import train
+from denoise.interruption import ENDS
+from search.__main__ import main
+from search.tracking import Run
+from tests import process, quick
+
+# in that process: trainings that are formulas; one of the confirmation says where it is, and waits for the signal
+BEFORE = """
+import signal
+from denoise import train
+from search import attempt, trial
+from search.confirm import trainings
+from tests import quick
+
+def wait(*given):
+    open({fifo!r}, "w").close()
+    while True:
+        signal.pause()
+
+def fit(cfg, module, *given):
+    found = quick.formula(cfg, module, *given)
+    found.weights = {{}}
+    if cfg.trainer.test_samples and {where!r} == "fit":
+        wait()
+    return found
+
+train.prepare, train.counted, train.fit, attempt._keep = (lambda *a: None), (lambda *a: {{}}), fit, (lambda *a: None)
+if {where!r} == "keep":
+    trainings.weights.keep = wait
+"""
+FEW = [*quick.SMALL[:-1], *quick.NUMBERS, "search.n_trials=2", "search.workers=1", "pruner=none"]
+
+
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [(signal.SIGINT, "keep"), (signal.SIGHUP, "fit")],
+    ids=["SIGINT after a training", "SIGHUP in a training"],
+)
+def test_all_runs_are_closed_and_what_there_is_is_shown(number: signal.Signals, where: str, tmp_path: Path) -> None:
+    fifo, said = tmp_path / "fifo", tmp_path / "said"
+    os.mkfifo(fifo)
+    before = BEFORE.format(fifo=str(fifo), where=where)
+    running = process.start(["search", f"store={tmp_path / 'runs'}", *FEW], said, before)
+    fifo.read_text()  # until it has come so far
+    for _ in range(2):  # a terminal's, and the one that a starter hands on
+        os.kill(running.pid, number)  # type: ignore[arg-type]
+    running.join(60)
+    text = said.read_text()
+    assert running.exitcode == 130, text
+    assert "stopped with 2 of 2 trials over" in text and "Best: trial" in text
+    assert text.splitlines()[-1] == "interrupted; the same command resumes it"
+    with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
+        runs = dict(books.execute("SELECT name, status FROM runs"))
+    ended = {name: runs.pop(name) for name in ("trial-000", "trial-001")}
+    assert set(ended.values()) == {"FINISHED"} and list(runs.values()) == ["KILLED"] * 2, runs
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("where", ["fit", "save"])
+def test_a_training_that_is_interrupted_says_what_the_same_command_does(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    quick.free(monkeypatch)
+    monkeypatch.setattr(train, "prepare", lambda cfg: SimpleNamespace(start=[]))
+    monkeypatch.setattr(*((train, "fit") if where == "fit" else (Run, "artifacts")), interrupted)
+    assert main(["train", f"store={tmp_path / 'runs'}", *quick.SMALL[:2]]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command begins anew, as another run\n"
+    with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
+        assert list(books.execute("SELECT name, status FROM runs")) == [("train", "KILLED")]
+
+
+def test_a_signal_that_is_ignored_stays_so_and_a_late_second_one_ends_at_once() -> None:
+    code = """
+import os, signal, sys
+from denoise import interruption
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with interruption.interruptible():
+    os.kill(os.getpid(), signal.SIGHUP)
+    interruption.HURRY_SECONDS = -1.0
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("once", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+print("not here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "once\n"), done.stderr
+    assert len(ENDS) == 3 and not re.search("Traceback", done.stderr)
