@@ -17,8 +17,8 @@ SRC = ROOT / "src" / "denoise"
 
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
-    "refusal randomness stage accelerator linear recomputed",
-    "trust domain recompose convolution override",
+    "refusal interruption randomness stage accelerator linear recomputed",
+    "trust domain recompose convolution override fault",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog legal",
     "keys",
@@ -29,6 +29,7 @@ FLOORS = (
     "diagnostics cost",
     "module",
     "callbacks build",
+    "state",
     "train inspection screen reach",
     "ensemble",
 )
@@ -38,6 +39,8 @@ DOORS = {
     "catalog",
     "config",
     "domain",
+    "fault",
+    "interruption",
     "legal",
     "train",
     "ensemble",
