@@ -19,7 +19,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal randomness stage accelerator linear recomputed",
-    "trust domain recompose convolution override",
+    "trust plain domain recompose convolution override",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog legal",
     "keys",
@@ -45,6 +45,7 @@ DOORS = {
     "inspection",
     "screen",
     "picture",
+    "plain",
     "reach",
     "refusal",
     "trust",
@@ -201,7 +202,7 @@ def test_an_option_file_is_complete(kind: str, option: str) -> None:
     lines = [line for line in lines if not line.startswith("# @package")]
     assert all(re.match(r"# \S", line) for line in lines[:2]), "the first two lines are the formula and the source"
     assert "space:" in "\n".join(lines), "space is declared, if only as {}"
-    trust.check_targets({"_target_": found.target}, f"{kind}={option}")
+    trust.check_targets({"_target_": found.target}, kind, f"{kind}={option}")
     assert callable(get_object(found.target))
     for name, domain in found.space.items():
         assert name in found.parameters, f"space has {name}, which is no parameter of the file"

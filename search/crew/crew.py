@@ -11,6 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
+from search.commands import hand_over
 from search.display import Display
 
 FLAG = "--beside"  # what makes a worker of a command
@@ -139,8 +140,10 @@ class Crew:
 
     def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
+        arguments, environment = hand_over([*self.command, FLAG])
         process = subprocess.Popen(
-            [sys.executable, "-m", "search", *self.command, FLAG],
+            [sys.executable, "-m", "search", *arguments],
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -126,7 +126,7 @@ def _key(cfg: DictConfig) -> str:
 
 @lru_cache(maxsize=4)
 def _load(text: str) -> Images:
-    loaded: Any = catalog.call(json.loads(text), where="data")
+    loaded: Any = catalog.call(json.loads(text), kind="data")
     return loaded
 
 
