@@ -13,7 +13,7 @@ class Out(Console):
     """A console whose reader may leave early; passwords are hidden, and no character of a text steers the terminal."""
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(markup=False, **more)
+        super().__init__(markup=False, highlight=False, **more)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

@@ -27,7 +27,7 @@ from search.shown import hide, line, printable
 from search.terminal import Out
 from search.tracking import check_store, open_tracker, resolve_uri
 
-console = Out(highlight=False, width=None if sys.stdout.isatty() else 140)
+console = Out(width=None if sys.stdout.isatty() else 140)
 
 
 def search(options: argparse.Namespace) -> int:

@@ -11,15 +11,17 @@ from hydra.errors import HydraException
 from denoise.refusal import Refusal
 
 SIMPLE = re.compile(r"[\w@.+~]+=[\w./+-]+", re.ASCII)  # nothing to quote
-DEEP = 50  # brackets within brackets
+LONG, DEEP = 10_000, 50  # characters, which Hydra takes up to 3 s to read; brackets within brackets
+KEPT = 160  # characters of what is longer, as it is said
 DEPTH = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 BEGUN = ("'", '"', "[", "{")  # what begins so and is not ended is a slip, and no text
 
 
 def parse(text: str) -> Override:
     """Read one override. Errors: Refusal for what is none, and for sweeps."""
-    if _depth(text) > DEEP:
-        raise Refusal(f"{text}: nested deeper than {DEEP}; no setting is")
+    if len(text) > LONG or _depth(text) > DEEP:
+        what = f"longer than {LONG} characters" if len(text) > LONG else f"nested deeper than {DEEP}"
+        raise Refusal(f"{text[:KEPT]}...: {what}; a long list goes into a file of a folder for --config-dir")
     try:
         override = OverridesParser.create().parse_override(readable(text))
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits
