@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -109,4 +110,5 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 if __name__ == "__main__":
     sys.excepthook = _crash
+    threading.excepthook = lambda args: _crash(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
     leave(main())

@@ -11,7 +11,7 @@ USERINFO = re.compile(
 )
 SECRET = re.compile(  # a setting whose name ends so, or is written with a %61
     r"((?:password|passwd|passphrase|pwd|secret|token|api[_-]?key)=|[?&][^=&\s\"]{0,40}%[^=&\s\"]{0,40}=)"
-    r"""('(?:[^'\\]|\\.)*'|[^\s&"]*?(?='?(?:[\s&"]|$)))""",
+    r"""(\\*'(?:[^'\\]|\\.)*'|[^\s&"]*?(?='?(?:[\s&"]|$)))""",
     re.IGNORECASE,
 )
 
