@@ -42,7 +42,7 @@ class Record:
         """Step -> what names its weights then; empty where it was not noted."""
         try:
             return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return {}
 
 

@@ -11,7 +11,7 @@ import yaml as pyyaml
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config import is_group, parse
+from denoise.config import as_yaml, is_group, parse
 from search import twins
 from search.commands import command, make
 from search.record import Record, best, difference, rank
@@ -103,7 +103,7 @@ def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
             _put(values, override.key_or_group.split("."), override.value())
     head = f"# {line(says)}\n# its weights: run {run_id}\n"
     head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
-    return hide(head + yaml({"defaults": ["train", *groups, "_self_"], **values}).decode()).encode()
+    return hide(head + as_yaml({"defaults": ["train", *groups, "_self_"], **values})).encode()
 
 
 def says(record: Record, search: str) -> str:

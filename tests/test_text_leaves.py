@@ -19,8 +19,9 @@ from safetensors.torch import save
 from denoise import catalog
 from denoise.config import compose
 from denoise.refusal import Refusal
-from search import commands, server
+from search import commands, server, verdict
 from search.__main__ import main
+from search.confirm.stored import from_json
 from search.crew import Crew
 from search.record import Record, check
 from search.report import best_yaml
@@ -205,7 +206,10 @@ def test_a_file_is_data(
 
 def test_what_is_typed_may_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", "/a/b")
-    assert compose(["data=fashion_mnist", f"data.root={LOOKED_UP}/c"]).cfg.data.root == "/a/b/c"
+    for folder in (None, Path(__file__).parents[1] / "examples" / "own_component"):
+        if folder is not None:
+            catalog.add_folder(folder)
+        assert compose(["data=fashion_mnist", f"data.root={LOOKED_UP}/c"]).cfg.data.root == "/a/b/c"
     for text in (LOOKED_UP, "${oc.decode:1}", "${hydra:x}", "${${seed}:x}"):
         with pytest.raises(Refusal, match="looked up in no file and no record"):
             check(Record(0, "run", "complete", 1, ["data=fashion_mnist", f"data.root={text}"]))
@@ -295,6 +299,14 @@ WEIGHTS = {
     "empty": b"",
     "other weights": GOOD,
 }
+
+
+def test_a_result_that_is_no_json_is_refused() -> None:
+    for text in ("[" * 3000, "{", "[]", "9" * 5000):
+        for read in (from_json, verdict.read):
+            with pytest.raises(Refusal):
+                read(text.encode())
+        assert Record(0, "run", "complete", 1, [], tags={"weights_at": text}).weights_at == {}
 
 
 def test_weights_that_are_none_are_refused_in_one_line(books: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def read(content: bytes) -> Findings:
             [Agreement(**each) for each in plain["rungs"]],
             [Agreement(**each) for each in plain["widths"]],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(f"{NAME}: cannot be read ({error}); the record has been changed") from error
