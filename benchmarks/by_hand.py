@@ -66,7 +66,7 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = {key: value for key, value in self.cfg.optimizer.items() if key not in ("fused", "foreach")}
-        made = catalog.call(options, self.parameters(), where="optimizer")
+        made = catalog.call(options, self.parameters(), kind="optimizer")
         if isinstance(made, Muon):
             made = the_librarys_muon(self.parameters(), options)
         schedule = catalog.factory("lr_schedule", self.cfg.lr_schedule)(made, self.cfg.trainer.max_steps)

@@ -4,16 +4,20 @@ import argparse
 import logging
 import os
 import sys
+import threading
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 
-from denoise.fault import line, of_the_world
+from denoise import fault
 from denoise.interruption import interruptible
 from denoise.refusal import Refusal, choose
 from search import commands, watch
 from search.from_make import known_user
 from search.process import leave
+from search.shown import hide, line
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
@@ -28,13 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
     try:
         with interruptible():
-            verb, options = read(sys.argv[1:] if arguments is None else arguments)
+            verb, options = read(commands.handed_over(sys.argv[1:]) if arguments is None else arguments)
             from search import verbs
 
             run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
             return run(options)
     except Refusal as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(line(str(error)), file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"interrupted{AFTER.get(verb, '')}", file=sys.stderr)
         return 130
     except Exception as error:
-        if not of_the_world(error):
+        if not fault.of_the_world(error):
             raise
-        print(f"{commands.hide_password(line(error))}{AFTER.get(verb, '')}", file=sys.stderr)
+        print(f"{line(fault.line(error))}{AFTER.get(verb, '')}", file=sys.stderr)
         return 1
 
 
@@ -71,27 +75,51 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--beside", action="store_true", help="search: as a worker of the process that starts it")
     options = parser.parse_intermixed_args(list(arguments))
     options.typed = list(arguments)
-    commands.remember(options.overrides, options.config_dir)
     if options.verb not in VERBS:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
     if options.beside and options.verb != "search":
         raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
     if options.run is not None and options.verb not in commands.OF_RUN:
         raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(commands.OF_RUN)} do")
-    from denoise import catalog
-    from denoise.config import compose
-
-    for folder in options.config_dir:
-        catalog.add_folder(Path(folder))
-    # what is allowed counts before an option's file is read, and is no part of a trial: who repeats one allows anew
-    consent = [text for text in options.overrides if text.lstrip("+").startswith("allow=")]
-    options.overrides = [text for text in options.overrides if text not in consent]
-    if consent or options.config_name:
-        compose(consent, options.config_name or "train")
-    catalog.check_own()
+    _trust(options)
     return options.verb, options
 
 
+def _trust(options: argparse.Namespace) -> None:
+    """Read the folders that were given, and allow what was typed, or stands in the root config that was named.
+
+    That counts before an option's file is read, and is no part of a trial: who repeats one allows anew.
+    """
+    from denoise import catalog, plain, trust
+    from denoise.config import compose
+    from search import best_file
+
+    folders, best = [Path(folder) for folder in options.config_dir], None
+    if options.config_name == best_file.NAME:
+        best = best_file.folder(folders)
+        folders, options.config_name = [folder for folder in folders if folder != best], None
+    commands.remember(options.overrides, [str(folder) for folder in folders])
+    for folder in folders:
+        catalog.add_folder(folder)
+    consent = [text for text in options.overrides if text.lstrip("+").startswith("allow=")]
+    options.overrides = [text for text in options.overrides if text not in consent]
+    for folder in catalog.folders()[:-1]:
+        if (path := folder / f"{options.config_name}.yaml").exists():
+            plain.read(path)
+    if consent or options.config_name:
+        trust.allow(compose(consent, options.config_name or "train").cfg.allow or [])
+    catalog.check_own()
+    if best is not None and options.verb in ("train", "inspect"):
+        options.overrides = best_file.beneath(best.expanduser() / f"{best_file.NAME}.yaml", options.overrides)
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say where it was, as Python does, without the passwords that stand in an error's text."""
+    print(hide("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 if __name__ == "__main__":
+    sys.excepthook = _crash
+    threading.excepthook = lambda args: _crash(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
     alone = "search" not in sys.argv[1:] or watch.FLAG in sys.argv or not hasattr(os, "fork")
     leave(watch.whole(main) if alone else watch.watch(main))

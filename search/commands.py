@@ -1,19 +1,24 @@
 """The commands that this program prints: each does what it says as it stands there, typed into a shell."""
 
+import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+from search.shown import hide
+
 PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
 WHERE = ("store", "tracking.uri", "tracking.experiment")  # the keys that say where runs lie
 OF_RUN = ("best", "reproduce", "report", "sample")  # the verbs that a run can be named for
+HANDED = "DENOISE_SEARCH_ARGUMENTS"  # of the environment: what a worker was started with, its passwords too
 given: list[str] = []  # of what was typed: where the runs lie, and whose components there are
 
 
 def remember(overrides: Sequence[str], folders: Sequence[str]) -> None:
     """Take from what was typed what each further command needs too."""
     words = [word for folder in folders for word in ("--config-dir", folder)]
-    words += [hide_password(text) for text in overrides if key(text) in WHERE]
+    words += [hide(text) for text in overrides if key(text) in WHERE]
     given[:] = words
 
 
@@ -46,6 +51,12 @@ def key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def hide_password(text: str) -> str:
-    """user:***@host in the place of user:password@host."""
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", text)
+def hand_over(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line for a process beside this one as it may be seen, and the environment that has it whole."""
+    return [hide(text) for text in arguments], {**os.environ, HANDED: json.dumps(list(arguments))}
+
+
+def handed_over(arguments: Sequence[str]) -> list[str]:
+    """The whole command line of a process that was started with `hand_over`; any other as it is."""
+    whole: list[str] = json.loads(os.environ.pop(HANDED, "null")) or []
+    return whole if [hide(text) for text in whole] == list(arguments) else list(arguments)

@@ -10,7 +10,7 @@ from typing import Any
 
 from denoise.fault import Outside, chain, line
 from search import watch
-from search.commands import hide_password
+from search.shown import hide
 
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0  # between two tries, doubled each time
 AWAY = (408, 429, 502, 503, 504)  # a server's status; MLflow gives its own errors one too
@@ -91,4 +91,4 @@ class Patient:
 
 
 def _short(error: BaseException) -> str:
-    return hide_password(line(list(chain(error))[-1], 120))
+    return hide(line(list(chain(error))[-1], 120))

@@ -104,7 +104,7 @@ def prepare(typed: Sequence[str]) -> Search:
     inner = storage.sampler(cfg, asks).fresh(0)
     if note := fit.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
-    catalog.call(cfg.pruner, where="pruner")
+    catalog.call(cfg.pruner, kind="pruner")
     store = Path(cfg.store).expanduser()
     url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}

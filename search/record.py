@@ -1,12 +1,15 @@
 """A trial as it is shown and compared, and how a person names its difference from the baseline."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from denoise import catalog
+from denoise import catalog, plain
 from denoise.config import parse
-from denoise.refusal import Refusal
+from denoise.refusal import Refusal, choose
 
 WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
 OUTCOMES = ("complete", "pruned", "failed", "running")
@@ -39,7 +42,7 @@ class Record:
         """Step -> what names its weights then; empty where it was not noted."""
         try:
             return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return {}
 
 
@@ -48,14 +51,42 @@ def check(record: Record) -> Record:
     where = f"RUN={record.run_id}"
     if not isinstance(record.overrides, list) or not all(isinstance(text, str) for text in record.overrides):
         raise Refusal(f"{where}: its overrides are not a list of overrides; the record has been changed")
-    for text in record.overrides:
+    check_overrides(record.overrides, where)
+    return record
+
+
+def check_overrides(overrides: Sequence[str], where: str) -> None:
+    """Refuse overrides of a record or of a best.yaml that are more than choices and values: they were not typed."""
+    for text in overrides:
         if "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
             raise Refusal(f"{where}: its override {text} would choose code to run; that is not taken from a record")
+        plain.check_text(text, where)
         try:
             parse(text)
         except Refusal as error:
             raise Refusal(f"{where}: {error}") from error
-    return record
+
+
+def tag(run_id: str, tags: Mapping[str, str], name: str, legal: type | Sequence[str], absent: Any = None) -> Any:
+    """A run's tag as what it must be: one of these words, a whole number, or JSON of this type.
+
+    Errors: Refusal for anything else: what comes back from a tracker is data.
+    """
+    if name not in tags:
+        return absent
+    text, where = tags[name], f"RUN={run_id}: its tag {name}={tags[name]}"
+    if not isinstance(legal, type):
+        if text not in legal:
+            raise Refusal(f"{where}: the record has been changed; {choose(text, legal)}")
+        return text
+    if legal is int and re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        return int(text)
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, dict | list) and type(found) is legal and all(isinstance(each, str) for each in found):
+            return found
+    what = {int: "a whole number", list: "a list of overrides", dict: "a mapping"}[legal]
+    raise Refusal(f"{where}: the record has been changed; it must be {what}")
 
 
 def check_known(record: Record) -> Record:

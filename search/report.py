@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml as pyyaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config import is_group, parse
+from denoise.config import as_yaml, is_group, parse
 from search import twins
 from search.commands import command, make
 from search.fitting import Fitting
 from search.record import Record, best, difference, rank
+from search.shown import hide, line
+from search.terminal import Out
 
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
@@ -59,7 +60,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
 def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
     """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
     table, same = leaderboard(records, baseline, title), twins.find(records)
-    console = Console(record=True, markup=False, width=118, file=io.StringIO(), force_terminal=True)
+    console = Out(record=True, width=118, file=io.StringIO(), force_terminal=True)
     console.print(table)
     plain = [
         {
@@ -101,9 +102,9 @@ def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
             groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
         else:
             _put(values, override.key_or_group.split("."), override.value())
-    head = f"# {says}\n# its weights: run {run_id}\n"
+    head = f"# {line(says)}\n# its weights: run {run_id}\n"
     head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
-    return head.encode() + yaml({"defaults": ["train", *groups, "_self_"], **values})
+    return hide(head + as_yaml({"defaults": ["train", *groups, "_self_"], **values})).encode()
 
 
 def says(record: Record, search: str) -> str:

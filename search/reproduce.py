@@ -1,6 +1,5 @@
 """Train a recorded run again, from its MLflow record alone, and compare."""
 
-import json
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -9,7 +8,7 @@ from denoise.config import compose
 from denoise.refusal import Refusal
 from search import machine
 from search.fitting import Fitting
-from search.record import Record, check_known
+from search.record import Record, check_known, tag
 from search.tracking import Tracker
 from search.trial import Screen, config_sha256, open_run, perform
 
@@ -40,6 +39,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
             "or code of one's own has changed since; compare with its artifact config.yaml"
         )
+    here, there = machine.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None
     run = open_run(
         tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
@@ -55,7 +55,6 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from
     rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))
-    here, there = machine.describe(), json.loads(recorded.tags.get("machine", "{}"))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
     same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
     return Comparison(rows, same, not differs, differs, other_code, run.run_id)

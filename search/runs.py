@@ -5,8 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
+from denoise import plain
 from denoise.config import Composed
 from denoise.refusal import Refusal
 from search import report, sqlite
@@ -79,7 +78,7 @@ def of_machine(books: Tracker, record: Record) -> list[str]:
         origin = books.record(record.tags["reproduces"]) if "reproduces" in record.tags else record
         with TemporaryDirectory() as folder:
             config = books.artifact(origin.tags["mlflow.parentRunId"], "config.yaml", Path(folder)).read_text()
-        given = yaml.safe_load(config)["trainer"]["num_threads"]
-    except (Refusal, yaml.YAMLError, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
+        given = plain.load(config, "config.yaml")["trainer"]["num_threads"]
+    except (Refusal, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
         return []
     return threads if given is None else []

@@ -20,13 +20,14 @@ def serve(uri: str, store: Path, port: int) -> int:
     What the server says goes to a file in the store. It has a session of its own, so that a Ctrl-C ends this process
     alone, which ends all of the server's.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--default-artifact-root", (store / "artifacts").as_uri(), "--workers", "1"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    told = {"MLFLOW_BACKEND_STORE_URI": uri}  # not in argv, which anybody on the machine can read
+    told |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = store / "mlflow-server.log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            command, env={**os.environ, **quiet}, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**os.environ, **told}, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             process.wait()

@@ -23,7 +23,8 @@ from search.keyed import KeyedSampler
 from search.ledger import earlier, under_way
 from search.mode import Joint
 from search.rdb import Cached, Storage
-from search.tracking import hide_password, write_ahead
+from search.shown import hide
+from search.tracking import write_ahead
 from search.turn import everywhere
 from search.view import View, still
 
@@ -49,13 +50,15 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
                 directions=["minimize"] * (len(asks.objectives) if asks else 1),
                 load_if_exists=True,
                 sampler=sampler(cfg, asks),
-                pruner=catalog.call(cfg.pruner, where="pruner"),
+                pruner=catalog.call(cfg.pruner, kind="pruner"),
             )
-    except (SQLAlchemyError, ImportError, OSError, optuna.exceptions.StorageInternalError) as error:
-        reason = hide_password(" ".join(str(error).split()))[:160]
+    except (SQLAlchemyError, ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
+        if isinstance(error, Refusal):
+            raise
+        reason = hide(" ".join(str(error).split()))[:160]
         raise Refusal(
-            f"search.storage={hide_password(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
-            "or give postgresql://user:password@host/database"
+            f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
+            "or give postgresql://host/database, with PGUSER and PGPASSWORD in the environment"
         ) from error
 
 
@@ -75,7 +78,7 @@ def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:
     def make(seeds: Mapping[str, int]) -> Any:
         with warnings.catch_warnings():  # half of Optuna's samplers are marked experimental, some for years
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return catalog.call(node, where="sampler", optional=seeds)
+            return catalog.call(node, kind="sampler", optional=seeds)
 
     given = (asks.round, asks.history, lambda: asks.lag) if asks else ()
     made = KeyedSampler(make, cfg.seed, history, *given)

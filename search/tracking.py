@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 
 from denoise.refusal import Refusal
 from search import patience, sqlite, tables
-from search.commands import hide_password as hide_password
 from search.commands import make
 from search.patience import Patient
-from search.record import Record, check
+from search.record import OUTCOMES, Record, check, tag
+from search.shown import hidden, hide
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -37,6 +37,7 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with its password
         self.uri, self.store = resolve_uri(uri, store), store
         self.local = self.uri.startswith("sqlite:")
         if not self.local:
@@ -56,16 +57,16 @@ class Tracker:
                 self.experiment_id = found.experiment_id
             self.client = Patient(self.client, "the tracker")
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            reason = hide_password(" ".join(str(error).split()))[:160]
+            reason = hide(" ".join(str(error).split()))[:160]
             raise Refusal(
-                f"tracking.uri={hide_password(self.uri)}: cannot be used ({reason}); start that server, or "
+                f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); start that server, or "
                 "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
             ) from error
 
     @property
     def place(self) -> str:
         """Where the runs lie, as it is said."""
-        return str(sqlite.file(self.uri) or hide_password(self.uri))
+        return str(sqlite.file(self.uri) or hide(self.uri))
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
         """Open a run, a child of `parent` where one is given."""
@@ -73,9 +74,10 @@ class Tracker:
 
         every = dict(tags) | {"mlflow.source.name": "denoise-search"}
         every |= {"mlflow.parentRunId": parent} if parent else {}
-        run = self.client.create_run(self.experiment_id, tags=every, run_name=name)
+        tags = {key: hide(value) for key, value in every.items()}
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name))
         for i in range(0, len(params), 100):
-            given = [Param(key, str(value)) for key, value in list(params.items())[i : i + 100]]
+            given = [Param(key, hide(str(value))) for key, value in list(params.items())[i : i + 100]]
             self.client.log_batch(run.info.run_id, params=given)
         return Run(self, run.info.run_id)
 
@@ -197,7 +199,7 @@ class Run:
         """Write what waits, and tags with it."""
         from mlflow.entities import RunTag
 
-        given = [RunTag(key, str(value)) for key, value in (tags or {}).items()]
+        given = [RunTag(key, hide(str(value))) for key, value in (tags or {}).items()]
         for i in range(0, max(len(self.waiting), 1), BATCH):
             batch = self.waiting[i : i + BATCH]
             if batch or given:
@@ -212,7 +214,7 @@ class Run:
 
         with tempfile.TemporaryDirectory() as temporary:
             for name, content in files.items():
-                (Path(temporary) / name).write_bytes(content)
+                (Path(temporary) / name).write_bytes(hidden(name, content))
             self.tracker.client.log_artifacts(self.run_id, temporary, folder)
 
     def interrupt(self) -> None:
@@ -256,10 +258,10 @@ def record(run: Any) -> Record:
     """Read a run of MLflow as a record."""
     tags, metrics = dict(run.data.tags), dict(run.data.metrics)
     return Record(
-        number=int(tags["trial"]) if "trial" in tags else None,
+        number=tag(run.info.run_id, tags, "trial", int),
         run_id=run.info.run_id,
-        outcome=tags.get("outcome", "running"),
-        step=int(tags.get("step", "0")),
+        outcome=tag(run.info.run_id, tags, "outcome", OUTCOMES, "running"),
+        step=tag(run.info.run_id, tags, "step", int, 0),
         overrides=_overrides(tags.get("overrides", "[]")),
         value=metrics.get("val/loss"),
         failure=tags.get("failure", ""),
@@ -271,7 +273,7 @@ def record(run: Any) -> Record:
 def _overrides(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
@@ -19,19 +18,14 @@ from denoise.refusal import Refusal
 from search import pretrained, runs, server
 from search import report as board
 from search.commands import listed, make
+from search.front import NAMES
 from search.process import LEARNS, TRACKS, load
-from search.record import check_known
+from search.record import check_known, tag
+from search.shown import hide, line, printable
+from search.terminal import Out
 from search.tracking import check_store, open_tracker, resolve_uri
 
-
-class Out(Console):
-    """A console whose reader may leave early."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
-console = Out(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+console = Out(width=None if sys.stdout.isatty() else 140)
 
 
 def search(options: argparse.Namespace) -> int:
@@ -102,7 +96,7 @@ def train(options: argparse.Namespace) -> int:
         rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
         display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
     if done.outcome == "failed":
-        print(f"failed: {done.failure}", file=sys.stderr)
+        print(line(f"failed: {done.failure}"), file=sys.stderr)
         return 1
     assert done.result is not None
     from safetensors.torch import save
@@ -128,7 +122,7 @@ def ui(options: argparse.Namespace) -> int:
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
-        console.print(f"the trials are tracked at {uri}: open it in a browser")
+        console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
         return 0
     experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
     port = server.free_port(port)
@@ -151,10 +145,14 @@ def best(options: argparse.Namespace) -> int:
     without = runs.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
     path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
-    print(f"# {found.says}")
-    print(f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}")
-    print(make("train", config))
-    print(f"# the same as a config: {path}; {make('train', ['--config-dir', str(store), '--config-name', 'best'])}")
+    again = make("train", ["--config-dir", str(store), "--config-name", "best"])
+    for text in (
+        f"# {line(found.says)}",
+        f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
+        make("train", config),
+        f"# the same as a config: {path}; {again}",
+    ):
+        print(printable(hide(text)))
     return 0
 
 
@@ -187,8 +185,6 @@ def reproduce(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Show the leaderboard of the latest search, or of the search RUN."""
-    import json
-
     composed = compose(options.overrides)
     with _waits():
         tracker = runs.tracker(composed)
@@ -196,12 +192,13 @@ def report(options: argparse.Namespace) -> int:
         from search import confirm
 
     parent = runs.search_of(tracker, options.run)
-    records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
-    found, findings = confirm.stored(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
-    if found is None and "confirmed" in parent.data.tags:
+    tags, search_id = parent.data.tags, parent.info.run_id
+    records, baseline = tracker.records(search_id), tag(search_id, tags, "baseline", list, [])
+    cost = tag(search_id, tags, "cost", [*NAMES])
+    found, findings = confirm.stored(tracker, search_id), answering.findings(tracker, search_id)
+    if found is None and "confirmed" in tags:
         console.print("its confirmation is of another version and cannot be shown; make search makes it anew")
-    tags, name = parent.data.tags, parent.info.run_name
-    shown = (records, baseline, name, found, findings, tags.get("cost"))
+    shown = (records, baseline, parent.info.run_name, found, findings, cost)
     answering.show(console, *shown, starts=answering.starts(tags.get("starts", "")))
     return 0
 
@@ -247,8 +244,8 @@ def inspect(options: argparse.Namespace) -> int:
     path.write_bytes(found.picture(f"At initialization: {composed.choices['model']}, {title}"))
     console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
     console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
-    for line in health.verdict(found):
-        console.print(line)
+    for each in health.verdict(found):
+        console.print(each)
     if not given:
         console.print("Looked at with zero_output=false; a training starts with zero_output=true, its branches closed.")
     console.print(f"picture: {path}")
@@ -279,8 +276,8 @@ def _waits() -> AbstractContextManager[object]:
 
 
 def _say(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
+    for each in lines:
+        print(line(each), file=sys.stderr)
 
 
 def _show_start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> None:

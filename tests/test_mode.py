@@ -29,7 +29,7 @@ def opened(search: Search) -> Study:
     return optuna.create_study(
         directions=["minimize"] * len(search.mode.objectives),
         sampler=storage.sampler(cfg, search.mode),
-        pruner=catalog.call(cfg.pruner, where="pruner"),
+        pruner=catalog.call(cfg.pruner, kind="pruner"),
     )
 
 

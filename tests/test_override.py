@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from denoise import catalog
 from denoise.config import compose, parse, raw_compose
-from search import report, typed
+from search import best_file, report, typed
 from search.record import Record, check
 
 PATHS = ["/x/epoch=3-step=10.ckpt", "/home/josé/runs", "/data (old)/x", "~/runs", "/it's #1", "/a,b", "/a{x}[0]\\é"]
@@ -62,6 +62,21 @@ def test_best_yaml_has_the_value_that_was_typed(value: str, tmp_path: Path) -> N
     content = yaml.safe_load((tmp_path / "best.yaml").read_text())
     assert content["data"]["root"] == parse(given[1]).value()
     assert content["defaults"][1:3] == [{"override /data": "fashion_mnist"}, {"override /initializer": "he"}]
+
+
+def test_best_yaml_is_read_as_the_overrides_that_were_typed(tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    given = ["data=fashion_mnist", "activation@parts.transformer.activation=swish", "optimizer=adam", "activation=gelu"]
+    given += ["+activation.approximate=tanh", "optimizer.betas=[0.8,0.9]", "optimizer.lr=3e-03"]
+    for value in [*VALUES, "'1e-3'", "'[1,2]'", "'quoted # text'", "null", "[a,'b c']", "${seed}", "true", "0.1"]:
+        path.write_bytes(report.best_yaml([*given, f"data.root={value}"], "the best", "0"))
+        found = {text.partition("=")[0]: parse(text).value() for text in best_file.read(path)}
+        assert found == {text.partition("=")[0]: parse(text).value() for text in [*given, f"data.root={value}"]}
+    path.write_bytes(report.best_yaml(given, "the best", "0"))
+    assert compose(best_file.read(path)) == compose(given)
+    typed = best_file.beneath(path, ["optimizer=sgd", "seed=3"])
+    assert typed[-2:] == ["optimizer=sgd", "seed=3"] and not any("betas" in text for text in typed)
+    assert compose(typed).choices["optimizer"] == "sgd"
 
 
 @pytest.mark.parametrize("name", ["it's", "a=b (c)", "josé"])

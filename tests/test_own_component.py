@@ -244,6 +244,7 @@ def test_code_that_cannot_be_used_is_refused(
 
 def test_folders_that_hold_nothing_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(capsys, ["catalog", "--config-dir", str(tmp_path / "no")], "no such folder", str(tmp_path))
+    (tmp_path / "best.yaml").write_text("defaults: [train, _self_]\n")  # as in a search's store
     refused(capsys, ["catalog", "--config-dir", str(tmp_path)], "holds no option", "conf/KIND/mine.yaml")
     option_file(tmp_path / "conf", "torch.nn.ReLU", kind="activations")
     refused(capsys, ["catalog", "--config-dir", str(tmp_path)], "activations/", "did you mean 'activation'")

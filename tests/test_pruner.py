@@ -42,7 +42,7 @@ STEPS = 8
 
 def pruner(name: str) -> BasePruner:
     """The pruner as a search config builds it, for curves of eight points."""
-    return catalog.call(node(name), where="pruner")
+    return catalog.call(node(name), kind="pruner")
 
 
 @cache

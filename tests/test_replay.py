@@ -261,7 +261,7 @@ def test_the_funnel_of_a_real_study_stops_where_the_replayed_one_does(share: flo
 
 def test_the_funnel_is_a_choice_of_a_search() -> None:
     cfg = compose(["pruner=funnel"], "search").cfg
-    made = catalog.call(cfg.pruner, where="pruner")
+    made = catalog.call(cfg.pruner, kind="pruner")
     assert isinstance(made, FunnelPruner) and made.first == cfg.trainer.val_every and made.share == 0.25
     with pytest.raises(Refusal, match="share=2"):
         compose(["pruner=funnel", "pruner.share=2"], "search")

@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal interruption randomness stage accelerator linear recomputed",
-    "trust domain recompose convolution override fault",
+    "trust plain domain recompose convolution override fault",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog legal",
     "keys",
@@ -47,6 +47,7 @@ DOORS = {
     "inspection",
     "screen",
     "picture",
+    "plain",
     "reach",
     "refusal",
     "trust",
@@ -197,7 +198,7 @@ def test_an_option_file_is_complete(kind: str, option: str) -> None:
     lines = [line for line in lines if not line.startswith("# @package")]
     assert all(re.match(r"# \S", line) for line in lines[:2]), "the first two lines are the formula and the source"
     assert "space:" in "\n".join(lines), "space is declared, if only as {}"
-    trust.check_targets({"_target_": found.target}, f"{kind}={option}")
+    trust.check_targets({"_target_": found.target}, kind, f"{kind}={option}")
     assert callable(get_object(found.target))
     for name, domain in found.space.items():
         assert name in found.parameters, f"space has {name}, which is no parameter of the file"

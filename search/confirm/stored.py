@@ -35,7 +35,7 @@ def from_json(content: bytes) -> Confirmation:
         return Confirmation(
             **plain | {"settings": Settings(**plain["settings"]), "baseline": _arm(Arm, plain["baseline"])}
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refusal(f"{FILE}: not a confirmation, or of another version; make search writes it anew") from error
 
 

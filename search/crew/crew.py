@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from search import watch
+from search.commands import hand_over
 from search.display import Display
 
 SHOWN = ("trial_starts", "progress", "trial_ends")  # of a worker that is told, with its number
@@ -155,8 +156,10 @@ class Crew:
 
     def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
+        arguments, environment = hand_over([*self.command, watch.FLAG])
         process = subprocess.Popen(
-            [sys.executable, "-m", "search", *self.command, watch.FLAG],
+            [sys.executable, "-m", "search", *arguments],
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

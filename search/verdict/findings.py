@@ -12,6 +12,7 @@ from denoise.refusal import Refusal
 from search import agreement, importance
 from search.agreement import Agreement
 from search.importance import Importance, Share
+from search.terminal import Out
 from search.verdict import shown
 from search.verdict.judge import Row, Verdict
 from search.verdict.learning_rate import LrRange
@@ -33,7 +34,7 @@ class Findings:
 
 def files(findings: Findings) -> dict[str, bytes]:
     """verdict.json, verdict.txt, and a verdict-CHOICE.svg each."""
-    console = Console(record=True, markup=False, width=150, file=io.StringIO(), force_terminal=False)
+    console = Out(record=True, width=150, file=io.StringIO(), force_terminal=False)
     show(findings, console)
     pictures = {f"verdict-{_plain(v.choice)}.svg": picture(v) for v in findings.verdicts}
     content = {"format": FORMAT, **asdict(findings)}
@@ -69,7 +70,7 @@ def read(content: bytes) -> Findings:
             [Agreement(**each) for each in plain["rungs"]],
             [Agreement(**each) for each in plain["widths"]],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(f"{NAME}: cannot be read ({error}); the record has been changed") from error

@@ -18,15 +18,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from denoise import plain as yaml
 from denoise.domain import is_domain
 from denoise.refusal import Refusal, choose
-from denoise.trust import add_home, check_objects, check_targets
+from denoise.trust import CONF as CONF
+from denoise.trust import WITHIN, add_home, check_targets, find, targets
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 KINDS = (
     "activation",
     "normalization",
@@ -40,17 +39,6 @@ LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no t
 RESERVED = (*LEGAL, "elementwise")
 
 _folders: list[Path] = [CONF]
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as OmegaConf reads it: 1e-5 is a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    __import__("re").compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"),
-    list("-+0123456789."),
-)
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,9 @@ def _check_names(root: Path) -> None:
         for other in _folders:
             if (there := other / path.parent.name / path.name).exists():
                 raise Refusal(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
-    if not files and not any(root.glob("*.yaml")):
+    for path in files:
+        yaml.read(path)
+    if not files and not any(path.stem != "best" for path in root.glob("*.yaml")):  # a search's best is no root config
         found = sorted(path.parent.name for path in root.glob("*/*.yaml"))
         what = f"{found[0]}/ is no kind of option" if found else "holds no option"
         near = choose(found[0] if found else "", groups)
@@ -136,13 +126,10 @@ def entry(kind: str, option: str) -> Entry:
 def read(kind: str, option: str) -> Entry:
     """Parse the file of an option that exists."""
     path = next(p for folder in _folders if (p := folder / kind / f"{option}.yaml").exists())
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.load(text, Loader=_Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise Refusal(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
+    content = yaml.read(path) or {}
     check_form(path, content)
-    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("#")]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
     comments = [line for line in comments if not line.startswith("@package")]
     return Entry(
         kind=kind,
@@ -166,7 +153,7 @@ def check_form(path: Path, content: Any) -> None:
     """Refuse an option file that is not one: no mapping, no trusted `_target_`, a `space` that is no domains."""
     if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
         raise Refusal(f"{path}: an option file declares a _target_, such as _target_: torch.nn.SiLU")
-    check_targets(content, str(path))
+    check_targets(content, path.parent.name, str(path))
     if "elementwise" in content and (path.parent.name != "optimizer" or not isinstance(content["elementwise"], bool)):
         raise Refusal(f"{path}: elementwise is the catalogue's own key: true or false, in the file of an optimizer")
     for key in ("space", "words", "limits"):
@@ -196,13 +183,13 @@ def check_form(path: Path, content: Any) -> None:
 def check_target(found: Entry) -> None:
     """Refuse an option whose target cannot be imported, is not trusted, or does not take its parameters."""
     try:
-        check_objects({"_target_": found.target, **found.parameters}, str(found.path))
-        target = get_object(found.target)
-    except (ImportError, ValueError) as error:
-        raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
-    try:
+        for name, _ in targets(found.parameters, 1):
+            find(name, (found.kind, WITHIN), str(found.path))
+        target = find(found.target, (found.kind,), str(found.path))
         inspect.signature(target).bind_partial(**found.parameters)
-    except TypeError as error:
+    except Refusal:
+        raise
+    except (ImportError, ValueError, TypeError) as error:
         raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -219,7 +206,7 @@ def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
             raise Refusal(f"{kind}.{name}: {option} has no such parameter; {choose(name, found.parameters)}")
     content = {"_target_": found.target, **found.parameters, **parameters}
     args, optional = _call_shape(kind, args)
-    made = call(content, *args, where=f"{kind}={option}", optional=optional)
+    made = call(content, *args, kind=kind, where=f"{kind}={option}", optional=optional)
     if kind == "optimizer" and content.get("fused"):
         made.register_step_pre_hook(_lay_gradients)
     return made
@@ -251,21 +238,22 @@ def _call_shape(kind: str, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict
 def call(
     node: DictConfig | Mapping[str, Any],
     *args: Any,
-    where: str,
+    kind: str,
+    where: str = "",
     optional: Any = MappingProxyType({}),
     **more: Any,
 ) -> Any:
-    """Instantiate a config node with the catalogue's own keys taken off. Errors: Refusal, naming `where`.
+    """Build a config node of a kind, the catalogue's own keys taken off. Errors: Refusal, naming `where` or the kind.
 
     Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}
-    check_targets(content, where)
+    where = where or kind
+    check_targets(content, kind, where)
     try:
-        check_objects(content, where)
-        target = get_object(str(content.pop("_target_")))
-        parameters = instantiate(content, _convert_="all") if nested(content) else content
+        target = find(str(content.pop("_target_")), (kind,), where)
+        parameters = {name: _built(value, kind, where) for name, value in content.items()}
         taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in content}
         return target(*args, **taken, **parameters, **more)
     except Refusal:
@@ -279,9 +267,16 @@ def _accepted(target: Any) -> frozenset[str]:
     return frozenset(inspect.signature(target).parameters)
 
 
-def nested(content: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter is itself something to build, such as a gated unit's gate."""
-    return any(isinstance(value, Mapping) and "_target_" in value for value in content.values())
+def _built(value: Any, kind: str, where: str) -> Any:
+    """A parameter's value, built where it is itself something to build, such as a gated unit's gate."""
+    if isinstance(value, list):
+        return [_built(each, kind, where) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    parameters = {name: _built(each, kind, where) for name, each in value.items() if name != "_target_"}
+    if "_target_" not in value:
+        return parameters
+    return find(str(value["_target_"]), (kind, WITHIN), where)(**parameters)
 
 
 def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
@@ -292,7 +287,7 @@ def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
 
 def _make(kind: str, plain: dict[str, Any], *args: Any) -> Any:
     args, optional = _call_shape(kind, args)
-    product = call(plain, *args, where=f"{kind} {plain.get('_target_')}", optional=optional)
+    product = call(plain, *args, kind=kind, where=f"{kind} {plain.get('_target_')}", optional=optional)
     if kind in ("activation", "normalization", "feed_forward"):
         product.kind = kind
     return product

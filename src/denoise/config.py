@@ -19,10 +19,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise import catalog, domain, keys, recompose, trust
+from denoise import catalog, domain, keys, plain, recompose
 from denoise.legal import check_type, select
 from denoise.override import parse as parse
-from denoise.override import quoted, readable
+from denoise.override import quoted as quoted
+from denoise.override import readable
 from denoise.refusal import Refusal, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
@@ -55,7 +56,6 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
         own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
         keys.check(composed.cfg, composed.choices, root, own)
     _check_domains(composed.cfg)
-    trust.allow(composed.cfg.get("allow") or [])
     return composed
 
 
@@ -126,11 +126,19 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
             choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
             with open_dict(cfg):
                 del cfg["hydra"]
+            if primary != folders[-1] or extra:
+                _check_looked_up(cfg, whole)
             if resolve:
                 OmegaConf.resolve(cfg)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
+
+
+def _check_looked_up(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Refuse a resolver (${oc.env:X}) in a config that nobody typed: it came from a file."""
+    content: Any = OmegaConf.to_container(cfg, resolve=False)
+    plain.check_text(content, "config", " ".join(typed))
 
 
 def _replacing(text: str) -> list[str]:

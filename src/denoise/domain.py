@@ -54,7 +54,7 @@ def as_value(text: str) -> Any:
     """Read what an override with this text means; None for what cannot be read."""
     try:
         return OverridesParser.create().parse_override(f"x={text}").value()
-    except HydraException:
+    except (HydraException, ValueError, RecursionError):  # a number of 5,000 digits, a list in a list in ...
         return None
 
 

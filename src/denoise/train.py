@@ -179,7 +179,7 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     denoiser.eval()
     with parametrize.cached():  # the weights stay: what a weight normalization makes of them does too
         images: torch.Tensor = catalog.call(
-            solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, where="solver"
+            solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, kind="solver"
         )
     denoiser.train(was_training)
     return images
@@ -190,13 +190,14 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
 
     Errors: Refusal where the weights are not those of the config.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     data = data_images.load(cfg.data)
     denoiser = build_denoiser(cfg, data)
     try:
         denoiser.load_state_dict(load_file(weights))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
         raise Refusal(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
     return grid_png(draw(cfg, denoiser, data, seed))
 

@@ -1,11 +1,19 @@
-"""Whose code a config may name: modules under trusted prefixes, and the Python files of a folder that was given.
+"""What a `_target_` may name, kind by kind, and whose Python files are code.
 
-A config is data, a `_target_` in it is code. Trusted are this project and the libraries it is built on, what a person
-allows by name (allow=[mine.]), and what lies in a folder that a person gives by hand (--config-dir).
+A config is data, a `_target_` in it is code. As a component of a kind may be called
+
+- what an option file of the project's own conf/KIND names;
+- for some kinds, the classes of one package of a library below one base class: LIBRARY;
+- what the Python files of a folder define that is given by hand (--config-dir);
+- what is allowed by name (allow=[mine.]).
+
+A name is judged before anything is imported for it, and then what it leads to by where that is defined.
 """
 
 import hashlib
 import importlib
+import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -17,23 +25,20 @@ from hydra.utils import get_object
 
 from denoise.refusal import Refusal
 
-PREFIXES = (
-    "denoise.",
-    "torch.",
-    "lightning.",
-    "optuna.",
-    "pytorch_optimizer.",
-    "diffusers.",
-    "search.sampler.",
-    "search.pruner.",
-)
+CONF = Path(__file__).resolve().parents[2] / "conf"
+LIBRARY = {  # kind -> packages, and the class that what may be called there is a subclass of
+    "activation": {"torch.nn.modules": "torch.nn.Module"},
+    "normalization": {"torch.nn.modules": "torch.nn.Module"},
+    "feed_forward": {"torch.nn.modules": "torch.nn.Module"},
+    "optimizer": {"torch.optim": "torch.optim.Optimizer", "pytorch_optimizer.optimizer": "torch.optim.Optimizer"},
+    "lr_schedule": {"torch.optim.lr_scheduler": "torch.optim.lr_scheduler.LRScheduler"},
+    "sampler": {"optuna.samplers": "optuna.samplers.BaseSampler"},
+    "pruner": {"optuna.pruners": "optuna.pruners.BasePruner"},
+}
+WITHIN = "activation"  # what may stand below a component of any kind, beside its own: a gated unit has a gate
+OTHERS = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.", "search.")  # no own code
 
-BARRED = (  # they run what they read, or start processes
-    *("torch.hub.", "torch.serialization.", "torch.package.", "torch.jit.", "torch.utils."),
-    *("torch.distributed.", "torch.multiprocessing."),
-)
-
-allowed: list[str] = list(PREFIXES)
+allowed: list[str] = []
 homes: list[Path] = []
 
 
@@ -54,10 +59,92 @@ def add_home(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def trusted(target: str) -> bool:
-    """Tell whether a target may be imported.
+def find(target: str, kinds: tuple[str, ...], where: str) -> Any:
+    """Import what a `_target_` names, as a component of one of these kinds.
 
-    Errors: Refusal for a Python file in a folder that was given, where another module has its name.
+    Errors: Refusal where it may not be called; ImportError, ValueError where there is no such thing.
+    """
+    _check_name(target, kinds, where)
+    if any(target in named(kind) or _package(target, kind) for kind in kinds) and not consented(target):
+        module, _, name = target.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ImportError(f"{target}: there is no such thing ({error})") from error
+        legal = any(target in named(kind) or _of_library(found, kind) for kind in kinds)
+    else:
+        found = get_object(target)
+        legal = _defined_at(found) == "." or consented(_defined_at(found))
+        legal = legal or any(_of_library(found, kind) or _of_project(found, kind) for kind in kinds)
+    if not legal:
+        at = _defined_at(found)
+        raise Refusal(
+            f"{where}: _target_ {target} is not trusted: it is {at}; add allow=[{at.rpartition('.')[0]}.] to use it"
+        )
+    return found
+
+
+def check_targets(node: Any, kind: str, where: str) -> None:
+    """Refuse a `_target_` whose name may not be a component of the kind, however deep it stands; import nothing."""
+    for target, depth in targets(node):
+        _check_name(target, (kind, WITHIN) if depth else (kind,), where)
+
+
+def _check_name(target: str, kinds: tuple[str, ...], where: str) -> None:
+    if not (consented(target) or any(target in named(kind) or _package(target, kind) for kind in kinds)):
+        packages = ", ".join(package.removesuffix(".modules") for package in LIBRARY.get(kinds[0], ()))
+        raise Refusal(
+            f"{where}: _target_ {target} is not trusted; legal: what the files in conf/{kinds[0]} name"
+            f"{', classes of ' * bool(packages)}{packages}; put its Python file into the folder of --config-dir, or "
+            f"add allow=[{target.rpartition('.')[0] or target}.]"
+        )
+
+
+@cache
+def named(kind: str) -> frozenset[str]:
+    """Every `_target_` of the project's own option files of a kind."""
+    files = (CONF / kind).glob("*.yaml")
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return frozenset(found[1] for line in lines if (found := re.match(r"\s*_target_: ([\w.]+)$", line)))
+
+
+def _package(target: str, kind: str) -> str | None:
+    """The package of LIBRARY that a name is of: it stands in the package, or right in one that holds the package."""
+    module = target.rpartition(".")[0]
+    for package in LIBRARY.get(kind, ()):
+        if f"{module}.".startswith(f"{package}.") or f"{package}.".startswith(f"{module}."):
+            return package
+    return None
+
+
+def _of_library(found: Any, kind: str) -> bool:
+    """Tell a class that LIBRARY describes: defined below the package, under its own name, of the base class."""
+    if not inspect.isclass(found):
+        return False
+    for package, base in LIBRARY.get(kind, {}).items():
+        if f"{found.__module__}.".startswith(f"{package}.") and issubclass(found, get_object(base)):
+            node: Any = sys.modules[found.__module__]
+            for name in found.__qualname__.split("."):
+                node = getattr(node, name, None)
+            return node is found
+    return False
+
+
+def _of_project(found: Any, kind: str) -> bool:
+    """Tell what an option file of the project names, whatever name it was reached by."""
+    same = [target for target in named(kind) if target.rpartition(".")[2] == getattr(found, "__name__", "")]
+    return any(get_object(target) is found for target in same)
+
+
+def _defined_at(found: Any) -> str:
+    home = getattr(found, "__module__", None)
+    return "." if home is None else f"{home}.{getattr(found, '__qualname__', '')}"
+
+
+def consented(target: str) -> bool:
+    """Tell whether a name is allowed, or leads into a Python file of a folder that was given.
+
+    Errors: Refusal for such a file where another module has its name.
     """
     if target.startswith(tuple(allowed)):
         return True
@@ -71,41 +158,25 @@ def trusted(target: str) -> bool:
     return True
 
 
-def check_targets(node: Any, where: str) -> None:
-    """Refuse a `_target_` whose name is not trusted, however deep it stands."""
-    for target in targets(node):
-        if not trusted(target):
-            raise Refusal(
-                f"{where}: _target_ {target} is not trusted; legal prefixes: {', '.join(allowed)}; put its Python file "
-                f"into the folder of --config-dir, or add allow=[{target.split('.')[0]}.]"
-            )
+def targets(node: Any, depth: int = 0) -> Iterator[tuple[str, int]]:
+    """Every `_target_` of a config and how deep it stands.
 
-
-def check_objects(node: Any, where: str) -> None:
-    """Import the targets; refuse what is not defined where its name says: torch.os.system, and torch.hub.load."""
-    consent = tuple(prefix for prefix in allowed if prefix not in PREFIXES)
-    for target in targets(node):
-        found = get_object(target)
-        home = getattr(found, "__module__", None)
-        name = f"{home}.{getattr(found, '__qualname__', '')}"
-        barred = name.startswith(BARRED) and not name.startswith(consent)
-        if home is not None and (barred or not trusted(name)):
-            raise Refusal(f"{where}: _target_ {target} is not trusted: it is {name}; add allow=[{home}.] to use it")
-
-
-def targets(node: Any) -> Iterator[str]:
-    """Every `_target_` of a config, however deep it stands."""
+    Errors: Refusal for the other keys of Hydra's (_args_, _partial_, _recursive_, _convert_): values go by name.
+    """
     if isinstance(node, Mapping):
+        for key in node:
+            if re.fullmatch(r"_\w+_", str(key)) and key != "_target_":
+                raise Refusal(f"{key}={node[key]}: not a key of an option; give each parameter by its name")
         if node.get("_target_") is not None:
-            yield str(node["_target_"])
+            yield str(node["_target_"]), depth
         node = list(node.values())
     for value in node if isinstance(node, list) else ():
-        yield from targets(value)
+        yield from targets(value, depth + 1)
 
 
 def own() -> bool:
     """Tell whether code that is not this project's or a library's was trusted at all."""
-    return bool(homes) or len(allowed) > len(PREFIXES)
+    return bool(homes or allowed)
 
 
 def own_code(node: Any) -> dict[str, str]:
@@ -114,7 +185,7 @@ def own_code(node: Any) -> dict[str, str]:
     Of a module its own file and those beside it in a folder that was given, since it may import them; of a package all
     its files. As they were when first asked for: what runs is what was imported.
     """
-    modules = {str(target).partition(".")[0] for target in targets(node) if not str(target).startswith(PREFIXES)}
+    modules = {target.partition(".")[0] for target, _ in targets(node) if not target.startswith(OTHERS)}
     found = {}
     for module in sorted(modules):
         spec = find_spec(module)

@@ -177,7 +177,7 @@ def _key(cfg: DictConfig) -> str:
 @lru_cache(maxsize=4)
 def _load(text: str) -> Images:
     try:
-        return check(catalog.call(json.loads(text), where="data"))
+        return check(catalog.call(json.loads(text), kind="data"))
     except OSError as error:
         raise Refusal(f"data: {error}; put the file there, or take other data") from error
 
