@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from denoise import catalog
 from denoise.config import parse
 from denoise.refusal import Refusal
+from search.commands import WHERE, key
 
 WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
 OUTCOMES = ("complete", "pruned", "failed", "running")
@@ -41,6 +43,35 @@ class Record:
             return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
         except (ValueError, AttributeError):
             return {}
+
+
+def of_run(run: Any) -> Record:
+    """Read a run of MLflow as a record."""
+    tags, metrics = dict(run.data.tags), dict(run.data.metrics)
+    return Record(
+        number=int(tags["trial"]) if "trial" in tags else None,
+        run_id=run.info.run_id,
+        outcome=tags.get("outcome", "running"),
+        step=int(tags.get("step", "0")),
+        overrides=_overrides(tags.get("overrides", "[]")),
+        value=metrics.get("val/loss"),
+        failure=tags.get("failure", ""),
+        metrics=metrics,
+        tags=tags,
+    )
+
+
+def _overrides(text: str) -> Any:
+    """A record's overrides, without where it lay: a store may have been moved, and a password is nobody's business."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return (
+        [each for each in found if not isinstance(each, str) or key(each) not in WHERE]
+        if type(found) is list
+        else found
+    )
 
 
 def check(record: Record) -> Record:

@@ -18,12 +18,13 @@ from rich.text import Text
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, runs, server
+from search import pretrained, runs, server, snapshot
 from search import report as board
-from search.commands import listed, make
+from search.address import resolve_uri
+from search.commands import WHERE, key, listed, make
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known
-from search.tracking import check_store, open_tracker, resolve_uri
+from search.tracking import open_tracker
 
 
 class Out(Console):
@@ -94,7 +95,7 @@ def train(options: argparse.Namespace) -> int:
 
     module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
-    run = open_run(tracker, composed, options.overrides, "train", "train")
+    run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
     _say(notes(composed))
     for report in module.start:
         _show_start(report.summary, report.left)
@@ -120,13 +121,9 @@ def train(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Serve MLflow on 127.0.0.1 until it is interrupted."""
-    port, overrides = 5000, []
-    for text in options.overrides:
-        if text.startswith("port="):
-            port = server.read_port(text)
-        else:
-            overrides.append(text)
-    cfg = compose(overrides).cfg
+    ports = [text for text in options.overrides if text.startswith("port=")]
+    port = server.read_port(ports[-1]) if ports else 5000
+    cfg = compose([text for text in options.overrides if text not in ports]).cfg
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
@@ -148,14 +145,16 @@ def best(options: argparse.Namespace) -> int:
         tracker = runs.tracker(composed)
         found = runs.chosen(tracker, options.run)
     chosen, store = found.record, Path(composed.cfg.store).expanduser()
-    check_store(store)
-    path = store / "best.yaml"
     without = runs.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
-    path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
     print(f"# {found.says}")
     print(f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}")
     print(make("train", config))
+    if unwritten := snapshot.why_not(store):
+        print(f"# {unwritten}: best.yaml is not written")
+        return 0
+    path = store / "best.yaml"
+    path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
     print(f"# the same as a config: {path}; {make('train', ['--config-dir', str(store), '--config-name', 'best'])}")
     return 0
 
@@ -171,6 +170,8 @@ def reproduce(options: argparse.Namespace) -> int:
         from search.reproduce import reproduce as again
 
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
+        if unwritten := snapshot.why_not(Path(composed.cfg.store).expanduser()):
+            display.note(f"{unwritten}: this training is not recorded")
         display.trial_starts(chosen.number, "")
         found = again(tracker, chosen, display)
     table = Table("", "recorded", "new", "", title=f"run {chosen.run_id}", title_justify="left", pad_edge=False)
@@ -210,7 +211,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def sample(options: argparse.Namespace) -> int:
-    """Draw a grid of images from a run's weights into the store."""
+    """Draw a grid of images from a run's weights into the store; the current folder where that cannot be written."""
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
     with _waits():
         tracker = runs.tracker(composed)
@@ -224,9 +225,7 @@ def sample(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
         png = training.sample(cfg, weights, cfg.seed)
-    check_store(store)
-    path = store / f"samples-{chosen.run_id[:8]}.png"
-    path.write_bytes(png)
+    path = snapshot.put(store, f"samples-{chosen.run_id[:8]}.png", png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
     return 0
 
@@ -243,11 +242,10 @@ def inspect(options: argparse.Namespace) -> int:
 
     found = inspection.inspect(composed.cfg)
     store = Path(composed.cfg.store).expanduser()
-    check_store(store)
     kinds = ("activation", "normalization", "initializer")
-    path = store / f"inspect-{'-'.join(str(composed.choices[kind]) for kind in kinds)}.svg"
     title = ", ".join(f"{kind} {composed.choices[kind]}" for kind in kinds)
-    path.write_bytes(found.picture(f"At initialization: {composed.choices['model']}, {title}"))
+    content = found.picture(f"At initialization: {composed.choices['model']}, {title}")
+    path = snapshot.put(store, f"inspect-{'-'.join(str(composed.choices[kind]) for kind in kinds)}.svg", content)
     console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
     console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
     for line in health.verdict(found):
