@@ -47,6 +47,9 @@ def _meant(uri: str) -> str:
     host = HOST.fullmatch(uri)
     if host and (":" in host[1] or uri.startswith("http") or host[1] == "localhost"):
         return f"http://{host[1]}"
+    scheme, apart, rest = uri.partition("://")
+    if apart and scheme not in ("file", "sqlite"):
+        return f"http://{rest.rpartition('@')[2].strip('/') or '127.0.0.1:5000'}"
     path = Path(re.sub(r"^file:(//)?|^sqlite:/*", "", uri) or ".").expanduser().resolve()
     return sqlite.url(path if path.suffix in (".db", ".sqlite") else path / "mlflow.db")
 

@@ -43,6 +43,7 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     asked, _ = read(options.overrides)
+    resolve_uri(asked.cfg.tracking.uri, Path(asked.cfg.store).expanduser())  # refused before anything is loaded
     from search.crew import Crew
     from search.division import division, likely_several
 
@@ -149,8 +150,9 @@ def best(options: argparse.Namespace) -> int:
     config = [text for text in found.overrides if text not in without]
     print(f"# {found.says}")
     print(f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}")
-    print(make("train", config))
-    if unwritten := snapshot.why_not(store):
+    unwritten = snapshot.why_not(store)
+    print(make("train", [*(["store=FOLDER"] if unwritten else []), *config]))
+    if unwritten:
         print(f"# {unwritten}: best.yaml is not written")
         return 0
     path = store / "best.yaml"
