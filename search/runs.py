@@ -86,7 +86,8 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     arm = confirmed.best if confirmed is not None else None
     if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
         return Chosen(check(found), arm.overrides, f"{name}: {confirm.take(confirmed)}")
-    return Chosen(check(found), found.overrides, report.says(found, name))
+    gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
+    return Chosen(check(found), found.overrides, report.says(found, name) + gone)
 
 
 def _none_complete(books: Tracker, parent: Any) -> str:

@@ -21,6 +21,7 @@ from search.commands import hide_password as hide_password
 from search.commands import make, restore
 from search.params import params as params
 from search.record import Record, check, of_run
+from search.sqlite import write_ahead as write_ahead
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -86,15 +87,11 @@ class Tracker:
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
         """Open a run, a child of `parent` where one is given."""
-        from mlflow.entities import Param
-
         every = dict(tags) | {"mlflow.source.name": "denoise-search"}
         every |= {"mlflow.parentRunId": parent} if parent else {}
-        run = self.client.create_run(self.experiment_id, tags=every, run_name=name)
-        for i in range(0, len(params), 100):
-            given = [Param(key, str(value)) for key, value in list(params.items())[i : i + 100]]
-            self.client.log_batch(run.info.run_id, params=given)
-        return Run(self, run.info.run_id)
+        run = Run(self, self.client.create_run(self.experiment_id, tags=every, run_name=name).info.run_id)
+        run.params(params)
+        return run
 
     def run(self, run_id: str) -> "Run":
         """Go on with a run that exists."""
@@ -109,12 +106,16 @@ class Tracker:
         """The same of runs that were deleted in MLflow, which keeps them."""
         return self._find(tags, "deleted")
 
-    def _find(self, tags: Mapping[str, str], state: str) -> list[Any]:
+    def open(self, parent: str) -> list[Any]:
+        """The runs of a search that nobody has closed."""
+        return self._find({"mlflow.parentRunId": parent}, "active", " and attributes.status = 'RUNNING'")
+
+    def _find(self, tags: Mapping[str, str], state: str, more: str = "") -> list[Any]:
         from mlflow.entities import ViewType
 
         view = ViewType.from_string(f"{state}_only")
         quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
-        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items())
+        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items()) + more
         found: list[Any] = []
         token = None
         while True:
@@ -237,6 +238,14 @@ class Run:
         self.waiting: list[Any] = []
         self.flushed_at = time.monotonic()
 
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Write params."""
+        from mlflow.entities import Param
+
+        given = [Param(key, str(value)) for key, value in values.items()]
+        for i in range(0, len(given), 100):
+            self.tracker.client.log_batch(self.run_id, params=given[i : i + 100])
+
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Take metrics; they are written at the latest with the next ones after some seconds."""
         from mlflow.entities import Metric
@@ -278,18 +287,3 @@ class Run:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""
         self.flush({"outcome": outcome, **(tags or {})})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])
-
-
-def write_ahead(engine: Any) -> None:
-    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
-    from sqlalchemy import event
-
-    def pragmas(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    event.listen(engine, "connect", pragmas)
-    engine.dispose()
-    atexit.register(engine.dispose)  # the last connection that is closed puts the log into the database

@@ -99,7 +99,8 @@ def train(options: argparse.Namespace) -> int:
     run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
     _say(notes(composed))
     for report in module.start:
-        _show_start(report.summary, report.left)
+        for line in board.start(report.summary, report.left):
+            console.print(line, soft_wrap=True, markup=False)
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -201,10 +202,11 @@ def report(options: argparse.Namespace) -> int:
     with _waits():
         tracker = runs.tracker(composed)
         from search import answer as answering
-        from search import confirm
+        from search import books, confirm
 
     parent = runs.search_of(tracker, options.run)
     records, baseline = tracker.records(parent.info.run_id), json.loads(parent.data.tags["baseline"])
+    _say(books.missed(tracker, parent.info.run_id, records))
     found, findings = confirm.stored(tracker, parent.info.run_id), answering.findings(tracker, parent.info.run_id)
     if found is None and "confirmed" in parent.data.tags:
         console.print("its confirmation is of another version and cannot be shown; make search makes it anew")
@@ -284,14 +286,6 @@ def _waits() -> AbstractContextManager[object]:
 def _say(lines: Sequence[str]) -> None:
     for line in lines:
         print(line, file=sys.stderr)
-
-
-def _show_start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> None:
-    console.print(summary, soft_wrap=True, markup=False)
-    for name, reason in left[:most]:
-        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
-    if len(left) > most:
-        console.print(f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all")
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:
