@@ -4,9 +4,7 @@ MLflow notes absolute addresses. Those are right until the store is moved, copie
 they are only kept up for MLflow's own pages, and neither read nor written by.
 """
 
-import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -59,13 +57,10 @@ class Files:
     def adopt(self, run_id: str, before: str) -> None:
         """Give a run the files of another whose record is lost; what it has itself stays."""
         if RUN_ID.fullmatch(before) and (old := self.folder(before)).is_dir():
-            new = self.folder(run_id)
             for path in old.rglob("*"):
-                target = new / path.relative_to(old)
-                if path.is_file() and not target.exists():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, target.with_name(f"{target.name}.part"))
-                    os.replace(target.with_name(f"{target.name}.part"), target)
+                at = path.relative_to(old)
+                if path.is_file() and not (self.folder(run_id) / at).exists():
+                    self.write(run_id, {path.name: path.read_bytes()}, str(at.parent))
 
 
 def readdress(database: Path, store: Path, experiment: str) -> None:

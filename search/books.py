@@ -106,8 +106,13 @@ def settle(session: Session, found: Compared) -> None:
     for trial in missing:
         write_anew(session, trial)
     for trial in found.over:
-        if trial.number in found.runs:
-            _one_run(session, trial, found.runs[trial.number])
+        runs = found.runs.get(trial.number, [])
+        if runs and all(_torn(run) for run in runs):
+            for run in runs:
+                session.tracker.client.delete_run(run.info.run_id)
+            write_anew(session, trial)
+        elif runs:
+            _one_run(session, trial, runs)
 
 
 def left_out(numbers: Sequence[int]) -> str:
@@ -201,6 +206,11 @@ def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
         run.end(legal[0], _noted(trial, run) | {"corrected": json.dumps([record.outcome, record.value])})
     elif kept.info.status != STATUS[record.outcome]:
         session.tracker.client.set_terminated(record.run_id, STATUS[record.outcome])
+
+
+def _torn(run: Any) -> bool:
+    """Whether a kill came while a run was written anew."""
+    return of_run(run).outcome == "running" and bool({ANEW, "carried_from"} & set(run.data.tags))
 
 
 def _number(run: Any) -> int:

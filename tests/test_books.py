@@ -19,6 +19,7 @@ from denoise.refusal import Refusal
 from search import sqlite
 from search import study as searching
 from search.__main__ import main
+from search.artifacts import Files
 from search.plan import Search
 from search.tracking import STATUS, Run, Tracker, open_tracker, record
 from tests import quick
@@ -237,21 +238,25 @@ def test_runs_that_mlflow_lacks_are_written_anew(
     now.agree()
 
 
-def test_a_kill_while_runs_are_written_anew_leaves_no_second_one(store: Store) -> None:
-    whole, end, ended = store.rows(), Run.end, []
+@pytest.mark.parametrize("at", [(Files, "adopt"), (Run, "end")])
+def test_a_kill_while_runs_are_written_anew_leaves_none_of_them_torn(
+    at: tuple[type, str], store: Store, tmp_path: Path
+) -> None:
+    whole, best = store.rows(), store.parent().data.tags["best"]
+    curve = [(m.step, m.value) for m in store.tracker.client.get_metric_history(best, "val/loss")]
     store = lose(store)
 
-    def killed(self: Run, outcome: str, tags: Any = None) -> None:
-        ended.append(outcome)
-        if len(ended) == 3:
-            raise quick.Killed
-        end(self, outcome, tags)
+    def killed(*args: Any, **more: Any) -> None:
+        raise quick.Killed
 
     with store.monkeypatch.context() as patch, pytest.raises(quick.Killed):
-        patch.setattr(Run, "end", killed)
+        patch.setattr(*at, killed)
         store.search(fit=never)
-    store.search(fit=never)
-    assert store.rows() == whole
+    assert store.search(fit=never)[1:] == [] and store.rows() == whole
+    anew = store.tracker.record(best).run_id
+    assert store.tracker.artifact(anew, "weights/weights.safetensors", tmp_path).read_bytes() == WEIGHTS
+    found = [(m.step, m.value) for m in store.tracker.client.get_metric_history(anew, "val/loss")]
+    assert sorted(set(found)) == curve
     store.agree()
 
 

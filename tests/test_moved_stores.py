@@ -28,16 +28,14 @@ written: list[str] | None = None  # while it is a list: the files and folders th
 def seen(event: str, arguments: tuple[Any, ...]) -> None:
     if written is None:
         return
-    if (
-        event == "open"
-        and isinstance(arguments[0], str | bytes)
-        and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    ):
-        written.append(os.fsdecode(arguments[0]))
+    paths: tuple[Any, ...] = ()
+    if event == "open" and isinstance(arguments[0], str | bytes):
+        paths = arguments[:1] if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else ()
     elif event in ("os.rename", "os.link", "os.symlink"):
-        written.extend(os.fsdecode(path) for path in arguments[:2])
+        paths = arguments[:2]
     elif event in ("sqlite3.connect", "os.mkdir") and not os.path.isdir(arguments[0]):
-        written.append(os.fsdecode(arguments[0]))
+        paths = arguments[:1]
+    written.extend(path for path in map(os.fsdecode, paths) if not path.endswith("?mode=ro"))
 
 
 @contextmanager
