@@ -129,11 +129,16 @@ def missed(tracker: Tracker, parent: str, records: Sequence[Record]) -> list[str
 
 
 def close(session: Session) -> None:
-    """Close what a kill left open of a search that has ended: its trials are over."""
-    over = {trial.number for trial in session.trials(*OVER)}
-    for run in session.tracker.open(session.parent.run_id):
-        if run.data.tags.get("role") != "trial" or _number(run) in over:
-            session.tracker.client.set_terminated(run.info.run_id, "KILLED")
+    """Close what is open of a search that ends, as a kill or a reply that was lost left it: its trials are over."""
+    over = {trial.number: trial for trial in session.trials(*OVER)}
+    tracker, parent = session.tracker, session.parent.run_id
+    for run in tracker.open(parent):
+        number = _number(run)
+        if run.data.tags.get("role") != "trial":
+            tracker.client.set_terminated(run.info.run_id, "KILLED")
+        elif number in over:
+            of_it = {"mlflow.parentRunId": parent, "role": "trial", "trial": str(number)}
+            _one_run(session, over[number], tracker.find(**of_it))
 
 
 def write_anew(session: Session, trial: FrozenTrial) -> None:

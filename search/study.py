@@ -76,10 +76,8 @@ def run(
             return ending.so_far(session)
         waits = partial(display.note, "another process is ending this search")
         with turn(search.store, f"{search.name}-end", waits, search.storage_url):
-            books.settle(session, books.compare(search, study, tracker))
-            answer = ending.end(session, began)
             books.close(session)
-            return answer
+            return ending.end(session, began)
     except (KeyboardInterrupt, Refusal):
         session.parent.interrupt()
         raise

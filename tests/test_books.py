@@ -330,6 +330,21 @@ def test_states_that_differ_are_as_optuna_has_them(what: str, store: Store) -> N
     store.agree()
 
 
+def test_a_run_that_was_made_twice_meanwhile_is_one_at_the_end(store: Store) -> None:
+    """A reply that is lost is asked for once more: MLflow has made the run already."""
+    create = store.tracker.client.create_run
+
+    def twice(*args: Any, **more: Any) -> Any:
+        create(*args, **more)
+        return create(*args, **more)
+
+    tracker = store.tracker
+    store.monkeypatch.setattr(type(tracker.client), "create_run", lambda self, *args, **more: twice(*args, **more))
+    store.search(f"search.n_trials={TRIALS + 2}")
+    assert len(store.rows()) == TRIALS + 2
+    store.agree()
+
+
 @pytest.mark.parametrize("at", ["params", "artifacts", "twin"])
 def test_the_run_of_a_search_is_whole_after_a_kill(at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "runs", monkeypatch)
