@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from search import artifacts
 from search.__main__ import main
 from search.artifacts import Files
 from search.tracking import MODEL, Run, open_tracker
@@ -211,14 +212,26 @@ def test_an_experiment_made_in_mlflows_pages_keeps_its_folder(tmp_path: Path) ->
     assert len(cells(now, "s3://bucket")) == 2
 
 
-def test_the_addresses_are_right_after_a_kill_and_written_once(tmp_path: Path) -> None:
+def test_the_addresses_follow_all_or_none_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     then, now = tmp_path / "then", tmp_path / "now"
-    open_tracker(None, EXPERIMENT, then).start("a", {"role": "trial"}, {})
+    run = open_tracker(None, EXPERIMENT, then).start("a", {"role": "trial"}, {})
+    run.tracker.champion(run.run_id)
     then.rename(now)
-    open_tracker(None, EXPERIMENT, now)
-    changes = []
-    with sqlite3.connect(now / "mlflow.db") as opened:
-        changes.append(opened.execute("PRAGMA data_version").fetchone())
+    before, replace, calls = cells(now, then.as_uri()), artifacts._replace, []
+
+    def killed(opened: Any, table: str, *more: str) -> None:
+        calls.append(table)
+        if table == "model_versions":
+            raise quick.Killed
+        replace(opened, table, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(quick.Killed):
+        patch.setattr(artifacts, "_replace", killed)
         open_tracker(None, EXPERIMENT, now)
-        changes.append(opened.execute("PRAGMA data_version").fetchone())
-    assert changes[0] == changes[1], "one that is right is only read"
+    assert calls[0] == "runs" and cells(now, then.as_uri()) == before
+    open_tracker(None, EXPERIMENT, now)
+    assert cells(now, then.as_uri()) == []
+    with sqlite3.connect(now / "mlflow.db") as opened:
+        version = opened.execute("PRAGMA data_version").fetchone()
+        open_tracker(None, EXPERIMENT, now)
+        assert opened.execute("PRAGMA data_version").fetchone() == version, "one that is right is only read"
