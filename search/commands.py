@@ -46,6 +46,12 @@ def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str
     return f"make {verb}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
 
 
+def restore(uri: str, what: str, number: str) -> str:
+    """The command that takes back what was deleted in MLflow: what is experiment or run."""
+    typed = f"MLFLOW_TRACKING_URI={shlex.quote(hide(uri))} .venv/bin/python -m mlflow {what}s restore"
+    return f"{typed} --{what}-id {shlex.quote(number)}"
+
+
 def key(override: str) -> str:
     """What an override sets."""
     return override.lstrip("+~").partition("=")[0]

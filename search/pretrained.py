@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
 from search import sqlite, weights
+from search.address import resolve_uri
 from search.commands import make
-from search.tracking import Tracker, resolve_uri
+from search.tracking import Tracker
 
 
 def resolve(cfg: DictConfig, tracker: Tracker | None = None) -> DictConfig:
@@ -70,4 +71,4 @@ def _existing(cfg: DictConfig) -> Tracker:
     if (file := sqlite.file(uri)) and not file.exists():
         run = _nodes(cfg)[0].run
         raise Refusal(f"initializer.run={run}: there are no runs in store={cfg.store}; give store=FOLDER")
-    return Tracker(uri, cfg.tracking.experiment, store)
+    return Tracker(uri, cfg.tracking.experiment, store, new=False)

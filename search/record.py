@@ -10,6 +10,7 @@ from typing import Any
 from denoise import catalog, plain
 from denoise.config import parse
 from denoise.refusal import Refusal, choose
+from search.commands import WHERE, key
 
 WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
 OUTCOMES = ("complete", "pruned", "failed", "running")
@@ -44,6 +45,33 @@ class Record:
             return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
         except (ValueError, AttributeError, RecursionError):
             return {}
+
+
+def of_run(run: Any) -> Record:
+    """Read a run of MLflow as a record."""
+    tags, metrics = dict(run.data.tags), dict(run.data.metrics)
+    return Record(
+        number=tag(run.info.run_id, tags, "trial", int),
+        run_id=run.info.run_id,
+        outcome=tag(run.info.run_id, tags, "outcome", OUTCOMES, "running"),
+        step=tag(run.info.run_id, tags, "step", int, 0),
+        overrides=_overrides(tags.get("overrides", "[]")),
+        value=metrics.get("val/loss"),
+        failure=tags.get("failure", ""),
+        metrics=metrics,
+        tags=tags,
+    )
+
+
+def _overrides(text: str) -> Any:
+    """A record's overrides, without where it lay: a store may have been moved, and a password is nobody's business."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list):
+        return found
+    return [each for each in found if not isinstance(each, str) or key(each) not in WHERE]
 
 
 def check(record: Record) -> Record:

@@ -57,6 +57,12 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     return table
 
 
+def start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> list[str]:
+    """What an initialization that takes weights took, and what it left and why, a line each."""
+    more = [f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all"] if left[most:] else []
+    return [summary, *(f"  {name}: {reason}" for name, reason in left[:most]), *more]
+
+
 def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
     """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
     table, same = leaderboard(records, baseline, title), twins.find(records)

@@ -9,7 +9,7 @@ from denoise.refusal import Refusal
 from search import machine
 from search.fitting import Fitting
 from search.record import Record, check_known, tag
-from search.tracking import Tracker
+from search.tracking import ANEW, Tracker
 from search.trial import Screen, config_sha256, open_run, perform
 
 
@@ -52,6 +52,11 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     names += ["test/loss"] if "test/loss" in recorded.metrics else []
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
     tags = ["weights_sha256", "data_sha256"]
+    if ANEW in recorded.tags:  # of a record that is lost there may be less
+        names, tags = (
+            names[: None if "val/loss_band_0" in recorded.metrics else 1],
+            [t for t in tags if t in recorded.tags],
+        )
     tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from
     rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))

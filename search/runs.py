@@ -8,33 +8,53 @@ from typing import Any
 from denoise import plain
 from denoise.config import Composed
 from denoise.refusal import Refusal
-from search import report, sqlite
+from search import report, snapshot, sqlite
+from search.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.commands import key, make
 from search.process import TRACKS, load
 from search.record import Record, check
 from search.record import best as best_of
-from search.tracking import Tracker, resolve_uri
+from search.tracking import Tracker
 
 
 def tracker(composed: Composed) -> Tracker:
-    """Open the tracker of a store in which there was a search. Errors: Refusal where there was none."""
+    """Open the tracker of a store in which there was a search, to read. Errors: Refusal where there was none."""
     cfg = composed.cfg
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
+    local = is_local(uri, store)
     if (file := sqlite.file(uri)) and not file.exists():
+        if local and (store / "optuna.db").exists():
+            raise Refusal(
+                f"store={cfg.store}: its mlflow.db is gone; the same make search writes its runs anew from optuna.db"
+            )
         raise Refusal(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
     load(*TRACKS)
-    return Tracker(uri, cfg.tracking.experiment, store)
+    if local and snapshot.why_not(store):
+        return snapshot.opened(cfg.tracking.experiment, store)
+    return Tracker(uri, cfg.tracking.experiment, store, new=False)
 
 
 def search_of(books: Tracker, run_id: str | None) -> Any:
     """The MLflow run of the search RUN, or of the latest search. Errors: Refusal."""
-    searches = books.searches()
-    if run_id is not None:
-        searches = [run for run in searches if run.info.run_id == run_id]
-        if not searches:
-            raise Refusal(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
+
+    def named(searches: list[Any]) -> list[Any]:
+        return [run for run in searches if run_id in (None, run.info.run_id)]
+
+    searches = named(books.searches())
+    if not searches and (deleted := named(books.deleted(role="search"))):
+        raise Refusal(
+            f"search {deleted[0].info.run_name}: is deleted in MLflow; bring it back in its pages ({make('ui')}, "
+            f"State: Deleted), or start another with {make('search', ['search.name=NAME'])}"
+        )
+    if not searches and run_id is not None:
+        raise Refusal(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
     if not searches:
+        if books.files is None and (books.store / "optuna.db").exists():
+            raise Refusal(
+                f"no search in {books.place}, and store={books.store} has some: the same make search writes their "
+                f"runs anew there; those that are in the store are found without tracking.uri and {FROM_OUTSIDE}"
+            )
         raise Refusal(f"no search in {books.place} yet; start one with {make('search')}")
     return searches[0]
 
@@ -56,8 +76,8 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     parent = search_of(books, None)
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
-        raise Refusal(f"search {name}: no trial came to its end yet; the same make search goes on with it")
-    if best := parent.data.tags.get("best"):
+        raise Refusal(f"search {name}: {_none_complete(books, parent)}")
+    if (best := parent.data.tags.get("best")) and books.active(best):
         found = books.record(best)
     from search import confirm
 
@@ -65,7 +85,21 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     arm = confirmed.best if confirmed is not None else None
     if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
         return Chosen(check(found), arm.overrides, f"{name}: {confirm.take(confirmed)}")
-    return Chosen(check(found), found.overrides, report.says(found, name))
+    gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
+    return Chosen(check(found), found.overrides, report.says(found, name) + gone)
+
+
+def _none_complete(books: Tracker, parent: Any) -> str:
+    """Why a search has no best trial, and the way on."""
+    gone = books.deleted(**{"mlflow.parentRunId": parent.info.run_id, "role": "trial"})
+    if any(run.data.tags.get("outcome") == "complete" for run in gone):
+        return (
+            "the runs of its trials are deleted in MLflow; bring them back in its pages "
+            f"({make('ui')}, State: Deleted), or begin anew with search.name=NAME and the same make search"
+        )
+    if parent.info.status == "FINISHED":
+        return "none of its trials is complete; raise search.n_trials or trainer.max_steps"
+    return "no trial is complete yet; the same make search resumes it"
 
 
 def of_machine(books: Tracker, record: Record) -> list[str]:

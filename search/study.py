@@ -5,14 +5,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from denoise.config import raw_compose
-from search import carry, ending, machine, patience, report, stops, storage, watch
-from search.attempt import Session, drawn, found_with, one_trial
+from denoise.refusal import Refusal
+from search import books, carry, ending, machine, patience, report, stops, storage, watch
+from search.attempt import Session, drawn, one_trial
 from search.carry import Carried
 from search.crew import Crew
 from search.display import Display, Shows
@@ -21,9 +20,9 @@ from search.ledger import earlier
 from search.mode import OVER
 from search.plan import Search
 from search.plan import prepare as prepare
-from search.record import WEIGHTS_AT, difference
+from search.record import difference
 from search.tracking import Run, Tracker, open_tracker
-from search.trial import open_run, plain_config
+from search.trial import plain_config
 from search.turn import turn
 
 DIVISION = "division"  # of a study: threads of a process, lag
@@ -39,15 +38,18 @@ def run(
     started and waited for here. `began` is when the opening of the stores did, on the monotonic clock: the cost of
     searching counts from there.
     """
-    session = join(search, study, tracker, display, crew)
+    with turn(search.store, search.name, url=search.storage_url):
+        compared = books.compare(search, study, tracker)
+        books.refuse(compared, search, study, tracker)
+        session = _join(search, study, tracker, display, crew)
+        take_over(session)
+        books.settle(session, compared)
     if crew is not None:
         crew.show(display)
         crew.note_death = partial(storage.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     try:
-        with session.turn():
-            take_over(session)
         if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
             display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
         done = len(session.own(*OVER))
@@ -76,8 +78,9 @@ def run(
             return ending.so_far(session)
         waits = partial(display.note, "another process is ending this search")
         with turn(search.store, f"{search.name}-end", waits, search.storage_url):
+            books.close(session)
             return ending.end(session, began)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Refusal):
         session.parent.interrupt()
         raise
 
@@ -85,16 +88,20 @@ def run(
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
     with turn(search.store, search.name, url=search.storage_url):
-        divided = study.user_attrs.get(DIVISION)
-        if divided is None:
-            divided = inherited(search, study) or [search.division.threads, search.division.lag]
-            study.set_user_attr(DIVISION, divided)
-        search.divide(*divided)
-        watch.voice.silence, patience.says = search.settings.silence, display.note
-        patience.limit = search.composed.cfg.tracking.patience
-        for death in watch.deaths:
-            storage.note_death(study, death)
-        return Session(search, study, tracker, open_parent(tracker, search), display, crew)
+        return _join(search, study, tracker, display, crew)
+
+
+def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None) -> Session:
+    divided = study.user_attrs.get(DIVISION)
+    if divided is None:
+        divided = inherited(search, study) or [search.division.threads, search.division.lag]
+        study.set_user_attr(DIVISION, divided)
+    search.divide(*divided)
+    watch.voice.silence, patience.says = search.settings.silence, display.note
+    patience.limit = search.composed.cfg.tracking.patience
+    for death in watch.deaths:
+        storage.note_death(study, death)
+    return Session(search, study, tracker, open_parent(tracker, search), display, crew)
 
 
 def inherited(search: Search, study: Study) -> list[int | None] | None:
@@ -173,28 +180,31 @@ def open_stores(search: Search) -> tuple[Study, Tracker]:
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:
-    """The MLflow run of the search: the one that is there, or a new one."""
+    """The MLflow run of the search: the one that is there, or a new one; what a kill left out of it is put in."""
     found = tracker.find(role="search", study=search.name)
-    if found:
-        return tracker.run(found[0].info.run_id)
-    cfg = search.composed.cfg
+    found.sort(key=lambda run: -len(tracker.find(**{"mlflow.parentRunId": run.info.run_id})) if found[1:] else 0)
+    for twin in found[1:]:  # a reply was lost, and the run made twice; one that has trials stays
+        if not tracker.find(**{"mlflow.parentRunId": twin.info.run_id}):
+            tracker.client.delete_run(twin.info.run_id)
+    cfg, chosen = search.composed.cfg, search.composed.choices
     params = {"mode": search.mode.name, "trials": search.total, "kinds": ", ".join(search.space.options)}
-    params |= {"data": search.composed.choices["data"], "model": search.composed.choices["model"], "seed": cfg.seed}
-    params |= {"sampler": search.composed.choices["sampler"], "pruner": search.composed.choices["pruner"]}
-    tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
-    tags |= {"places": json.dumps(search.places)}
-    tags |= {"cost": search.mode.cost} if search.mode.cost else {}
-    parent = tracker.start(search.name, tags, params)
-    described = json.dumps(search.space.describe(), indent=1).encode()
-    parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
+    params |= {name: chosen[name] for name in ("data", "model", "sampler", "pruner")} | {"seed": cfg.seed}
+    if found:
+        parent = tracker.run(found[0].info.run_id)
+        parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
+    else:
+        tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
+        tags |= {"places": json.dumps(search.places)}
+        tags |= {"cost": search.mode.cost} if search.mode.cost else {}
+        parent = tracker.start(search.name, tags, params)
+    if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
+        described = json.dumps(search.space.describe(), indent=1).encode()
+        parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
     return parent
 
 
 def take_over(session: Session) -> None:
-    """Carry over what an older study of the same question found, where the space has changed since; once.
-
-    Each trial that is carried over is a run of this search too, with the old one's figures.
-    """
+    """Carry over what an older study of the same question found, where the space has changed since; once."""
     study, search = session.study, session.search
     if "family" not in study.user_attrs:
         old = carry.latest(study._storage, search.family, search.name)
@@ -209,11 +219,6 @@ def take_over(session: Session) -> None:
         study.set_user_attr("family", search.family)  # the last one: it says that the taking over is done
     if "carries" in study.user_attrs:
         session.display.note(study.user_attrs["carries"])
-    carried = [trial for trial in session.trials() if "carried" in trial.user_attrs]
-    there = {r.number for r in session.tracker.records(session.parent.run_id)} if carried else set()
-    for trial in carried:
-        if trial.number not in there:
-            copy_run(session, trial)
 
 
 def said(found: Carried, changed: str, code: str | None) -> str:
@@ -223,15 +228,3 @@ def said(found: Carried, changed: str, code: str | None) -> str:
     outside = f", {found.outside} outside the new space not{now}" if found.outside else ""
     code = "" if code == machine.code() else "; they were trained with other code of src/denoise"
     return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"
-
-
-def copy_run(session: Session, trial: Any) -> None:
-    """Note a trial that was carried over in this search's books."""
-    old = session.tracker.record(trial.user_attrs["carried"])
-    overrides, number = trial.user_attrs["overrides"], str(trial.number)
-    tags = {"trial": number, "carried_from": old.run_id} | found_with(old)
-    composed = raw_compose(tuple(overrides))
-    new = open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
-    new.metrics(old.step, old.metrics)
-    kept = ("step", "weights_sha256", WEIGHTS_AT, "failure", "failure_kind", "failure_layer")
-    new.end(old.outcome, {name: old.tags[name] for name in kept if name in old.tags})

@@ -1,34 +1,46 @@
 """MLflow: one parent run a search, one child run a trial, written in batches. The only room that talks to it."""
 
 import atexit
-import json
 import logging
 import os
+import shutil
+import sqlite3
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from denoise.refusal import Refusal
 from search import patience, sqlite, tables
-from search.commands import make
+from search.address import is_local, resolve_uri
+from search.address import local_uri as local_uri
+from search.artifacts import Files, readdress
+from search.commands import make, restore
+from search.params import params as params
 from search.patience import Patient
-from search.record import OUTCOMES, Record, check, tag
+from search.record import Record, check, of_run
 from search.shown import hidden, hide
+from search.sqlite import write_ahead as write_ahead
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 MODEL = "denoise-search"
+ANEW = "written_anew_for"  # the tag of a run that stands for one that is lost, with that one's id
+
+record = of_run  # a run as a record
 
 
 class Tracker:
-    """An MLflow experiment. Errors: Refusal where its store cannot be reached or written."""
+    """An MLflow experiment. Errors: Refusal where its store cannot be reached or written.
 
-    def __init__(self, uri: str | None, experiment: str, store: Path) -> None:
+    new: whether one that is not there is made; else that is refused. files: the artifacts of a local store, which are
+    read and written by their place in it; None where MLflow keeps them.
+    """
+
+    def __init__(self, uri: str | None, experiment: str, store: Path, new: bool = True) -> None:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
         from sqlalchemy.exc import SQLAlchemyError
@@ -40,6 +52,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with its password
         self.uri, self.store = resolve_uri(uri, store), store
         self.local = self.uri.startswith("sqlite:")
+        self.place = str(sqlite.file(self.uri) or hide(self.uri))  # where the runs lie, as it is said
         if not self.local:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -49,12 +62,7 @@ class Tracker:
             self.client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             if self.local:
                 write_ahead(self.client._tracking_client.store.engine)
-            found = self.client.get_experiment_by_name(experiment)
-            if found is None:
-                place = (store / "artifacts").resolve().as_uri() if self.local else None
-                self.experiment_id = self.client.create_experiment(experiment, artifact_location=place)
-            else:
-                self.experiment_id = found.experiment_id
+            self.experiment_id = self._experiment(experiment, new)
             self.client = Patient(self.client, "the tracker")
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = hide(" ".join(str(error).split()))[:160]
@@ -62,24 +70,32 @@ class Tracker:
                 f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); start that server, or "
                 "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
             ) from error
+        self.files = Files(store, self.experiment_id) if is_local(self.uri, store) else None
 
-    @property
-    def place(self) -> str:
-        """Where the runs lie, as it is said."""
-        return str(sqlite.file(self.uri) or hide(self.uri))
+    def _experiment(self, name: str, new: bool) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None and not new:
+            known = ", ".join(each.name for each in self.client.search_experiments() if each.name != "Default")
+            raise Refusal(f"tracking.experiment={name}: no such experiment in {self.place}; it has {known or 'none'}")
+        if found is None:
+            place = (self.store / "artifacts").resolve().as_uri() if self.local else None
+            return str(self.client.create_experiment(name, artifact_location=place))
+        if found.lifecycle_stage != "active":
+            back = restore(self.uri, "experiment", found.experiment_id)
+            raise Refusal(
+                f"tracking.experiment={name}: is deleted in MLflow; bring it back with {back}, or give another with "
+                "tracking.experiment=NAME"
+            )
+        return str(found.experiment_id)
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
         """Open a run, a child of `parent` where one is given."""
-        from mlflow.entities import Param
-
         every = dict(tags) | {"mlflow.source.name": "denoise-search"}
         every |= {"mlflow.parentRunId": parent} if parent else {}
         tags = {key: hide(value) for key, value in every.items()}
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name))
-        for i in range(0, len(params), 100):
-            given = [Param(key, hide(str(value))) for key, value in list(params.items())[i : i + 100]]
-            self.client.log_batch(run.info.run_id, params=given)
-        return Run(self, run.info.run_id)
+        run = Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name)).info.run_id)
+        run.params(params)
+        return run
 
     def run(self, run_id: str) -> "Run":
         """Go on with a run that exists."""
@@ -88,13 +104,27 @@ class Tracker:
 
     def find(self, **tags: str) -> list[Any]:
         """The runs that carry all of these tags, the latest first."""
+        return self._find(tags, "active")
+
+    def deleted(self, **tags: str) -> list[Any]:
+        """The same of runs that were deleted in MLflow, which keeps them."""
+        return self._find(tags, "deleted")
+
+    def open(self, parent: str) -> list[Any]:
+        """The runs of a search that nobody has closed."""
+        return self._find({"mlflow.parentRunId": parent}, "active", " and attributes.status = 'RUNNING'")
+
+    def _find(self, tags: Mapping[str, str], state: str, more: str = "") -> list[Any]:
+        from mlflow.entities import ViewType
+
+        view = ViewType.from_string(f"{state}_only")
         quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
-        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items())
+        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items()) + more
         found: list[Any] = []
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment_id], text, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+                [self.experiment_id], text, view, 1000, order_by=["attributes.start_time DESC"], page_token=token
             )
             found += page
             token = page.token
@@ -109,14 +139,26 @@ class Tracker:
         """The trials of a search."""
         return [record(run) for run in self.find(**{"mlflow.parentRunId": parent, "role": "trial"})]
 
-    def record(self, run_id: str) -> Record:
-        """One run as a record. Errors: Refusal where there is no such run, or it is no training."""
+    def run_of(self, run_id: str) -> Any:
+        """The run with this id, or the one that was written anew for it; None where there is neither."""
         from mlflow.exceptions import MlflowException
 
         try:
-            run = self.client.get_run(run_id)
-        except MlflowException as error:
-            raise Refusal(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs") from error
+            return self.client.get_run(run_id)
+        except MlflowException:
+            anew = self.find(**{ANEW: run_id})
+            return anew[0] if anew else None
+
+    def active(self, run_id: str) -> bool:
+        """Whether there is this run, and it is not deleted."""
+        run = self.run_of(run_id)
+        return run is not None and run.info.lifecycle_stage == "active"
+
+    def record(self, run_id: str) -> Record:
+        """One run as a record. Errors: Refusal where there is no such run, or it is no training."""
+        run = self.run_of(run_id)
+        if run is None:
+            raise Refusal(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs")
         if "overrides" not in run.data.tags:
             raise Refusal(f"RUN={run_id}: not a training (a search has many); {make('ui')} shows its trials")
         return check(record(run))
@@ -126,9 +168,20 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self.client.download_artifacts(run_id, path, str(into)))
+            if self.files is None:
+                return Path(self.client.download_artifacts(run_id, path, str(into)))
+            if (found := self.files.find(run_id, path)) is None:
+                raise FileNotFoundError(path)
+            return Path(shutil.copyfile(found, into / found.name))
         except (MlflowException, OSError) as error:
             raise Refusal(f"RUN={run_id}: has no {path}; {make('reproduce', run=run_id)} trains it again") from error
+
+    def has(self, run_id: str, path: str) -> bool:
+        """Whether a run has this artifact, a file or a folder."""
+        if self.files is not None:
+            return self.files.find(run_id, path) is not None
+        folder = str(Path(path).parent) if "/" in path else None
+        return any(each.path.startswith(path) for each in self.client.list_artifacts(run_id, folder))
 
     def champion(self, run_id: str) -> str:
         """Register a run's weights as the next version of the model, with the alias champion; returns the version.
@@ -160,6 +213,9 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     if where == local_uri(store):
         check_store(store)
     with tables.opening(where):
+        if is_local(where, store) and (database := store / "mlflow.db").exists():
+            with suppress(sqlite3.DatabaseError):  # what no database is MLflow refuses
+                readdress(database, store, experiment)
         tracker = Tracker(uri, experiment, store)
     check_store(store)
     return tracker
@@ -186,6 +242,14 @@ class Run:
         self.waiting: list[Any] = []
         self.flushed_at = time.monotonic()
 
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Write params."""
+        from mlflow.entities import Param
+
+        given = [Param(key, hide(str(value))) for key, value in values.items()]
+        for i in range(0, len(given), 100):
+            self.tracker.client.log_batch(self.run_id, params=given[i : i + 100])
+
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Take metrics; they are written at the latest with the next ones after some seconds."""
         from mlflow.entities import Metric
@@ -210,11 +274,13 @@ class Run:
 
     def artifacts(self, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """Store files by name."""
-        import tempfile
-
+        files = {name: hidden(name, content) for name, content in files.items()}
+        if self.tracker.files is not None:
+            self.tracker.files.write(self.run_id, files, folder)
+            return
         with tempfile.TemporaryDirectory() as temporary:
             for name, content in files.items():
-                (Path(temporary) / name).write_bytes(hidden(name, content))
+                (Path(temporary) / name).write_bytes(content)
             self.tracker.client.log_artifacts(self.run_id, temporary, folder)
 
     def interrupt(self) -> None:
@@ -227,76 +293,3 @@ class Run:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""
         self.flush({"outcome": outcome, **(tags or {})})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])
-
-
-def write_ahead(engine: Any) -> None:
-    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
-    from sqlalchemy import event
-
-    def pragmas(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    event.listen(engine, "connect", pragmas)
-    engine.dispose()
-    atexit.register(engine.dispose)  # the last connection that is closed puts the log into the database
-
-
-def resolve_uri(uri: str | None, store: Path) -> str:
-    """The tracker's address: the config's, else MLFLOW_TRACKING_URI, else SQLite in the store."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or local_uri(store)
-
-
-def local_uri(store: Path) -> str:
-    """SQLite in the store, by its absolute path."""
-    return sqlite.url(store / "mlflow.db")
-
-
-def record(run: Any) -> Record:
-    """Read a run of MLflow as a record."""
-    tags, metrics = dict(run.data.tags), dict(run.data.metrics)
-    return Record(
-        number=tag(run.info.run_id, tags, "trial", int),
-        run_id=run.info.run_id,
-        outcome=tag(run.info.run_id, tags, "outcome", OUTCOMES, "running"),
-        step=tag(run.info.run_id, tags, "step", int, 0),
-        overrides=_overrides(tags.get("overrides", "[]")),
-        value=metrics.get("val/loss"),
-        failure=tags.get("failure", ""),
-        metrics=metrics,
-        tags=tags,
-    )
-
-
-def _overrides(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], space_of: Any) -> dict[str, Any]:
-    """The params of a training by config path: each kind's option, its searched parameters, and what else sets it."""
-    found: dict[str, Any] = {}
-    for kind in kinds:
-        option = choices[kind]
-        found[kind] = option
-        for name in space_of(kind, option):
-            found[f"{kind}.{option}.{name}"] = cfg[kind].get(name)
-    for group in ("data", "model"):
-        found[group] = choices[group]
-    found |= {f"model.{name}": value for name, value in cfg.model.items() if name not in ("_target_", "limits")}
-    for path in ("seed", "placement", "dropout", "zero_output"):
-        found[path] = cfg[path]
-    found |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_steps", "accelerator", "precision")}
-    found["data.batch_size"] = cfg.data.batch_size
-    for place, option in choices.items():
-        if "@" in place and option:
-            kind, _, path = place.partition("@")
-            found[path] = option  # MLflow takes no @ in a name
-            found |= {
-                f"{path}.{option}.{name}": OmegaConf.select(cfg, f"{path}.{name}") for name in space_of(kind, option)
-            }
-    return found

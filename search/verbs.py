@@ -15,15 +15,16 @@ from rich.spinner import Spinner
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, runs, server
+from search import pretrained, runs, server, snapshot
 from search import report as board
-from search.commands import listed, make
+from search.address import resolve_uri
+from search.commands import WHERE, key, listed, make
 from search.front import NAMES
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known, tag
 from search.shown import hide, line, printable
 from search.terminal import Out
-from search.tracking import check_store, open_tracker, resolve_uri
+from search.tracking import open_tracker
 
 console = Out(width=None if sys.stdout.isatty() else 140)
 
@@ -34,6 +35,7 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     asked, _ = read(options.overrides)
+    resolve_uri(asked.cfg.tracking.uri, Path(asked.cfg.store).expanduser())  # refused before anything is loaded
     from search.crew import Crew
     from search.division import division, likely_several
 
@@ -88,8 +90,9 @@ def train(options: argparse.Namespace) -> int:
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
     _say(notes(composed))
     for report in module.start:
-        _show_start(report.summary, report.left)
-    run = open_run(tracker, composed, options.overrides, "train", "train")
+        for text in board.start(report.summary, report.left):
+            console.print(text, soft_wrap=True)
+    run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -112,13 +115,9 @@ def train(options: argparse.Namespace) -> int:
 
 def ui(options: argparse.Namespace) -> int:
     """Serve MLflow on 127.0.0.1 until it is interrupted."""
-    port, overrides = 5000, []
-    for text in options.overrides:
-        if text.startswith("port="):
-            port = server.read_port(text)
-        else:
-            overrides.append(text)
-    cfg = compose(overrides).cfg
+    ports = [text for text in options.overrides if text.startswith("port=")]
+    port = server.read_port(ports[-1]) if ports else 5000
+    cfg = compose([text for text in options.overrides if text not in ports]).cfg
     store = Path(cfg.store).expanduser()
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
@@ -140,18 +139,22 @@ def best(options: argparse.Namespace) -> int:
         tracker = runs.tracker(composed)
         found = runs.chosen(tracker, options.run)
     chosen, store = found.record, Path(composed.cfg.store).expanduser()
-    check_store(store)
-    path = store / "best.yaml"
     without = runs.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
-    path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
-    again = make("train", ["--config-dir", str(store), "--config-name", "best"])
-    for text in (
+    unwritten = snapshot.why_not(store)
+    says = [
         f"# {line(found.says)}",
         f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
-        make("train", config),
-        f"# the same as a config: {path}; {again}",
-    ):
+        make("train", [*(["store=FOLDER"] if unwritten else []), *config]),
+    ]
+    if unwritten:
+        says += [f"# {unwritten}: best.yaml is not written"]
+    else:
+        path = store / "best.yaml"
+        path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
+        again = make("train", ["--config-dir", str(store), "--config-name", "best"])
+        says += [f"# the same as a config: {path}; {again}"]
+    for text in says:
         print(printable(hide(text)))
     return 0
 
@@ -167,6 +170,8 @@ def reproduce(options: argparse.Namespace) -> int:
         from search.display import Display
 
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
+        if unwritten := snapshot.why_not(Path(composed.cfg.store).expanduser()):
+            display.note(f"{unwritten}: this training is not recorded")
         display.trial_starts(chosen.number, "")
         found = reproducing.reproduce(tracker, chosen, display)
     console.print(reproducing.table(found, f"run {chosen.run_id}"))
@@ -189,11 +194,12 @@ def report(options: argparse.Namespace) -> int:
     with _waits():
         tracker = runs.tracker(composed)
         from search import answer as answering
-        from search import confirm
+        from search import books, confirm
 
     parent = runs.search_of(tracker, options.run)
     tags, search_id = parent.data.tags, parent.info.run_id
     records, baseline = tracker.records(search_id), tag(search_id, tags, "baseline", list, [])
+    _say(books.missed(tracker, search_id, records))
     cost = tag(search_id, tags, "cost", [*NAMES])
     found, findings = confirm.stored(tracker, search_id), answering.findings(tracker, search_id)
     if found is None and "confirmed" in tags:
@@ -204,7 +210,7 @@ def report(options: argparse.Namespace) -> int:
 
 
 def sample(options: argparse.Namespace) -> int:
-    """Draw a grid of images from a run's weights into the store."""
+    """Draw a grid of images from a run's weights into the store; the current folder where that cannot be written."""
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
     with _waits():
         tracker = runs.tracker(composed)
@@ -218,9 +224,7 @@ def sample(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
         png = training.sample(cfg, weights, cfg.seed)
-    check_store(store)
-    path = store / f"samples-{chosen.run_id[:8]}.png"
-    path.write_bytes(png)
+    path = snapshot.put(store, f"samples-{chosen.run_id[:8]}.png", png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
     return 0
 
@@ -237,11 +241,10 @@ def inspect(options: argparse.Namespace) -> int:
 
     found = inspection.inspect(composed.cfg)
     store = Path(composed.cfg.store).expanduser()
-    check_store(store)
     chosen = {kind: str(composed.choices[kind]) for kind in ("activation", "normalization", "initializer")}
-    path = store / f"inspect-{'-'.join(chosen.values())}.svg"
     title = ", ".join(f"{kind} {option}" for kind, option in chosen.items())
-    path.write_bytes(found.picture(f"At initialization: {composed.choices['model']}, {title}"))
+    content = found.picture(f"At initialization: {composed.choices['model']}, {title}")
+    path = snapshot.put(store, f"inspect-{'-'.join(chosen.values())}.svg", content)
     console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
     console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
     for each in health.verdict(found):
@@ -278,14 +281,6 @@ def _waits() -> AbstractContextManager[object]:
 def _say(lines: Sequence[str]) -> None:
     for each in lines:
         print(line(each), file=sys.stderr)
-
-
-def _show_start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> None:
-    console.print(summary, soft_wrap=True, markup=False)
-    for name, reason in left[:most]:
-        console.print(f"  {name}: {reason}", soft_wrap=True, markup=False)
-    if len(left) > most:
-        console.print(f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all")
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from denoise.config import compose
+from denoise.refusal import Refusal
 from search import tables
 from search.tracking import Tracker, open_tracker
+from tests import quick
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXPERIMENT = compose().cfg.tracking.experiment
@@ -66,9 +68,90 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         Path(target).write_bytes(Path(source).read_bytes()[:1000])
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(Refusal, match=r"mlflow\.db cannot be made \(No space left"):
         patch.setattr(shutil, "copyfile", full)
-        with tables.opening(f"sqlite:///{tmp_path / 'mlflow.db'}"):
-            assert [path.name for path in tmp_path.iterdir()] == ["locks"]
+        open_tracker(None, EXPERIMENT, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["locks"]
     open_tracker(None, EXPERIMENT, tmp_path)
     assert content(tmp_path / "mlflow.db")
+
+
+HALF = {  # what a kill leaves while MLflow makes its tables, and a full disk
+    "nothing": [],
+    "a table": ["CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY)"],
+    "no version": ["DROP TABLE alembic_version"],
+    "a version that is not noted": ["DELETE FROM alembic_version"],
+    "an old version": ["DROP TABLE spans", "UPDATE alembic_version SET version_num = '451aebb31d03'"],
+    "a table under way": ["DROP TABLE jobs", "CREATE TABLE _alembic_tmp_runs (i INTEGER)"],
+}
+
+
+@pytest.mark.parametrize("what", HALF)
+def test_half_made_tables_that_hold_nothing_are_made_anew(what: str, tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    if what not in ("nothing", "a table"):
+        shutil.copyfile(tables.template(), database)
+    opened = sqlite3.connect(database)  # a process that was killed has closed nothing: its log is there
+    opened.execute("PRAGMA journal_mode=WAL")
+    for statement in HALF[what]:
+        opened.execute(statement)
+    opened.commit()
+    left = {path: path.read_bytes() for path in tmp_path.glob("mlflow.db*")}
+    opened.close()
+    for path, content_then in left.items():
+        path.write_bytes(content_then)
+    if what == "nothing":
+        database.write_bytes(b"")
+    run = open_tracker(None, EXPERIMENT, tmp_path).start("a", {"role": "trial"}, {})
+    assert open_tracker(None, EXPERIMENT, tmp_path).find(role="trial")[0].info.run_id == run.run_id
+    assert {name for name, _ in content(database)} >= {name for name, _ in content(tables.template())}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO experiments (experiment_id, name) VALUES (7, 'mine')",
+        "INSERT INTO registered_models (name) VALUES ('mine')",
+        "CREATE TABLE of_another_program (i INTEGER)",
+    ],
+)
+def test_a_database_that_holds_something_stays_as_it_is(statement: str, tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    shutil.copyfile(tables.template(), database)
+    with sqlite3.connect(database) as opened:
+        opened.execute(statement)
+        opened.execute("DELETE FROM alembic_version")
+        opened.execute("DROP TABLE jobs")
+    before = database.read_bytes()
+    with tables.opening(f"sqlite:///{database}"):
+        assert database.read_bytes() == before
+    database.write_bytes(b"no database at all" * 100)
+    with tables.opening(f"sqlite:///{database}"):
+        assert database.read_bytes() == b"no database at all" * 100
+
+
+@pytest.mark.parametrize("laid", [True, False])
+def test_a_kill_while_the_tables_are_made_leaves_none(
+    laid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hard links, as on exFAT, and with or without what the install has made ahead."""
+    store = tmp_path / "store"
+    store.mkdir()
+
+    def no_links(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    def killed(*args: object) -> None:
+        raise quick.Killed
+
+    monkeypatch.setattr(tables.os, "link", no_links)
+    with monkeypatch.context() as patch, pytest.raises(quick.Killed):
+        if laid:
+            patch.setattr(shutil, "copyfile", killed)
+        else:
+            patch.setattr(tables, "template", lambda: tmp_path / "nowhere.db")
+            patch.setattr("mlflow.store.db.utils._upgrade_db", killed)
+        open_tracker(None, EXPERIMENT, store)
+    assert not (store / "mlflow.db").exists()
+    open_tracker(None, EXPERIMENT, store)
+    assert sorted(path.name for path in store.iterdir() if not path.name.startswith("mlflow.db")) == ["locks"]

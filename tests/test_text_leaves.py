@@ -129,6 +129,7 @@ class Started:
     seen: ClassVar[list[tuple[list[str], dict[str, str]]]] = []
     stdout = ()
     stdin = None
+    pid = 0
 
     def __init__(self, arguments: list[str], env: dict[str, str], **more: Any) -> None:
         self.seen.append((arguments, env))

@@ -93,7 +93,7 @@ class Trainings:
     def kept(self, arm: Arm) -> str:
         """Of an arm's runs the most typical one that has its weights; else the most typical."""
         runs = [arm.runs[seed] for seed in arm.typical]
-        return next((run for run in runs if self.tracker.client.list_artifacts(run, "weights")), runs[0])
+        return next((run for run in runs if self.tracker.has(run, "weights")), runs[0])
 
     def clear(self) -> None:
         """Remove the weights that wait."""

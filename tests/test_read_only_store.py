@@ -1,0 +1,139 @@
+"""A store that cannot be written is read; a verb that writes is refused in one line."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import snapshot
+from search.__main__ import main
+from search.tracking import open_tracker
+from tests import quick, tiny
+from tests.test_moved_stores import content
+from tests.test_odd_stores import EXPERIMENT
+from tests.test_verbs import typed
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SMALL = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=2", "trainer.val_every=2"]
+SEARCHED = [*quick.SMALL, *quick.CHOICES, "search.n_trials=2"]
+
+
+def mounted(source: Path, at: Path) -> bool:
+    """Mount a folder so that it can only be read; False where this process may not."""
+    at.mkdir()
+    bound = subprocess.run(["mount", "--bind", str(source), str(at)], capture_output=True)
+    if bound.returncode:
+        return False
+    return subprocess.run(["mount", "-o", "remount,ro,bind", str(at)], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A search and a training in one store, and the training's run; the log of a killed process is still there."""
+    store = tmp_path_factory.mktemp("written") / "a store?"
+    assert main(["train", f"store={store}", *SMALL]) == 0
+    (run,) = (tracker := open_tracker(None, EXPERIMENT, store)).client.search_runs([tracker.experiment_id])
+    with pytest.MonkeyPatch.context() as patch:
+        quick.run(store, [*quick.CHOICES, "search.n_trials=2"], patch)
+    return store, run.info.run_id
+
+
+@pytest.fixture(params=["mount", "mode"])
+def locked(
+    request: pytest.FixtureRequest, written: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, str]]:
+    """The store, read-only: mounted so, or with modes that this process, where it is root, is made to keep."""
+    source, run = tmp_path / "source", written[1]
+    shutil.copytree(written[0], source)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    if request.param == "mount":
+        at = tmp_path / "mounted"
+        if not mounted(source, at):
+            pytest.skip("this process may not mount")
+        try:
+            yield at, run
+        finally:
+            subprocess.run(["umount", str(at)], check=True)
+        return
+    for path in [source, *source.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    if os.geteuid() == 0:
+        as_anyone(source, monkeypatch)
+    yield source, run
+    for path in [source, *source.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def as_anyone(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the modes of a store count for root too, at the functions that ask and write."""
+    touch, access = Path.touch, os.access
+
+    def refused(self: Path, *args: Any, **more: Any) -> None:
+        if self.is_relative_to(store):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        touch(self, *args, **more)
+
+    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(store) and access(path, mode))
+
+
+def test_the_verbs_that_read_do(
+    locked: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, run = locked
+    before = content(store)
+    for verb in ("report", "best"):
+        assert main([verb, f"store={store}"]) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "rank" in out and "make train ARGS=" in out
+    assert f"store={store}: cannot be written (" in out and out.rstrip().endswith(": best.yaml is not written")
+    assert main(["sample", f"store={store}", "--run", run]) == 0
+    assert os.listdir() == [f"samples-{run[:8]}.png"], "in the current folder"
+    assert main(["reproduce", f"store={store}", "--run", run]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Reproduced, bit for bit." in out and "this training is not recorded" in out
+    assert content(store) == before and set(os.listdir()) == {f"samples-{run[:8]}.png"}
+
+
+def test_the_command_of_best_trains_elsewhere(locked: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    store, _ = locked
+    assert main(["best", f"store={store}"]) == 0
+    overrides = typed(capsys.readouterr().out)
+    assert "store=FOLDER" in overrides
+    assert main(["train", *overrides, *SMALL]) == 0
+    assert os.listdir() == ["FOLDER"]
+
+
+@pytest.mark.parametrize("verb", ["search", "train", "ui"])
+def test_a_verb_that_writes_is_refused(
+    verb: str, locked: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, _ = locked
+    quick.free(monkeypatch)
+    monkeypatch.setattr("search.crew.Crew.resize", lambda *args: None)
+    before = content(store)
+    assert main([verb, f"store={store}", *(SEARCHED if verb == "search" else SMALL)]) == 2
+    err = capsys.readouterr().err.splitlines()
+    (line,) = [text for text in err if text]
+    assert line.startswith(f"store={store}: cannot be written (") and line.endswith("with store=FOLDER")
+    assert content(store) == before
+
+
+def test_what_a_killed_process_left_in_the_log_is_seen(tmp_path: Path) -> None:
+    store, then = tmp_path / "store", tmp_path / "then"
+    tracker = open_tracker(None, EXPERIMENT, store)
+    with sqlite3.connect(store / "mlflow.db") as open_elsewhere:  # so that the log is not put into the database
+        open_elsewhere.execute("SELECT 1 FROM runs").fetchall()
+        run = tracker.start("a", {"role": "search"}, {})
+        shutil.copytree(store, then)
+    assert (then / "mlflow.db-wal").stat().st_size
+    seen = snapshot.opened(EXPERIMENT, then)
+    assert [found.info.run_id for found in seen.searches()] == [run.run_id]
+    assert seen.place == str(then / "mlflow.db")
