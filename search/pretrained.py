@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from denoise.refusal import Refusal
-from search import sqlite, weights
+from search import sqlite
 from search.address import resolve_uri
 from search.commands import make
 from search.tracking import Tracker
@@ -53,6 +53,8 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
                     "name that run"
                 ) from error
             os.replace(fetched, path)
+    from search import weights  # with torch, which takes a second to import
+
     if not weights.are(path.read_bytes(), recorded.tags.get("weights_sha256", "")):
         path.unlink(missing_ok=True)
         raise Refusal(f"{where}: its weights are not those that it recorded; the artifact has been changed")

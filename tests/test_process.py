@@ -65,6 +65,19 @@ for verb, wanted in ((["catalog", "--check"], 0), (["report"], 2), (["train", *T
 """
 
 
+def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported() -> None:
+    """Torch, Lightning and MLflow take seconds."""
+    code = """
+import sys
+from search.__main__ import main
+assert main(["search", "--beside", "activaton=relu"]) == 2
+print([name for name in ("torch", "lightning", "mlflow", "optuna", "scipy", "pandas") if name in sys.modules])
+"""
+    done = python("-c", code)
+    assert done.stdout == "[]\n", done.stdout
+    assert done.stderr == "activaton=relu: no such key; did you mean 'activation'?\n"
+
+
 def test_a_user_without_a_name_and_a_home_trains() -> None:
     """As `docker run -u 12345` has it. Of root's rights it keeps that to read, since python may lie in a home."""
     user = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
