@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = "defaults: [train, _self_]\n"
 SEARCH = "defaults: [settings, _self_]\nmode: joint\n"
 TRAINER = "defaults: [default, _self_]\n"
+SOFTPLUS = "# f\n# s\n_target_: torch.nn.Softplus\nbeta: {beta}\nspace: {{}}\n"
 GLOBAL = "# @package _global_\n"
 UNET = "# f\n# s\n_target_: denoise.unet.UNet\nwidth: 8\nchannel_mult: [1, 2]\nblocks_per_level: 1\n"
 UNET += "attention_levels: [1]\nnum_heads: 2\nfeed_forward_ratio: 2.0\nembedding_dim: 16\n"
@@ -74,6 +75,7 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("data/mine", DATA, ["data=mine", "lacks batch_size", "batch_size: 64"]),
     ("data/mine", DATA + "batch_size: 8\nbtch: 3\n", ["btch"]),
     ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
+    ("activation/mine", SOFTPLUS.format(beta="???"), ["activation.beta=???", "null"]),
 ]
 
 

@@ -128,7 +128,6 @@ def test_what_one_does_to_a_config_is_not_in_the_next(monkeypatch: pytest.Monkey
 
 
 OTHERS = {
-    "a package of its own": "# f\n# s\n# @package _global_\n_target_: torch.nn.ReLU\ndropout: 0.5\nspace: {}\n",
     "a defaults list": "# f\n# s\ndefaults: [relu]\n_target_: torch.nn.ReLU\nspace: {}\n",
     "an interpolation": "# f\n# s\n_target_: torch.nn.ELU\nalpha: ${dropout}\nspace: {}\n",
 }

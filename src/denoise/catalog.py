@@ -130,7 +130,8 @@ def read(kind: str, option: str) -> Entry:
     check_form(path, content)
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line[1:].strip() for line in lines if line.startswith("#")]
-    comments = [line for line in comments if not line.startswith("@package")]
+    if package := next((line for line in comments if line.startswith("@package")), None):
+        raise Refusal(f"{path}: # {package}: an option stands where it is chosen; leave that line out")
     return Entry(
         kind=kind,
         option=option,

@@ -53,6 +53,8 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
             _check_value(override, base)
     composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
     if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
+        if missing := sorted(OmegaConf.missing_keys(composed.cfg)):
+            raise Refusal(f"{missing[0]}=???: has no value; write one into its file, null for none")
         own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
         keys.check(composed.cfg, composed.choices, root, own)
     _check_domains(composed.cfg)
