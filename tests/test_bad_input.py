@@ -389,7 +389,7 @@ OPTION_FILES = {
         ["torch.os.getpid"],
     ),
     "a package line": ("# f\n# s\n# @package foo\n_target_: torch.nn.ReLU\nspace: {}\n", ["@package foo", "leave"]),
-    "no value": ("# f\n# s\n_target_: torch.nn.Softplus\nbeta: ???\nspace: {}\n", ["beta=???"]),
+    "no value": ("# f\n# s\n_target_: torch.nn.Softplus\nbeta: ???\nspace: {}\n", ["beta: ???", "needs: [beta]"]),
     "a parameter the target lacks": ("# f\n# s\n_target_: torch.nn.ReLU\nfoo: 1\nspace: {}\n", ["foo"]),
     "a space that is a number": ("# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nspace: 3\n", ["space"]),
     "a domain of no type": (

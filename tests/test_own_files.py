@@ -75,7 +75,7 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("data/mine", DATA, ["data=mine", "lacks batch_size", "batch_size: 64"]),
     ("data/mine", DATA + "batch_size: 8\nbtch: 3\n", ["btch"]),
     ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
-    ("activation/mine", SOFTPLUS.format(beta="???"), ["activation.beta=???", "null"]),
+    ("activation/mine", SOFTPLUS.format(beta="???"), ["beta", "???", "null"]),
 ]
 
 

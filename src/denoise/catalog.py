@@ -155,6 +155,10 @@ def check_form(path: Path, content: Any) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
         raise Refusal(f"{path}: an option file declares a _target_, such as _target_: torch.nn.SiLU")
     check_targets(content, path.parent.name, str(path))
+    if missing := next((name for name, value in content.items() if "???" in str(value)), None):
+        raise Refusal(
+            f"{path}: {missing}: ??? is no value; write one, or null and needs: [{missing}] where it is given"
+        )
     if "elementwise" in content and (path.parent.name != "optimizer" or not isinstance(content["elementwise"], bool)):
         raise Refusal(f"{path}: elementwise is the catalogue's own key: true or false, in the file of an optimizer")
     for key in ("space", "words", "limits"):
