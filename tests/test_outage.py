@@ -198,6 +198,12 @@ def test_no_memory_left_is_out_of_memory(error: BaseException) -> None:
     assert result.failure is not None and result.failure.kind == "out_of_memory"
 
 
+def test_what_failed_outside_is_said_once() -> None:
+    with pytest.raises(Outside) as found, fault.outside("the tracker"), fault.outside("writing"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert fault.line(found.value) == "writing failed: OSError: [Errno 28] No space left on device"
+
+
 def test_an_observer_s_error_is_raised_as_it_is() -> None:
     error = Ends()
 

@@ -35,8 +35,10 @@ def outside(what: str) -> Iterator[None]:
 
 
 def line(error: BaseException, most: int = 300) -> str:
-    """An error as one line."""
+    """An error as one line: its kind and what it says; what has failed outside says it all."""
     said = " ".join(str(error).split())
+    if isinstance(error, Outside):
+        return said[:most]
     return f"{type(error).__name__}{f': {said}' if said else ''}"[:most]
 
 
