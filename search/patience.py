@@ -16,7 +16,7 @@ FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0  # between two tries, doubled each time
 AWAY = (408, 429, 502, 503, 504)  # a server's status; MLflow gives its own errors one too
 LOST = ("OperationalError", "InterfaceError")  # SQLAlchemy's: locked, no connection, no space, a server that starts
 
-limit = 300.0  # seconds of waiting; tracking.patience
+limit = 0.0  # seconds of waiting; a search that runs waits for tracking.patience, what opens it is refused at once
 says: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: E731  # who shows the line
 
 
@@ -58,16 +58,14 @@ def tried_again(call: Callable[..., Any], what: str) -> Callable[..., Any]:
             try:
                 found = call(*given, **more)
             except Exception as error:
-                if not away(error):
+                if not limit or not away(error):
                     raise
                 now = time.monotonic()
                 if began is None:
                     began = now
-                    if limit:
-                        says(f"{what} does not answer ({_short(error)}): waiting for it, {limit:g} seconds at most")
+                    says(f"{what} does not answer ({_short(error)}): waiting for it, {limit:g} seconds at most")
                 if now - began >= limit:
-                    waited = f" for {limit:g} seconds" if limit else ""
-                    raise Outside(f"{what} has not answered{waited} ({_short(error)})") from error
+                    raise Outside(f"{what} has not answered for {limit:g} seconds ({_short(error)})") from error
             else:
                 if began is not None:
                     says(f"{what} answers again, after {time.monotonic() - began:.0f} seconds")
