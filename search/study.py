@@ -83,6 +83,8 @@ def run(
     except (KeyboardInterrupt, Refusal):
         session.parent.interrupt()
         raise
+    finally:
+        patience.limit = 0.0
 
 
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
