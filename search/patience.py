@@ -20,6 +20,18 @@ limit = 0.0  # seconds of waiting; a search that runs waits for tracking.patienc
 says: Callable[[str], None] = lambda text: print(text, file=sys.stderr)  # noqa: E731  # who shows the line
 
 
+def begin(seconds: float, note: Callable[[str], None]) -> None:
+    """From here on what does not answer is waited for, and that is said by `note`."""
+    global limit, says
+    limit, says = seconds, note
+
+
+def end() -> None:
+    """From here on nothing is waited for."""
+    global limit
+    limit = 0.0
+
+
 @contextmanager
 def none() -> Iterator[None]:
     """Within, nothing is waited for."""

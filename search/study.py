@@ -38,6 +38,7 @@ def run(
     started and waited for here. `began` is when the opening of the stores did, on the monotonic clock: the cost of
     searching counts from there.
     """
+    patience.begin(search.composed.cfg.tracking.patience, display.note)
     with turn(search.store, search.name, url=search.storage_url):
         compared = books.compare(search, study, tracker)
         books.refuse(compared, search, study, tracker)
@@ -84,11 +85,12 @@ def run(
         session.parent.interrupt()
         raise
     finally:
-        patience.limit = 0.0
+        patience.end()
 
 
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
+    patience.begin(search.composed.cfg.tracking.patience, display.note)
     with turn(search.store, search.name, url=search.storage_url):
         return _join(search, study, tracker, display, crew)
 
@@ -99,8 +101,7 @@ def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: 
         divided = inherited(search, study) or [search.division.threads, search.division.lag]
         study.set_user_attr(DIVISION, divided)
     search.divide(*divided)
-    watch.voice.silence, patience.says = search.settings.silence, display.note
-    patience.limit = search.composed.cfg.tracking.patience
+    watch.voice.silence = search.settings.silence
     for death in watch.deaths:
         storage.note_death(study, death)
     return Session(search, study, tracker, open_parent(tracker, search), display, crew)

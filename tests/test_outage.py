@@ -100,14 +100,14 @@ def test_a_storage_that_is_away_now_and_then_changes_nothing(
 
     def opened(*given: Any) -> Any:
         event.listen(Engine, "before_cursor_execute", away)
-        return begin(*given)
+        try:
+            return begin(*given)
+        finally:
+            event.remove(Engine, "before_cursor_execute", away)
 
     begin = quick.searching.run
     monkeypatch.setattr(quick.searching, "run", opened)  # while it is opened, what is away is refused
-    try:
-        found, display = run(tmp_path, SIX, monkeypatch)
-    finally:
-        event.remove(Engine, "before_cursor_execute", away)
+    found, display = run(tmp_path, SIX, monkeypatch)
     assert found == undisturbed
     assert asked["failed"] > 20
     assert any("the storage does not answer" in note for note in display.notes)
