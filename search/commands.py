@@ -1,5 +1,6 @@
 """The commands that this program prints: each does what it says as it stands there, typed into a shell."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,8 @@ def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str
     """
     words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in arguments]
     typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words)).replace("!", "\"'!'\"")
-    return f"make {verb}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
+    engine = f" ENGINE={os.environ['ENGINE']}" if os.environ.get("ENGINE") else ""
+    return f"make {verb}{engine}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
 
 
 def key(override: str) -> str:

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import raw_compose
-from search import carry, ending, machine, patience, report, stops, storage, watch
+from search import carry, ending, machine, patience, report, shared, stops, storage, watch
 from search.attempt import Session, drawn, found_with, one_trial
 from search.carry import Carried
 from search.crew import Crew
@@ -64,8 +64,9 @@ def run(
         stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
         if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
             crew.begin(search.name)
-        while next_trial(session):
-            pass
+        shown = {trial.number for trial in session.own(*OVER)}
+        while next_trial(session) or shared.waits(session):
+            shared.show(session, display, shown)
         if crew is not None:
             import_module("optuna.importance")  # for the end, while others still train
             crew.wait()
@@ -76,7 +77,9 @@ def run(
             return ending.so_far(session)
         waits = partial(display.note, "another process is ending this search")
         with turn(search.store, f"{search.name}-end", waits, search.storage_url):
-            return ending.end(session, began)
+            answer = ending.end(session, began)
+            shared.end(study)
+            return answer
     except KeyboardInterrupt:
         session.parent.interrupt()
         raise

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, runs, server
+from search import pretrained, runs, server, shared
 from search import report as board
 from search.commands import listed, make
 from search.process import LEARNS, TRACKS, load
@@ -61,6 +61,8 @@ def search(options: argparse.Namespace) -> int:
             return worker.work(prepared)
         began = time.monotonic()
         stores = study.open_stores(prepared)
+        if prepared.settings.shared:
+            shared.ask(stores[0], options.overrides)
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
         try:
             with Display(prepared.name, prepared.total, console=console) as display:
