@@ -109,7 +109,8 @@ class Containers:
         """A command of compose on our files, with the overlays that the env file names."""
         names = ["compose.yaml", *(f"compose.{overlay}.yaml" for overlay in env.get("OVERLAYS", "").split())]
         files = [word for name in names for word in ("-f", str(HERE / name))]
-        return [*self.program, "-p", PROJECT, "--env-file", str(ENV), *files, "--profile", env["PROFILE"], *words]
+        profiles = ["--profile", env["PROFILE"], "--profile", "search"]
+        return [*self.program, "-p", PROJECT, "--env-file", str(ENV), *files, *profiles, *words]
 
     def of_service(self, *more: str) -> list[str]:
         """The containers of the service, by id."""
