@@ -25,6 +25,7 @@ ENV = HERE / ".env"
 LOG = HERE / ".log"  # what the programs below said
 IMAGE = "denoise-search:latest"
 STORAGE = "postgresql://postgres/optuna"
+SERVICE = "label=com.docker.compose.service"
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "denoise-search")
 OVERLAYS = ("auth", "s3")
 WORKER = {"cpu": "worker", "gpu": "worker-gpu"}  # the service of each profile
@@ -120,7 +121,7 @@ class Containers:
 
     def running(self, name: str) -> bool:
         """Tell whether a service runs."""
-        return bool(self.of_service("--filter", f"label=com.docker.compose.service={name}"))
+        return bool(self.of_service("--filter", f"{SERVICE}={name}"))
 
 
 def find() -> Containers:
@@ -229,8 +230,10 @@ def wait_for(address: str) -> None:
 def down(containers: Containers) -> int:
     """Stop the service and remove its containers; its volumes stay, and what was under way goes on after make up."""
     env = read_env()
-    if searches := containers.of_service("--filter", "label=com.docker.compose.service=search"):
-        step("stop", [containers.engine, "stop", "-t", "30", *searches])
+    names = ("search", *WORKER.values())  # before the servers, so that each can close what it has open
+    train = [one for name in names for one in containers.of_service("--filter", f"{SERVICE}={name}")]
+    if train:
+        step("stop", [containers.engine, "stop", "-t", "30", *train])
     step("down", containers.compose(env, "down"))
     if left := containers.of_service("-a"):
         step("remove", [containers.engine, "rm", "-f", *left])
