@@ -6,7 +6,8 @@ from typing import Any
 
 from search.commands import key
 
-ASKED = "asked"  # of a study: what was typed for its search; None once it has ended
+ASKED = "asked"  # of a study: what was typed for its search, a list; None once it has ended
+WITHDRAWN = "withdrawn"  # in the place of that
 HERE = ("store", "tracking.uri", "search.storage", "search.shared", "search.workers")  # a worker has its own
 WAIT_SECONDS = 1.0  # so often it is looked whether the others' last trials have ended
 
@@ -20,6 +21,11 @@ def end(study: Any) -> None:
     """Close a search to them."""
     if study.user_attrs.get(ASKED) is not None:
         study.set_user_attr(ASKED, None)
+
+
+def withdraw(study: Any) -> None:
+    """Close a search that has not ended: the workers leave it."""
+    study.set_user_attr(ASKED, WITHDRAWN)
 
 
 def waits(session: Any) -> bool:

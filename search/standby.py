@@ -20,7 +20,7 @@ from denoise.interruption import Interrupted, interruptible
 from denoise.refusal import Refusal
 from search.commands import hide_password
 from search.from_make import known_user
-from search.shared import ASKED, end
+from search.shared import ASKED, WITHDRAWN, withdraw
 
 POLL_SECONDS = 5.0
 AGAIN_SECONDS = 120.0  # a search that had nothing for this worker may have a lost trial after so long
@@ -35,17 +35,22 @@ def check(typed: Any) -> list[str]:
     return list(typed)
 
 
-def open_searches(url: str) -> list[tuple[str, list[str]]]:
-    """The searches that are open, with what was typed for them, the oldest first."""
+def asked(url: str) -> dict[str, Any]:
+    """The searches that were shared and have not ended, the oldest first: what was typed, or that it is withdrawn."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     found = optuna.get_all_study_summaries(storage, include_best_trial=False)
     storage.engine.dispose()
-    asked = [one for one in found if one.user_attrs.get(ASKED) is not None]
-    asked.sort(key=lambda one: one.user_attrs.get("opened", float("inf")))
-    return [(one.study_name, one.user_attrs[ASKED]) for one in asked]
+    known = [one for one in found if one.user_attrs.get(ASKED) is not None]
+    known.sort(key=lambda one: one.user_attrs.get("opened", float("inf")))
+    return {one.study_name: one.user_attrs[ASKED] for one in known}
+
+
+def open_searches(url: str) -> list[tuple[str, list[str]]]:
+    """Those that are open, with what was typed for them."""
+    return [(name, typed) for name, typed in asked(url).items() if typed != WITHDRAWN]
 
 
 class Worker:
@@ -88,7 +93,7 @@ class Worker:
                     self.process.wait(POLL_SECONDS)
                     break
                 with suppress(Exception):  # as above: it is asked again
-                    if name not in dict(open_searches(self.url)):
+                    if asked(self.url).get(name) == WITHDRAWN:
                         self.leave()
         except Refusal as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
@@ -101,14 +106,14 @@ class Worker:
             self.process.wait()
 
 
-def withdraw(url: str, name: str) -> None:
-    """Close a search that has not ended: the workers leave it. Errors: Refusal where it is not open."""
+def close(url: str, name: str) -> None:
+    """Withdraw a search. Errors: Refusal where it is not open."""
     import optuna
 
     names = [known for known, _ in open_searches(url)]
     if name not in names:
         raise Refusal(f"{name}: no open search; open: {', '.join(names) or 'none'}")
-    end(optuna.load_study(study_name=name, storage=url))
+    withdraw(optuna.load_study(study_name=name, storage=url))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -120,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with interruptible():
             if arguments[1:]:
-                withdraw(url, arguments[-1])
+                close(url, arguments[-1])
             else:
                 worker.work()
     except Refusal as error:
