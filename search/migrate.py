@@ -5,8 +5,10 @@ them: two that make tables at once break them.
 """
 
 import logging
+import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
         make_database(studies, make_url(runs).database or "")
         print(f"Optuna's tables: {migrate_studies(studies)}")
         print(f"MLflow's tables: {migrate_runs(runs)}")
+        if bucket := os.environ.get("S3_BUCKET"):
+            make_bucket(bucket, os.environ["MLFLOW_S3_ENDPOINT_URL"])
     except Refusal as error:
         print(error, file=sys.stderr)
         return 2
@@ -100,6 +104,24 @@ def migrate_runs(url: str) -> str:
         raise Outside(f"mlflow db upgrade: {(done.stderr.strip().splitlines() or ['no word'])[-1][:300]}")
     head = revision(url)
     return f"{head}, as they are" if before == head else f"{before or 'none'} upgraded to {head}"
+
+
+def make_bucket(name: str, address: str) -> None:
+    """Make a bucket in the S3 store at `address`, unless it is there. Errors: Outside."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = boto3.client("s3", endpoint_url=address)
+    ends = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            if name not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
+                client.create_bucket(Bucket=name)
+            return
+        except (BotoCoreError, ClientError) as error:
+            if time.monotonic() > ends:
+                raise Outside(f"the S3 store at {address} has not answered for {WAIT_SECONDS:g} seconds") from error
+        time.sleep(1)
 
 
 def revision(url: str) -> str:
