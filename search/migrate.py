@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except (Outside, SQLAlchemyError, RuntimeError) as error:
-        print(hide_password(line(error)), file=sys.stderr)
+        said = hide_password(str(error) if isinstance(error, Outside) else line(error))
+        print(f"{said}; make logs ARGS=postgres shows why (a full disk, for one)", file=sys.stderr)
         return 1
     return 0
 

@@ -1,6 +1,7 @@
 """The service's files: what is open, where secrets are; and what is said of bad input, without containers."""
 
 import importlib.util
+import logging
 import re
 import shutil
 import socket
@@ -283,3 +284,32 @@ def test_a_search_is_open_from_its_begin_to_its_end(tmp_path: Path) -> None:
     assert standby.main([url, "withdraw", "second"]) == 2
     assert standby.main([url, "withdraw", "first"]) == 0
     assert standby.open_searches(url) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        ('password authentication failed for user "denoise"', 2, "not the password that this volume was made with"),
+        ("FATAL: could not write init file", 1, "make logs ARGS=postgres shows why"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_line(
+    error: str, status: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from search import migrate, patience
+
+    class Engine:
+        def connect(self) -> None:
+            raise OperationalError("", {}, Exception(error))
+
+    monkeypatch.setattr(migrate, "create_engine", lambda url, **options: Engine())
+    monkeypatch.setattr(migrate, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "limit", 0.0)
+    try:
+        assert migrate.main(["postgresql://host/optuna", "postgresql://host/mlflow"]) == status
+    finally:
+        logging.disable(logging.NOTSET)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and "Traceback" not in line
