@@ -12,15 +12,20 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
 RUN ?=
+# compose: search, report, best, ... in a container of the service that make up has started
+ENGINE ?=
 # as they are typed, in the environment: neither make nor a shell expands them, from_make.py splits them
 override ARGS := $(value ARGS)
 override RUN := $(value RUN)
 export ARGS RUN
-START = $(PY) -IS search/from_make.py
-VERBS := help install search train ui best reproduce report sample catalog inspect bench test lint lock
+ENGINES := compose
+SERVICE = $(PYTHON) -IS docker/service.py
+START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/from_make.py search)
+HERE = $(if $(ENGINE),,$(STAMP))
+VERBS := help install search train ui best reproduce report sample up down logs catalog inspect bench test test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
-KNOWN := ARGS RUN PYTHON TORCH
+KNOWN := ARGS RUN ENGINE PYTHON TORCH
 ODD := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 OTHER := $(filter-out $(VERBS) $(STAMP),$(MAKECMDGOALS))
 quoted = $(if $(word 2,$1),'$1',$1)
@@ -33,12 +38,16 @@ RIGHT := $(firstword $(filter $(VERBS),$(MAKECMDGOALS)) VERB)$(if $(AS_ARGS), AR
 ifneq ($(GIVEN),)
 $(error $(GIVEN): neither a verb (make help) nor one of $(KNOWN); write make $(RIGHT))
 endif
+ifneq ($(filter-out $(ENGINES),$(ENGINE)),)
+$(error ENGINE=$(ENGINE): unknown; legal: $(ENGINES), or leave it out for this machine's own .venv)
+endif
 
 .PHONY: $(VERBS)
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=<mlflow run id> names a run.'
+	@echo '  ENGINE=compose does it in the service that make up has started.'
 
 install: $(STAMP) ## install what is missing into .venv, from the lock
 
@@ -61,38 +70,50 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m search.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
 	touch $(STAMP)
 
-search: $(STAMP) ## search; the same command goes on where it was stopped
-	@$(START) search $@
+search: $(HERE) ## search; the same command goes on where it was stopped
+	@$(START) $@
 
-train: $(STAMP) ## train one config: ARGS="activation=swish optimizer.lr=0.01"
-	@$(START) search $@
+train: $(HERE) ## train one config: ARGS="activation=swish optimizer.lr=0.01"
+	@$(START) $@
 
-ui: $(STAMP) ## compare the trials in MLflow, on 127.0.0.1
-	@$(START) search $@
+ui: $(HERE) ## compare the trials in MLflow, on 127.0.0.1
+	@$(START) $@
 
-best: $(STAMP) ## the best config as a command, what fresh seeds say of it, and best.yaml
-	@$(START) search $@
+best: $(HERE) ## the best config as a command, what fresh seeds say of it, and best.yaml
+	@$(START) $@
 
-reproduce: $(STAMP) ## train the best run (or RUN) again and compare
-	@$(START) search $@
+reproduce: $(HERE) ## train the best run (or RUN) again and compare
+	@$(START) $@
 
-report: $(STAMP) ## the leaderboard, the confirmation and the verdicts again
-	@$(START) search $@
+report: $(HERE) ## the leaderboard, the confirmation and the verdicts again
+	@$(START) $@
 
-sample: $(STAMP) ## draw images from the best run's weights (or RUN's)
-	@$(START) search $@
+sample: $(HERE) ## draw images from the best run's weights (or RUN's)
+	@$(START) $@
+
+up: ## start the service on this machine: PostgreSQL, MLflow, workers (docs/server.md)
+	@$(SERVICE) $@
+
+down: ## stop the service; its volumes stay
+	@$(SERVICE) $@
+
+logs: ## what the service says: ARGS="-f worker"
+	@$(SERVICE) $@
 
 catalog: $(STAMP) ## print the components, write the README's table and docs/kinds
-	@$(START) search $@
+	@$(PY) -IS search/from_make.py search $@
 
-inspect: $(STAMP) ## signal and gradient through depth at initialization, in seconds
-	@$(START) search $@
+inspect: $(HERE) ## signal and gradient through depth at initialization, in seconds
+	@$(START) $@
 
 bench: $(STAMP) ## measure speed, as ratios within one run
-	@$(START) benchmarks.bench
+	@$(PY) -IS search/from_make.py benchmarks.bench
 
 test: $(STAMP) ## run the tests
-	@$(START) pytest
+	@$(PY) -IS search/from_make.py pytest
+
+test-docker: $(STAMP) ## run the service really and break it, where docker or podman is here
+	@$(PY) -IS search/from_make.py tests.docker_run
 
 lint: $(STAMP) ## format check, lint, types
 	@failed=0

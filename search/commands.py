@@ -43,7 +43,8 @@ def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str
     """
     words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in arguments]
     typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words)).replace("!", "\"'!'\"")
-    return f"make {verb}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
+    engine = f" ENGINE={os.environ['ENGINE']}" if os.environ.get("ENGINE") else ""
+    return f"make {verb}{engine}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
 
 
 def restore(uri: str, what: str, number: str) -> str:

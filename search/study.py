@@ -10,7 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.refusal import Refusal
-from search import books, carry, ending, machine, patience, report, stops, storage, watch
+from search import books, carry, ending, machine, patience, report, shared, stops, storage, watch
 from search.attempt import Session, drawn, one_trial
 from search.carry import Carried
 from search.crew import Crew
@@ -67,8 +67,9 @@ def run(
         stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
         if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
             crew.begin(search.name)
-        while next_trial(session):
-            pass
+        shown = {trial.number for trial in session.own(*OVER)}
+        while next_trial(session) or shared.waits(session):
+            shared.show(session, display, shown)
         if crew is not None:
             import_module("optuna.importance")  # for the end, while others still train
             crew.wait()
@@ -80,7 +81,9 @@ def run(
         waits = partial(display.note, "another process is ending this search")
         with turn(search.store, f"{search.name}-end", waits, search.storage_url):
             books.close(session)
-            return ending.end(session, began)
+            answer = ending.end(session, began)
+            shared.end(study)
+            return answer
     except (KeyboardInterrupt, Refusal):
         session.parent.interrupt()
         raise

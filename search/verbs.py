@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 
 from denoise.config import Composed, compose, notes, parse
 from denoise.refusal import Refusal
-from search import pretrained, runs, server, snapshot
+from search import pretrained, runs, server, shared, snapshot
 from search import report as board
 from search.address import resolve_uri
 from search.commands import WHERE, key, listed, make
@@ -57,6 +57,8 @@ def search(options: argparse.Namespace) -> int:
             return worker.work(prepared)
         began = time.monotonic()
         stores = study.open_stores(prepared)
+        if prepared.settings.shared:
+            shared.ask(stores[0], options.overrides)
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
         try:
             with Display(prepared.name, prepared.total, console=console) as display:

@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(place: Path, command: str | list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of bash's, or a list of words, where the Makefile is, without what a make above handed down."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
-    kept = {name: value for name, value in kept.items() if name not in ("ARGS", "RUN", "TORCH")}
+    kept = {name: value for name, value in kept.items() if name not in ("ARGS", "RUN", "TORCH", "ENGINE")}
     words = ["bash", "-c", command] if isinstance(command, str) else command
     return subprocess.run(words, cwd=place, env=kept | variables, capture_output=True, text=True, timeout=60)
 
@@ -143,7 +143,7 @@ def test_what_is_neither_a_verb_nor_a_variable_is_refused_before_anything_runs(
     done = run(place, f"make {typed}")
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert right in line and "ARGS RUN PYTHON TORCH" in line
+    assert right in line and "ARGS RUN ENGINE PYTHON TORCH" in line
     printed = re.search(r"; write (make .*)\.  Stop\.", line)
     if printed and "VALUE" not in printed[1]:  # it can be typed as it stands there
         assert arrived(place, printed[1])[0] == shlex.split(printed[1])[1]

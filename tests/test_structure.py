@@ -80,7 +80,10 @@ BUILDING_BLOCKS = {
     "optimizer": {"parameter_groups", "is_matrix", "halves", "Halved", "joined", "Rule", "check", "Library"},
     "initializer": {"auto_gain", "resolve_gain"},
 }
-VERBS = "install search train ui best reproduce report sample catalog inspect bench test lint help lock"
+VERBS = (
+    "install search train ui best reproduce report sample up down logs catalog inspect bench test test-docker lint "
+    "help lock"
+)
 
 
 def modules(folder: Path) -> list[Path]:
@@ -227,7 +230,7 @@ def test_maths_of_a_kind_is_reached_by_an_option_file(kind: str) -> None:
 
 def test_make_has_the_verbs_and_no_others() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    explained = re.findall(r"^([a-z]\w*):[^=\n]*## \S", text, re.MULTILINE)
+    explained = re.findall(r"^([a-z][\w-]*):[^=\n]*## \S", text, re.MULTILINE)
     phony = " ".join(re.findall(r"^VERBS :=(.*)$", text, re.MULTILINE)).split()
-    rules = re.findall(r"^([a-z]\w*):(?!=)", text, re.MULTILINE)
+    rules = re.findall(r"^([a-z][\w-]*):(?!=)", text, re.MULTILINE)
     assert sorted(explained) == sorted(phony) == sorted(rules) == sorted(VERBS.split())
