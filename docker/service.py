@@ -228,7 +228,7 @@ def wait_for(address: str) -> None:
 
 
 def down(containers: Containers) -> int:
-    """Stop the service and remove its containers; its volumes stay, and what was under way goes on after make up."""
+    """Stop the service and remove its containers; its volumes stay, and make up resumes what was under way."""
     env = read_env()
     names = ("search", *WORKER.values())  # before the servers, so that each can close what it has open
     train = [one for name in names for one in containers.of_service("--filter", f"{SERVICE}={name}")]
@@ -237,7 +237,7 @@ def down(containers: Containers) -> int:
     step("down", containers.compose(env, "down"))
     if left := containers.of_service("-a"):
         step("remove", [containers.engine, "rm", "-f", *left])
-    print("down; the volumes stay, and make up goes on with what was under way")
+    print("down; the volumes stay, and make up resumes what was under way")
     return 0
 
 

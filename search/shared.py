@@ -7,7 +7,7 @@ from typing import Any
 from search.commands import key
 
 ASKED = "asked"  # of a study: what was typed for its search, a list; None once it has ended
-WITHDRAWN = "withdrawn"  # in the place of that
+WITHDRAWN = "withdrawn"  # where that was
 HERE = ("store", "tracking.uri", "search.storage", "search.shared", "search.workers")  # a worker has its own
 WAIT_SECONDS = 1.0  # so often it is looked whether the others' last trials have ended
 

@@ -17,7 +17,7 @@ SECRET = re.compile(  # a setting whose name ends so, or is written with a %61
 
 
 def hide(text: str) -> str:
-    """Put *** in the place of what an address or a setting in the text keeps secret.
+    """Put *** for what an address or a setting in the text keeps secret.
 
     Of scheme://user:password@host the password, of scheme://token@host the token, of ?password=x, token=x and the like
     the value. Rather too much is hidden than too little.

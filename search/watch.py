@@ -166,7 +166,7 @@ def watch(work: Callable[[], int]) -> int:
         if outside == OUTSIDE:
             print(f"{said}; that is the second time, so it ends here", file=sys.stderr)
             return 1
-        print(f"{said}; another process goes on", file=sys.stderr)
+        print(f"{said}; another process continues", file=sys.stderr)
         deaths.append(seen.death(status))
 
 

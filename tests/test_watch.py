@@ -176,7 +176,7 @@ def test_a_trial_that_kills_its_process_fails_and_the_search_comes_to_its_end(tm
     process.join(240)
     said = output.read_text()
     assert process.exitcode == 0, said
-    assert said.count("another process goes on") == 4
+    assert said.count("another process continues") == 4
     found = books(store).by_number()
     kinds = {number: (r.outcome, r.tags.get("failure_kind")) for number, r in found.items()}
     assert kinds == {
