@@ -162,7 +162,8 @@ def test_whether_parameters_are_joined_is_part_of_a_configs_hash() -> None:
 
 @pytest.mark.parametrize(("kind", "value"), [("optimizer", '"false"'), ("optimizer", "1"), ("activation", "true")])
 def test_a_file_says_it_as_it_is_meant(kind: str, value: str, tmp_path: Path) -> None:
-    content = yaml.safe_load(f"_target_: torch.nn.SiLU\nelementwise: {value}\n")
+    target = {"optimizer": "torch.optim.SGD", "activation": "torch.nn.SiLU"}[kind]
+    content = yaml.safe_load(f"_target_: {target}\nelementwise: {value}\n")
     with pytest.raises(Refusal, match="true or false, in the file of an optimizer"):
         catalog.check_form(tmp_path / kind / "mine.yaml", content)
 
