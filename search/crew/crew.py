@@ -224,6 +224,7 @@ class Crew:
         last = (member.errors.read().strip().splitlines() or [""])[-1][:200]
         member.errors.close()
         said, seen = "", member.seen
+        died = bool(seen.at) and not seen.left  # at a training; 0 and 130 are of one that means to end otherwise
         if seen.at and seen.trial:
             with suppress(Exception):  # the storage is away too: then who takes the trial knows nothing of it
                 self.note_death(seen.death(status))
@@ -231,9 +232,9 @@ class Crew:
             self.members.remove(member)
             if member.order >= 0:
                 self.left.appendleft(member.order)
-            if not self.closing and member.number <= self.wanted and (status not in (0, 130) or not seen.left):
+            if not self.closing and member.number <= self.wanted and (died or status not in (0, 130)):
                 self.died += not seen.trial  # at a trial only so many die as there are trials
-                why = f"{seen.at}: {seen.why or watch.how(status)}" if seen.at and not seen.left else ""
+                why = f"{seen.at}: {seen.why or watch.how(status)}" if died else ""
                 said = f"worker {member.number} ended with {status}{f' ({why or last})' if why or last else ''}: "
                 said += "another takes its place" if self._replaced(member) else "the others go on"
             self.changed.notify_all()
