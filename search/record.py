@@ -64,7 +64,7 @@ def of_run(run: Any) -> Record:
 
 
 def _overrides(text: str) -> Any:
-    """A record's overrides, without where it lay: a store may have been moved, and a password is nobody's business."""
+    """A record's overrides, without where it lay: a store may have been moved, and a password is no part of it."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

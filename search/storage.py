@@ -248,7 +248,7 @@ def _watched(worker: dict[str, Any]) -> bool:
 
 
 def note_death(study: Study, found: watch.Death) -> None:
-    """Note how a process of this host ended, for whoever takes up its trial."""
+    """Note how a process of this host ended, for the process that takes up its trial."""
     study.set_user_attr(_name(found | {"host": os.uname().nodename}), found)
 
 

@@ -18,7 +18,7 @@ from search import sqlite
 from search.turn import turn
 
 VERSION = "alembic_version"
-HOLDING = {"runs": "1", "registered_models": "1", "experiments": "experiment_id != 0"}  # of what is a person's own
+HOLDING = {"runs": "1", "registered_models": "1", "experiments": "experiment_id != 0"}  # of what a user has made
 ENDS = ("", "-wal", "-shm", "-journal")  # of the files of an SQLite database
 
 

@@ -285,7 +285,7 @@ class Run:
 
     def interrupt(self) -> None:
         """Close the run as KILLED with no outcome: it may be gone on with."""
-        with patience.none(), suppress(Exception):  # it is closed by whoever goes on with it, where it cannot be now
+        with patience.none(), suppress(Exception):  # where it cannot be closed now, it is when it is resumed
             self.flush()
             self.tracker.client.set_terminated(self.run_id, "KILLED")
 

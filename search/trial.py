@@ -166,7 +166,7 @@ def perform(
     the config and the prepared module of a training that has not begun, and raises Turned where it is not to.
 
     A training that diverges, runs out of memory or raises is a failed run, never an error of the caller. What fails
-    around it says nothing of the config: the run stays as it is, for whoever goes on with it. Errors: Outside.
+    around it says nothing of the config: the run stays as it is, to be resumed. Errors: Outside.
     """
     cfg = composed.cfg
     follower = Follower(run, screen, cfg.trainer.max_steps, stop)

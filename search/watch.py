@@ -31,7 +31,7 @@ Death = dict[str, Any]  # pid, began: which process; how it ended; counts: wheth
 
 
 class Voice:
-    """What this process says to whoever watches it."""
+    """What this process says to its watcher."""
 
     def __init__(self, say: Callable[[Any], None] = lambda what: None) -> None:
         self.say = say
@@ -73,7 +73,7 @@ class Voice:
 
 
 voice = Voice()  # of this process
-watcher: dict[str, Any] = {}  # pid and begin of who watches this process; empty where nobody does
+watcher: dict[str, Any] = {}  # pid and begin of who watches this process; empty where none does
 deaths: list[Death] = []  # of those that did this process's work before it
 
 
@@ -125,7 +125,7 @@ class Watched:
         return bool(self.why)
 
     def death(self, status: int) -> Death:
-        """How it ended, for whoever takes its trial; `counts` where nobody asked it to end."""
+        """How it ended, for the process that takes its trial; `counts` where it was not asked to end."""
         return self.who | {"counts": not self.left and self.trial, "how": self.why or how(status)}
 
 

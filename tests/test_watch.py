@@ -1,4 +1,4 @@
-"""Processes that are watched: how one ended is known, another goes on, and nothing outlives its watcher."""
+"""Processes that are watched: how one ended is known, another continues, and nothing outlives its watcher."""
 
 import json
 import os
