@@ -211,6 +211,8 @@ class Forked:
                 if not content:
                     break
                 self._hear(content)
+            elif os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break  # what it began itself may keep the pipe open
             late = self.asked and time.monotonic() - self.asked > GONE_SECONDS
             if self.seen.look() or late:
                 os.kill(self.pid, signal.SIGKILL)

@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
+from sqlalchemy.exc import OperationalError
 
 from denoise import train
 from denoise.config import compose
-from search import plan, storage
+from search import plan, storage, watch
 from search import study as searching
 from search.crew import Crew
+from search.crew import crew as crew_module
+from search.crew.crew import Member
 from search.display import Display
 from search.division import GPUS, Division, division, likely_several
 from search.keyed import KeyedSampler
@@ -179,6 +182,40 @@ def test_a_member_too_many_is_ended_and_not_replaced() -> None:
         assert [member.process for member in crew.members] == [first] and first.poll() is None
         assert not crew.died and not crew.unsaid
     assert first.returncode is not None
+
+
+class Died:
+    """A process that was killed, and whose output a child of its own holds open."""
+
+    pid, stdin = os.getpid(), io.StringIO()
+    stdout = property(lambda self: os.fdopen(os.dup(os.pipe()[0])))
+
+    def wait(self, seconds: float | None = None) -> int:
+        return -9
+
+
+def test_how_a_member_ended_is_noted_when_the_storage_answers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trial is not taken up before, as long as its starter lives."""
+    locked: list[Exception] = [OperationalError("INSERT", {}, Exception("database is locked")) for _ in range(3)]
+    noted: list[Any] = []
+
+    def note(found: watch.Death) -> None:
+        if locked:
+            raise locked.pop()
+        noted.append(found)
+
+    monkeypatch.setattr(crew_module, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    crew, member = Crew([]), Member(1, Died(), io.StringIO())  # type: ignore[arg-type]
+    crew.note_death, crew.members = note, [member]
+    member.seen.hear({"at": "trial 1", "trial": True})
+    crew._follow(member)
+    assert [each["how"] for each in noted] == [watch.how(-9)] and not crew.members and not crew.error
+    locked.append(AssertionError("a mistake of ours"))
+    crew.members = [member]
+    member.errors = io.StringIO()
+    crew._follow(member)
+    assert isinstance(crew.error, AssertionError) and not crew.members
 
 
 def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:

@@ -74,6 +74,22 @@ def test_what_dies_outside_of_a_trial_twice_is_given_up() -> None:
     )
 
 
+def test_what_it_forked_itself_may_live_longer(tmp_path: Path) -> None:
+    """A component's child holds the pipe open by which its process is heard; that does not hide a death."""
+    fork = "child = os.fork()\n    print(json.dumps(child), flush=True) if child else time.sleep(300)\n    os.abort()"
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-c", WORK.replace("{work}", fork)], stdout=file, stderr=file)
+    try:
+        assert process.wait(60) == 1
+    finally:
+        process.kill()
+        found = [int(line) for line in output.read_text().splitlines() if line.isdigit()]
+        for child in found:
+            os.kill(child, signal.SIGKILL)
+    assert len(found) == 2, output.read_text()
+
+
 def test_an_error_is_shown_and_not_tried_again() -> None:
     process = watching("raise ValueError('odd')")
     said, errors = process.communicate(timeout=60)

@@ -12,12 +12,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any
 
+from denoise.fault import of_the_world
 from search import watch
 from search.commands import hand_over
 from search.display import Display
 
 SHOWN = ("trial_starts", "progress", "trial_ends")  # of a worker that is told, with its number
 REPLACED = 3  # so many workers that die are replaced
+LAST_SECONDS = 2.0  # what one that ended said last is heard within
 END_SECONDS = 20.0  # a worker that is told to end is killed after so long
 
 Order = dict[str, Any]
@@ -59,7 +61,7 @@ class Crew:
         self.wanted = 0
         self.died = 0
         self.closing = False
-        self.error: Exception | None = None  # of showing what a member says
+        self.error: Exception | None = None  # of a member's thread
         self.note_death: Callable[[watch.Death], None] = lambda death: None  # where the search keeps them
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
@@ -168,7 +170,7 @@ class Crew:
         )
         member = Member(number, process, errors)
         self.members.append(member)
-        threading.Thread(target=self._listen, args=(member,), daemon=True).start()
+        threading.Thread(target=self._follow, args=(member,), daemon=True).start()
         return member
 
     def _hand_out(self, member: Member) -> None:
@@ -177,13 +179,18 @@ class Crew:
         if member.tell(self.orders[self.left[0]]):
             member.order = self.left.popleft()
 
-    def _listen(self, member: Member) -> None:
+    def _follow(self, member: Member) -> None:
+        """Hear a member until it ends. What it began itself may keep its output open: that is not waited for."""
+        hearing = threading.Thread(target=self._hear, args=(member,), daemon=True)
+        hearing.start()
+        status = member.process.wait()
+        hearing.join(LAST_SECONDS)
+        self._ended(member, status)
+
+    def _hear(self, member: Member) -> None:
         assert member.process.stdout is not None
-        try:
-            for line in member.process.stdout:
-                self._take(member, line)
-        finally:
-            self._ended(member)
+        for line in member.process.stdout:
+            self._take(member, line)
 
     def _take(self, member: Member, line: str) -> None:
         """Take what a member says; of what else it prints, or was killed while it said it, nothing."""
@@ -213,21 +220,35 @@ class Crew:
         try:
             if self.display is not None:
                 getattr(self.display, what)(*said, **more)
-        except Exception as error:  # who reads has gone: for the thread that waits
-            with self.changed:
-                self.error = error
-                self.changed.notify_all()
+        except Exception as error:  # who reads has gone
+            self._fail(error)
 
-    def _ended(self, member: Member) -> None:
-        status = member.process.wait()
+    def _fail(self, error: Exception) -> None:
+        """Keep an error for the thread that waits."""
+        with self.changed:
+            self.error = error
+            self.changed.notify_all()
+
+    def _note(self, death: watch.Death) -> None:
+        """Note how a member ended, tried again while the storage does not answer: its trial is not taken up before."""
+        while not self.closing:
+            try:
+                self.note_death(death)
+                return
+            except Exception as error:
+                if not of_the_world(error):
+                    self._fail(error)
+                    return
+            time.sleep(watch.LOOK_SECONDS)
+
+    def _ended(self, member: Member, status: int) -> None:
         member.errors.seek(0)
         last = (member.errors.read().strip().splitlines() or [""])[-1][:200]
         member.errors.close()
         said, seen = "", member.seen
         died = bool(seen.at) and not seen.left  # at a training; 0 and 130 are of one that means to end otherwise
         if seen.at and seen.trial:
-            with suppress(Exception):  # the storage is away too: then who takes the trial knows nothing of it
-                self.note_death(seen.death(status))
+            self._note(seen.death(status))
         with self.changed:
             self.members.remove(member)
             if member.order >= 0:
