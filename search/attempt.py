@@ -25,7 +25,7 @@ from search.trial import Trained, Turned, config_sha256, end_turned, open_run, p
 from search.turn import turn
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
-DEADLY = 2  # so many processes may die at a trial
+DEADLY = 2  # so many processes may die at a trial without a report between
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
@@ -185,12 +185,15 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 
 
 def deadly(trial: Trial) -> Turned | None:
-    """What ends a trial at which processes died: one that took too long for its cap, or else two of any kind."""
-    deaths: list[str] = list(trial.user_attrs.get(storage.DEATHS, {}).values())
-    last = deaths[-1] if deaths else ""
+    """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
+
+    Where a training has reported since the death before, it was no death of the config's: it got beyond.
+    """
+    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(storage.DEATHS, {}).values())
+    step, last = deaths[-1] if deaths else (0, "")
     if last.startswith(watch.OVER):
         return Turned("pruned", "cap", last, {})
-    if len(deaths) < DEADLY:
+    if sum(each == step for each, _ in deaths) < DEADLY:
         return None
     kind = "hung" if last.startswith(watch.SILENT) else "crashed"
     return Turned("failed", kind, f"{last}; the second time", {})

@@ -30,7 +30,7 @@ from search.view import View, still
 
 RUNG = "completed_rung_"
 COMPLETE_ONLY = (NopPruner, PercentilePruner, WilcoxonPruner)  # they look at no trial that is under way
-DEATHS = "deaths"  # of a trial: which processes died at it, and how
+DEATHS = "died_at"  # of a trial: which processes died at it, after which reported step, and how
 DECIDED = "decided"  # the last step at which the pruner was asked
 POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
@@ -263,7 +263,8 @@ def count_death(study: Study, trial: Trial) -> None:
     worker = trial.user_attrs.get("worker")
     found = death(study, worker) if worker is not None else None
     if worker is not None and found is not None and found["counts"]:
-        trial.set_user_attr(DEATHS, trial.user_attrs.get(DEATHS, {}) | {_name(worker): found["how"]})
+        step = max(study._storage.get_trial(trial._trial_id).intermediate_values, default=0)
+        trial.set_user_attr(DEATHS, trial.user_attrs.get(DEATHS, {}) | {_name(worker): [step, found["how"]]})
 
 
 def _name(worker: Mapping[str, Any]) -> str:

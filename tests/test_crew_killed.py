@@ -122,7 +122,7 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp
     assert "worker 1 ended with -9 (trial " in said and "killed by SIGKILL" in said
     assert "another takes its place" in said
     died = [trial.user_attrs.get(storage.DEATHS, {}) for trial in trials_known(store)]
-    assert sum(map(len, died)) == 1 and all("SIGKILL" in how for each in died for how in each.values())
+    assert sum(map(len, died)) == 1 and all("SIGKILL" in how for each in died for _, how in each.values())
     assert (trials_of(store), confirmed(store)) == alone
 
 

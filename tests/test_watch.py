@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from search import watch
+from search import storage, watch
+from search.attempt import deadly
 from tests.process import context
 from tests.test_search import SEARCH, books
 
@@ -150,6 +152,21 @@ def test_a_watcher_that_stood_still_takes_that_for_no_silence(monkeypatch: pytes
     now[0] += 0.5
     assert other.look() and other.why.startswith(watch.OVER)
     assert other.death(-9)["counts"]
+
+
+def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
+    """What kills its process kills it at the same place; a person, or another program's memory, anywhere."""
+    killed, silent = watch.how(-9), f"{watch.SILENT}=3: no step in that time"
+
+    def ends(*deaths: tuple[int, str]) -> str | None:
+        noted = {f"ended:host:{k}:1": list(death) for k, death in enumerate(deaths)}
+        turned = deadly(SimpleNamespace(user_attrs={storage.DEATHS: noted}))  # type: ignore[arg-type]
+        return turned and turned.kind
+
+    assert ends() is ends((0, killed)) is ends((0, killed), (3, killed), (6, killed)) is None
+    assert ends((0, killed), (0, killed)) == ends((0, killed), (3, silent), (3, killed)) == "crashed"
+    assert ends((0, killed), (3, killed), (3, silent)) == "hung"
+    assert ends((3, f"{watch.OVER}=1: it did not end itself")) == "cap"
 
 
 COMPONENT = """
