@@ -2,11 +2,14 @@
 
 A small search over two workers; meanwhile one worker is killed, PostgreSQL is stopped hard and started again, MLflow is
 restarted, everything goes down and up. Afterwards all trials are there once, and they are those of one process outside.
-BUILD_FLAGS and TORCH are handed to the build. Where there are no containers it says so in one line.
+BUILD_FLAGS and TORCH are handed to the build. Where there are no containers, or a build in one reaches no packages, it
+says so in one line and is no failure.
 """
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PROJECT = "denoise-search-test"
+LOOK = f"{PROJECT}-look"
 MOST_BYTES = 2.5e9  # of the image with a CPU's torch
 TRIALS, LAG = 12, 9
 SMALL = (
@@ -27,6 +31,7 @@ SMALL = (
     *("trainer.save_seconds=1", f"search.n_trials={TRIALS}", "search.confirm.seeds=3"),
 )
 SECONDS = 900.0
+LOOK_SECONDS = 300.0  # a build that only looks for a package
 
 
 def load_service(home: Path) -> Any:
@@ -96,6 +101,22 @@ class Server:
         except (PermissionError, ProcessLookupError):
             self.engine("kill", container)
             self.engine("start", container)
+
+    def lacks(self) -> str:
+        """What a build lacks here: its base image, or a way to packages; empty where nothing is lacking."""
+        base = re.search(r"^ARG PYTHON_IMAGE=(\S+)", (self.home / "docker" / "Dockerfile").read_text(), re.M)
+        assert base is not None
+        find = "python -m venv /look && /look/bin/python -m pip download --quiet --no-deps --dest /look packaging"
+        look = f"FROM {base[1]}\nRUN {find}\n"
+        flags = shlex.split(os.environ.get("BUILD_FLAGS", ""))
+        command = [self.containers.engine, "build", "--no-cache", "--force-rm", "-t", LOOK, *flags, "-"]
+        try:
+            done = subprocess.run(command, input=look, capture_output=True, text=True, timeout=LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"a build that only looks for a package takes over {LOOK_SECONDS:.0f} seconds"
+        subprocess.run([self.containers.engine, "rmi", "-f", LOOK], capture_output=True)
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        return f"no build here: {said[-1] if said else 'no word'}"[:300] if done.returncode else ""
 
     def clear(self) -> None:
         """Remove everything, volumes too."""
@@ -171,6 +192,9 @@ def main() -> int:
             server = Server(home)
         except Exception as error:
             print(f"make test-docker: not run ({error})")
+            return 0
+        if said := server.lacks():
+            print(f"make test-docker: not run ({said})")
             return 0
         server.prepare()
         try:
