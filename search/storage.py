@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import optuna
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from denoise import catalog
 from denoise.refusal import Refusal
@@ -67,7 +68,15 @@ def _storage(url: str) -> Storage:
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else lost
     with warnings.catch_warnings():  # heartbeats are marked experimental since 2021
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return Storage(url, engine_kwargs=options, heartbeat_interval=BEAT_SECONDS, grace_period=SILENT_SECONDS)
+        opened = partial(
+            Storage, url, engine_kwargs=options, heartbeat_interval=BEAT_SECONDS, grace_period=SILENT_SECONDS
+        )
+        try:
+            return opened()
+        except SQLAlchemyError as error:  # a program that holds no lock of ours, such as a dashboard, made the tables
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            return opened()
 
 
 def sampler(cfg: DictConfig, asks: Joint | None = None) -> KeyedSampler:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +129,11 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp
 
 
 def trials_known(store: Path) -> list[Any]:
-    url = f"sqlite:///{store / 'optuna.db'}"
+    file = store / "optuna.db"
+    url = f"sqlite:///{file}"
     try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:  # Optuna would make the tables
+            database.execute("SELECT study_name FROM studies").fetchone()[0]
         (name,) = optuna.get_all_study_names(url)
         return optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
     except Exception:  # not there yet

@@ -8,10 +8,12 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState, create_trial
+from sqlalchemy.exc import IntegrityError
 
 from denoise.config import compose
-from search import attempt, storage
+from search import attempt, plan, storage
 from search import study as searching
 from search.mode import Ablation, Joint
 from search.tracking import Tracker
@@ -137,6 +139,22 @@ def test_a_smaller_round_waits_for_the_trials_before_it() -> None:
     assert mode.refill(study)
     waiting = [trial.user_attrs["arm"] for trial in study.get_trials(states=(TrialState.WAITING,))]
     assert waiting == ["activation=silu", trials[3].user_attrs["arm"]]
+
+
+def test_a_dashboard_may_make_the_tables_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds no lock of ours: what is there then is taken."""
+    prepared = plan.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
+    tables = sqlalchemy.MetaData.create_all
+
+    def twice(self: Any, engine: Any, *given: Any, **more: Any) -> None:
+        monkeypatch.undo()
+        optuna.storages.RDBStorage(prepared.storage_url)  # all of the other's, between two statements of ours
+        tables(self, engine, *given, **more)
+        raise IntegrityError("INSERT INTO alembic_version", {}, Exception("UNIQUE constraint failed"))
+
+    monkeypatch.setattr(sqlalchemy.MetaData, "create_all", twice)
+    study, _ = searching.open_stores(prepared)
+    assert study.get_trials() == [] and study.study_name == prepared.name
 
 
 def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
