@@ -31,6 +31,7 @@ SMALL = (
     *("trainer.save_seconds=1", f"search.n_trials={TRIALS}", "search.confirm.seeds=3"),
 )
 SECONDS = 900.0
+Found = tuple[list[tuple[str | float | None, ...]], list[tuple[str | float | None, ...]]]  # trials, confirmation
 LOOK_SECONDS = 300.0  # a build that only looks for a package
 
 
@@ -125,17 +126,27 @@ class Server:
         subprocess.run(self.containers.compose(env, "down", "-v"), capture_output=True)
 
 
-def trials(uri: str) -> list[tuple[int, str, str, float | None]]:
-    """The trials that have ended: number, overrides, outcome, value."""
+def ended(uri: str, role: str, *tags: str) -> list[tuple[str | float | None, ...]]:
+    """The runs of a role that have ended: these tags, the outcome, the value."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = client.get_experiment_by_name("denoise-search")
     if experiment is None:
         return []
-    runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'", max_results=1000)
+    runs = client.search_runs([experiment.experiment_id], f"tags.role = '{role}'", max_results=1000)
     rows = [(run.data.tags, run.data.metrics.get("val/loss")) for run in runs]
-    return sorted((int(t["trial"]), t["overrides"], t["outcome"], value) for t, value in rows if "outcome" in t)
+    return sorted((*(t[tag] for tag in tags), t["outcome"], value) for t, value in rows if "outcome" in t)
+
+
+def trials(uri: str) -> list[tuple[str | float | None, ...]]:
+    """The trials that have ended: number, overrides, outcome, value."""
+    return ended(uri, "trial", "trial", "overrides")
+
+
+def confirmed(uri: str) -> list[tuple[str | float | None, ...]]:
+    """The trainings of the confirmation that have ended: config, seed, outcome, value."""
+    return ended(uri, "confirm", "config_sha256", "seed")
 
 
 def wait_for(uri: str, count: int) -> None:
@@ -149,17 +160,18 @@ def wait_for(uri: str, count: int) -> None:
     raise AssertionError(f"{count} trials have not ended in {SECONDS:.0f} seconds")
 
 
-def outside(store: Path) -> list[tuple[int, str, str, float | None]]:
+def outside(store: Path) -> Found:
     """The same search by one process outside."""
     env = {name: value for name, value in os.environ.items() if name not in ("ENGINE", "MLFLOW_TRACKING_URI")}
     env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     words = [*SMALL, "search.workers=1", f"search.lag={LAG}", f"store={store}"]
     subprocess.run([sys.executable, "-m", "search", "search", *words], env=env, check=True, stdout=subprocess.DEVNULL)
-    return trials(f"sqlite:///{store / 'mlflow.db'}")
+    uri = f"sqlite:///{store / 'mlflow.db'}"
+    return trials(uri), confirmed(uri)
 
 
-def broken(server: Server) -> list[tuple[int, str, str, float | None]]:
-    """Search, and break what can be broken; the trials."""
+def broken(server: Server) -> Found:
+    """Search, and break what can be broken; what was found."""
     uri, args = f"http://127.0.0.1:{server.port}", {"ENGINE": "compose", "ARGS": " ".join(SMALL)}
     search = server.make("search", **args)
     wait_for(uri, 2)
@@ -180,7 +192,7 @@ def broken(server: Server) -> list[tuple[int, str, str, float | None]]:
     server.done("up")
     server.done("search", **args)
     server.done("report", ENGINE="compose", stdout=subprocess.DEVNULL)
-    return trials(uri)
+    return trials(uri), confirmed(uri)
 
 
 def main() -> int:
@@ -205,9 +217,10 @@ def main() -> int:
             found, expected = broken(server), outside(home / "outside")
         finally:
             server.clear()
-    assert [number for number, *_ in found] == list(range(TRIALS)), found
-    assert found == expected, f"other trials than one process has: {set(found) ^ set(expected)}"
-    print(f"all {TRIALS} trials once, and those of one process")
+    assert [int(str(number)) for number, *_ in found[0]] == sorted(range(TRIALS), key=str), found
+    for what, here, there in zip(("trials", "trainings of the confirmation"), found, expected, strict=True):
+        assert here == there, f"other {what} than one process has: {set(here) ^ set(there)}"
+    print(f"all {TRIALS} trials and {len(found[1])} trainings of the confirmation once, and those of one process")
     return 0
 
 
