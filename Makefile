@@ -22,7 +22,7 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample up down logs catalog inspect bench test test-docker lint lock
+VERBS := help install search train ui best reproduce report sample up down logs catalog inspect bench test test-faults test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
 KNOWN := ARGS RUN ENGINE PYTHON TORCH
@@ -111,6 +111,9 @@ bench: $(STAMP) ## measure speed, as ratios within one run
 
 test: $(STAMP) ## run the tests
 	@$(PY) -IS search/from_make.py pytest
+
+test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text
+	@$(PY) -IS search/from_make.py pytest -m faults
 
 test-docker: $(STAMP) ## run the service really and break it, where docker or podman is here
 	@$(PY) -IS search/from_make.py tests.docker_run

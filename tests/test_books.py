@@ -26,7 +26,7 @@ from search.tracking import STATUS, Run, Tracker, open_tracker, record
 from tests import quick
 from tests.test_odd_stores import EXPERIMENT
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 TRIALS = 5
 ASKED = [*quick.SMALL, *quick.CHOICES, f"search.n_trials={TRIALS}"]
 WEIGHTS = save({"w": torch.ones(3)})

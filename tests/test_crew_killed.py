@@ -19,7 +19,7 @@ from tests.process import start
 from tests.quick import content
 from tests.test_search import SEARCH, books
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 

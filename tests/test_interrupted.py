@@ -19,6 +19,8 @@ from search.__main__ import main
 from search.tracking import Run
 from tests import process, quick
 
+pytestmark = pytest.mark.faults
+
 # in that process: trainings that are formulas; one of the confirmation says where it is, and waits for the signal
 BEFORE = """
 import signal

@@ -19,7 +19,7 @@ from search.tracking import MODEL, Run, open_tracker
 from tests import quick, tiny
 from tests.test_odd_stores import EXPERIMENT, NAMES
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 ODD = "é %20?#'=&+(x){y}\\;"
 SMALL = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=2", "trainer.val_every=2"]
 PLACES = {"rename": shutil.move, "copy": shutil.copytree}

@@ -15,7 +15,7 @@ from search.__main__ import main
 from search.tracking import local_uri, open_tracker
 from tests import quick, tiny
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 NAMES = ["100%20 é", "a?b=c", "#'a\"&;", "{x}\\"]
 EXPERIMENT = "denoise-search"
 

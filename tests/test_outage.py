@@ -28,7 +28,7 @@ from search.__main__ import main
 from tests import quick, tiny
 from tests.quick import CHOICES, a_new_process, run
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 SIX = [*CHOICES, "search.n_trials=6", "search.workers=1"]
 
 

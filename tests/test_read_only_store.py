@@ -19,7 +19,7 @@ from tests.test_moved_stores import content
 from tests.test_odd_stores import EXPERIMENT
 from tests.test_verbs import typed
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 SMALL = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=2", "trainer.val_every=2"]
 SEARCHED = [*quick.SMALL, *quick.CHOICES, "search.n_trials=2"]
 

@@ -31,7 +31,7 @@ from search.terminal import Out
 from search.tracking import Tracker, open_tracker
 from tests.tiny import TINY
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 SECRET = "hun7er2canary"
 FORMS = [  # every form in which an address or a setting has a password
     *(

@@ -25,7 +25,7 @@ from denoise.refusal import Refusal
 from search.__main__ import main
 from tests.tiny import TINY
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 KINDS = sorted({path.parent.name for path in catalog.CONF.glob("*/*.yaml") if "\n_target_: " in path.read_text()})
 WALKED = ["torch.nn", "torch.optim", "torch.utils", "optuna", "lightning.pytorch", "denoise", "search"]
 BASES = {  # kind -> where such a class is defined, and what it is

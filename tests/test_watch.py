@@ -17,7 +17,7 @@ from search.attempt import deadly
 from tests.process import context
 from tests.test_search import SEARCH, books
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 WORK = """
 import json, os, signal, sys, time
 from search import watch
