@@ -81,8 +81,8 @@ BUILDING_BLOCKS = {
     "initializer": {"auto_gain", "resolve_gain"},
 }
 VERBS = (
-    "install search train ui best reproduce report sample up down logs catalog inspect bench test test-faults test-docker "
-    "lint help lock"
+    "install search train ui best reproduce report sample up down logs catalog inspect bench test "
+    "test-faults test-docker lint help lock"
 )
 
 
