@@ -400,6 +400,22 @@ OPTION_FILES = {
         "# f\n# s\n_target_: torch.nn.PReLU\ninit: 1.5\nspace:\n  init: {type: float, low: 2, high: 1}\n",
         ["init", "2", "1"],
     ),
+    "a key that is a number": ("# f\n# s\n_target_: torch.nn.ReLU\n3: 4\nspace: {}\n", ["mine.yaml", "the key 3"]),
+    "a value by a tag": (
+        "# f\n# s\n_target_: torch.nn.Softplus\nbeta: !!binary aGVsbG8=\nspace: {}\n",
+        ["mine.yaml", "bytes", "legal"],
+    ),
+    "too long": (f"# f\n# s\n_target_: torch.nn.Softplus\nbeta: [{'1,' * 200_000}]\nspace: {{}}\n", ["mine", "legal"]),
+    "control that is a word": ("# f\n# s\n_target_: torch.nn.ReLU\ncontrol: maybe\n", ["control: maybe", "true"]),
+    "needs that is a number": ("# f\n# s\n_target_: torch.nn.ReLU\nneeds: 3\n", ["needs", "list"]),
+    "expects that is a list": ("# f\n# s\n_target_: torch.nn.ReLU\nexpects: [1]\n", ["expects", "map"]),
+    "words that are a word": ("# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nwords: {init: auto}\n", ["words.init"]),
+    "limits that are a number": ("# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nlimits: {init: 3}\n", ["limits.init"]),
+    "limits without an end": ("# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nlimits: {init: [3]}\n", ["limits.init"]),
+    "limits that are words": (
+        "# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nlimits: {init: [a, b]}\n",
+        ["limits.init", "[low, high]"],
+    ),
     "a domain of a parameter it lacks": (
         "# f\n# s\n_target_: torch.nn.PReLU\ninit: 0.1\nspace:\n  inti: {type: float, low: 0, high: 1}\n",
         ["inti"],

@@ -184,6 +184,33 @@ def test_what_a_component_raises_is_an_error_of_its_config(error: BaseException)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+class Mute(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def _of_itself() -> Exception:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Mute(), "Mute"),
+        (_of_itself(), "ValueError: first"),
+        (ValueError("a\udcffb\0c"), "ValueError: a?b\ufffdc"),
+    ],
+)
+def test_an_error_of_any_form_is_said_in_words_that_every_store_takes(error: Exception, said: str) -> None:
+    with pytest.raises(type(error)) as found:
+        fault.blame(error)
+    assert fault.line(found.value) == said and not fault.of_memory(error) and not fault.of_the_world(error)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EMFILE])
 def test_what_the_machine_raises_is_not(number: int) -> None:
     with pytest.raises(Outside, match="OSError"):

@@ -76,6 +76,8 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("data/mine", DATA + "batch_size: 8\nbtch: 3\n", ["btch"]),
     ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
     ("activation/mine", SOFTPLUS.format(beta="???"), ["beta", "???", "null"]),
+    ("activation/mine", SOFTPLUS.format(beta="1.0").replace(": 1.0", ":\t1.0"), ["activation/mine", "'\\t'"]),
+    ("trainer/mine", TRAINER + "limits: {max_steps: 3}\n", ["trainer.max_steps", "limits are 3", "[low, high]"]),
 ]
 
 

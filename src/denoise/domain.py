@@ -13,6 +13,8 @@ from denoise.refusal import Refusal
 
 FORM = "write {type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
 
+LIMITS = "write [low, high], for a list [low, high, length], or text for a word"
+
 
 def is_domain(node: Mapping[str, Any]) -> bool:
     """Tell whether a mapping declares a domain, such as {type: categorical, choices: [a, b]}."""
@@ -23,6 +25,15 @@ def is_domain(node: Mapping[str, Any]) -> bool:
     if node.get("type") not in ("float", "int") or not is_number(low) or not is_number(high):
         return False
     return bool(low <= high and not (node.get("log") and low <= 0))
+
+
+def is_limits(declared: Any) -> bool:
+    """Tell whether a value declares limits: [low, high], [low, high, length] or text."""
+    if not isinstance(declared, list | tuple | ListConfig) or len(declared) not in (2, 3):
+        return bool(declared == "text")
+    low, high, *length = declared
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in length)
+    return is_number(low) and is_number(high) and bool(low <= high) and whole
 
 
 def is_number(value: Any) -> bool:
@@ -69,16 +80,20 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
     if isinstance(value, str):  # a word such as gain=auto, which the type check let through
         return
     low, high = domain["low"], domain["high"]
+    for end, bound in (("low", low), ("high", high)):
+        if not is_number(bound):
+            raise Refusal(f"{group}.space.{name}: {end}={as_text(bound)} is no finite number; {FORM}")
     if not low <= value <= high:
-        bound = "high" if value > high else "low"
-        raise Refusal(
-            f"{where}={value}: outside its domain [{low}, {high}]; "
-            f"to go there on purpose add {group}.space.{name}.{bound}={value}"
-        )
+        end = "high" if value > high else "low"
+        possible = is_number(value) and not (domain.get("log") and value <= 0)
+        way = f"to go there on purpose add {group}.space.{name}.{end}={value}" if possible else "take a value within"
+        raise Refusal(f"{where}={value}: outside its domain [{low}, {high}]; {way}")
 
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
     """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
+    if not is_limits(limits):
+        raise Refusal(f"{where}: its limits are {as_text(limits)}; {LIMITS}")
     if limits == "text":
         if not isinstance(value, str) or not value:
             raise Refusal(f"{where}={as_text(value)}: must be a word")

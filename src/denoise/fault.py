@@ -36,10 +36,19 @@ def outside(what: str) -> Iterator[None]:
 
 def line(error: BaseException, most: int = 300) -> str:
     """An error as one line: its kind and what it says; what has failed outside says it all."""
-    said = " ".join(str(error).split())
+    text = said(error)
     if isinstance(error, Outside):
-        return said[:most]
-    return f"{type(error).__name__}{f': {said}' if said else ''}"[:most]
+        return text[:most]
+    return f"{type(error).__name__}{f': {text}' if text else ''}"[:most]
+
+
+def said(error: BaseException) -> str:
+    """What an error says, as one line that every file and database takes; nothing where it cannot say it."""
+    try:
+        text = str(error)
+    except Exception:
+        return ""
+    return " ".join(text.encode(errors="replace").decode().replace("\0", "\ufffd").split())
 
 
 def of_the_machine(error: BaseException | None) -> bool:
@@ -55,8 +64,8 @@ def of_the_world(error: BaseException) -> bool:
 
 def of_memory(error: BaseException) -> bool:
     """Tell whether an error says that there is no memory left."""
-    said = str(error) if isinstance(error, RuntimeError) else ""
-    return isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY)
+    text = said(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
 
 
 def ends_no_loop(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +131,9 @@ def blame(error: BaseException, observer: Overheard | None = None) -> NoReturn:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from, and so on."""
-    while error is not None:
+    """An error, what it was raised from, and so on; each once, also where one was raised from itself."""
+    known: list[BaseException] = []
+    while error is not None and not any(error is each for each in known):
+        known.append(error)
         yield error
         error = error.__cause__ or error.__context__
