@@ -58,6 +58,17 @@ def test_what_is_changed_within_is_put_back_after(change: str, ends: type[BaseEx
     assert state() == before
 
 
+def test_an_output_is_not_closed_for_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    for output in (sys.stdout, sys.stderr):
+        with steady():
+            print("within", file=output)
+            sys.stdout.close()
+            sys.stderr.close()
+            print("after", file=sys.stdout)
+        print("outside", file=output)
+    assert capsys.readouterr().out.split() == ["within", "after", "outside", "after"]
+
+
 def test_what_was_added_to_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_STEADY", "1")
     with steady():

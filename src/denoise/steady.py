@@ -24,12 +24,30 @@ def steady() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         before = [read() for read, _ in SETTINGS]
+        sys.stdout, sys.stderr = _kept(sys.stdout), _kept(sys.stderr)
         try:
             yield
         finally:
             for (read, write), value in zip(SETTINGS, before, strict=True):
                 if read() != value:
                     write(value)
+
+
+class _Kept:
+    """An output that whoever has it may not close for all others."""
+
+    def __init__(self, output: Any) -> None:
+        self.output = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.output, name)
+
+    def close(self) -> None:
+        self.output.flush()
+
+
+def _kept(output: Any) -> Any:
+    return output if output is None or isinstance(output, _Kept) else _Kept(output)
 
 
 def _device(before: torch.device) -> None:
