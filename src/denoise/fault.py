@@ -13,6 +13,7 @@ OF_THE_MACHINE = {  # what a full or broken disk, a file server that has gone or
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EAGAIN),
     *(errno.ETIMEDOUT, errno.ENOLCK, errno.ENXIO, errno.ENODEV, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 }
+LIBRARIES = {"mlflow", "sqlalchemy", "optuna", "requests", "urllib3", "google"}  # google: MLflow's answers, read
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # in torch's words, on a CPU and elsewhere
 
 
@@ -59,7 +60,7 @@ def of_the_machine(error: BaseException | None) -> bool:
 def of_the_world(error: BaseException) -> bool:
     """Tell whether an error is no mistake of this program: what it writes to or reads from has failed."""
     libraries = tuple(type(each).__module__.partition(".")[0] for each in chain(error))
-    return isinstance(error, Outside | OSError) or bool({"mlflow", "sqlalchemy", "optuna", "requests"} & {*libraries})
+    return isinstance(error, Outside | OSError) or bool(LIBRARIES & {*libraries})
 
 
 def of_memory(error: BaseException) -> bool:
