@@ -128,7 +128,9 @@ def _trust(options: argparse.Namespace) -> None:
         raise Refusal(f"--config-name {options.config_name}: no such root config; {choose(options.config_name, roots)}")
     for folder in catalog.folders()[:-1]:
         if (path := folder / f"{options.config_name}.yaml").exists():
-            plain.read(path)
+            content = plain.read(path)
+            if isinstance(content, dict) and "hydra" in content:
+                raise Refusal(f"{path}: hydra: sets nothing of a training; leave it out")
     if consent or options.config_name:
         trust.allow(compose(consent, options.config_name or "train").cfg.allow or [])
     catalog.check_own()

@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("optimizer.lr=nan", ["optimizer.lr=nan", "0.0003", "take a value within"]),
     ("optimizer.lr=inf", ["optimizer.lr=inf", "0.02", "take a value within"]),
     ("optimizer.lr=-1", ["optimizer.lr=-1", "0.0003", "take a value within"]),
-    ("optimizer.limits.eps=[1,0]", ["optimizer.eps", "its limits are [1,0]", "write [low, high]"]),
+    ("optimizer.limits.eps=[1,0]", ["optimizer.limits.eps=[1,0]", "write [low, high]"]),
     ("optimizer.space.weight_decay={type:float,low:0.0,high:0.35,step:0.1}", ["optimizer.space.weight_decay", "0.4"]),
     (
         "optimizer.space.betas={type:categorical,choices:[[0.9,0.999],[0.9,1.5]]}",

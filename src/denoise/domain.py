@@ -1,13 +1,13 @@
 """What an option file declares as legal: the domain of a searched parameter, the limits of the others."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import ListConfig
+from omegaconf import DictConfig, ListConfig
 
 from denoise.refusal import Refusal
 
@@ -34,6 +34,20 @@ def is_limits(declared: Any) -> bool:
     low, high, *length = declared
     whole = all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in length)
     return is_number(low) and is_number(high) and bool(low <= high) and whole
+
+
+def is_words(declared: Any) -> bool:
+    """Tell a list of words, which are legal beside a number."""
+    return isinstance(declared, list | ListConfig) and all(isinstance(word, str) for word in declared)
+
+
+def has_ends(declared: Any) -> bool:
+    """Tell whether a value has what every domain has: a type, and its ends or a list of choices."""
+    if not isinstance(declared, Mapping | DictConfig) or not isinstance(declared.get("type"), str):
+        return False
+    if declared["type"] == "categorical":
+        return isinstance(declared.get("choices"), list | ListConfig)
+    return "low" in declared and "high" in declared
 
 
 def is_number(value: Any) -> bool:
@@ -92,8 +106,6 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
     """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
-    if not is_limits(limits):
-        raise Refusal(f"{where}: its limits are {as_text(limits)}; {LIMITS}")
     if limits == "text":
         if not isinstance(value, str) or not value:
             raise Refusal(f"{where}={as_text(value)}: must be a word")
@@ -108,3 +120,10 @@ def check_limits(where: str, value: Any, limits: Any) -> None:
         if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
             said = "a whole number" if number is int else "a number"
             raise Refusal(f"{where}={as_text(value)}: must be {said}, {between}")
+
+
+DECLARED: dict[str, tuple[Callable[[Any], bool], str]] = {  # what a file declares as legal, and the form of each
+    "space": (has_ends, FORM),
+    "limits": (is_limits, LIMITS),
+    "words": (is_words, "write a list of words, such as [auto]"),
+}

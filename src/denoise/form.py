@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from denoise.domain import FORM, LIMITS, is_domain, is_limits
+from denoise.domain import FORM, LIMITS, is_domain, is_limits, is_words
 from denoise.refusal import Refusal, choose
 from denoise.trust import check_targets
 
@@ -51,5 +51,5 @@ def _check_declared(path: Path, key: str, content: dict[str, Any]) -> None:
             raise Refusal(f"{path}: space.{name}: {value} is no domain; {FORM}")
         if key == "limits" and not is_limits(value):
             raise Refusal(f"{path}: limits.{name}: {value} are no limits; {LIMITS}")
-        if key == "words" and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        if key == "words" and not is_words(value):
             raise Refusal(f"{path}: words.{name}: {value} is no list of words; write {name}: [auto]")

@@ -65,7 +65,7 @@ def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -
         return
     if default is None:
         return
-    if OmegaConf.is_dict(default):
+    if isinstance(default, dict) or OmegaConf.is_dict(default):
         if not isinstance(value, dict) or not value:
             legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
             raise Refusal(f"{text}: stands for several keys{', and sets none' * (value == {})}; legal: {legal}")
