@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
@@ -21,6 +22,7 @@ from search.shown import hide, line
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
+FLAGS = {"config_name": ("train", "inspect"), "cfg": ("search", "train", "inspect"), "check": ("catalog",)}
 AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
 
 
@@ -81,8 +83,26 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
         raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
     if options.run is not None and options.verb not in commands.OF_RUN:
         raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(commands.OF_RUN)} do")
+    _check_flags(options)
     _trust(options)
     return options.verb, options
+
+
+def _check_flags(options: argparse.Namespace) -> None:
+    """Refuse what the verb would not look at, and a root config or a folder that is named in another way."""
+    for flag, verbs in FLAGS.items():
+        if getattr(options, flag) not in (None, False) and options.verb not in verbs:
+            said = flag.replace("_", "-")
+            raise Refusal(
+                f"--{said}: {options.verb} does not look at it; {', '.join(verbs)} take{'s' * (len(verbs) == 1)} it"
+            )
+    if options.config_name is not None and not re.fullmatch(r"[\w-]+", options.config_name):
+        raise Refusal(
+            f"--config-name {options.config_name}: not the name of a root config; FOLDER/NAME.yaml is "
+            "--config-dir FOLDER --config-name NAME"
+        )
+    if "" in options.config_dir:
+        raise Refusal("--config-dir: names no folder; write --config-dir FOLDER, with a dot for this one")
 
 
 def _trust(options: argparse.Namespace) -> None:
@@ -103,9 +123,14 @@ def _trust(options: argparse.Namespace) -> None:
         catalog.add_folder(folder)
     consent = [text for text in options.overrides if text.lstrip("+").startswith("allow=")]
     options.overrides = [text for text in options.overrides if text not in consent]
+    roots = {path.stem: path for folder in catalog.folders() for path in folder.glob("*.yaml") if path.stem != "search"}
+    if options.config_name is not None and options.config_name not in roots:
+        raise Refusal(f"--config-name {options.config_name}: no such root config; {choose(options.config_name, roots)}")
     for folder in catalog.folders()[:-1]:
         if (path := folder / f"{options.config_name}.yaml").exists():
-            plain.read(path)
+            content = plain.read(path)
+            if isinstance(content, dict) and "hydra" in content:
+                raise Refusal(f"{path}: hydra: sets nothing of a training; leave it out")
     if consent or options.config_name:
         trust.allow(compose(consent, options.config_name or "train").cfg.allow or [])
     catalog.check_own()

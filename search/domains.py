@@ -12,6 +12,7 @@ from denoise.domain import FORM, as_choice, as_text, as_value, is_number
 from denoise.legal import check_value
 from denoise.refusal import Refusal, choose
 
+MOST_STEPS = 1_000_000
 KEYS = {"float": ("low", "high", "step", "log"), "int": ("low", "high", "step", "log"), "categorical": ("choices",)}
 
 
@@ -33,7 +34,7 @@ def distribution(where: str, node: Mapping[str, Any] | DictConfig) -> BaseDistri
     """Read a domain such as {type: float, low: 0.1, high: 1.0, log: true}. Errors: Refusal, naming `where`."""
     content: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     kind = content.get("type")
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         raise Refusal(f"{where}: there is no domain of type {kind}; {choose(str(kind), KEYS)}; {FORM}")
     for key in content:
         if key != "type" and key not in KEYS[kind]:
@@ -64,7 +65,8 @@ def _numbers(where: str, kind: str, content: Mapping[str, Any]) -> BaseDistribut
         if not is_number(value) or abs(value) > 1e300:
             raise Refusal(f"{where}: {name}={as_text(value)} is no finite number; {FORM}")
         if kind == "int" and value != int(value):
-            raise Refusal(f"{where}: {name}={value} is no whole number; write {name}: {round(value)}, or type: float")
+            whole = max(1, round(value)) if name == "step" else round(value)
+            raise Refusal(f"{where}: {name}={value} is no whole number; write {name}: {whole}, or type: float")
     if low > high:
         raise Refusal(f"{where}: low={low} is above high={high}; write {{type: {kind}, low: {high}, high: {low}}}")
     if log not in (None, True, False):
@@ -86,6 +88,8 @@ def _check_step(where: str, low: float, high: float, step: float) -> None:
     first, last, each = (Decimal(str(value)) for value in (low, high, step))
     if each <= 0:
         raise Refusal(f"{where}: step={step}; a step is above 0")
+    if (last - first) / each > MOST_STEPS:
+        raise Refusal(f"{where}: step={step} makes more than {MOST_STEPS} steps; leave step out, or write a larger one")
     if (last - first) % each:
         below = first + (last - first) // each * each
         raise Refusal(

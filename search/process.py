@@ -40,8 +40,8 @@ def leave(status: int) -> NoReturn:
             sys.stdout.flush()
     except BrokenPipeError:
         pass  # who read has seen enough
-    except OSError as error:
-        print(f"what was said cannot be written: {error.strerror}", file=sys.stderr)
+    except (OSError, ValueError) as error:  # ValueError: a component has closed it
+        print(f"what was said cannot be written: {getattr(error, 'strerror', error)}", file=sys.stderr)
         status = status or 1
     with suppress(OSError, AttributeError):
         sys.stderr.flush()

@@ -26,6 +26,15 @@ def hide(text: str) -> str:
     return SECRET.sub(r"\1***", text)
 
 
+def hide_of(address: str, text: str) -> str:
+    """What a library says of an address, with no part of its password: read wrongly, one is a host or a port."""
+    text = hide(text)
+    for found in re.finditer(r"://[^:/?#@\s]*:(.*)@|(?:password|passwd|pwd|token)=([^&\s]*)", address):
+        for part in re.split(r"[@:/?#&=]", found[1] or found[2] or ""):
+            text = text.replace(part, "***") if len(part) > 1 else text
+    return text
+
+
 def printable(text: str) -> str:
     """The text with each character that a terminal would obey, or not show, as U+FFFD; lines stay lines."""
     if text.isprintable():

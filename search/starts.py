@@ -7,11 +7,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FixedTrial
 
+from denoise import train
 from denoise.config import Composed, compose, is_group, next_compose, parse
 from denoise.domain import as_text
 from denoise.legal import select
 from denoise.refusal import Refusal
-from search import inert
+from search import inert, pretrained
 from search.inert import Reach
 from search.space import MEASURE, NOT_THE_TRIALS, Space, path_of
 from search.trial import config_sha256
@@ -52,7 +53,7 @@ def collect(
 
 
 def _check_form(given: Any) -> None:
-    if not OmegaConf.is_list(given) or not all(isinstance(text, str) for text in given):
+    if not OmegaConf.is_list(given) or not given or not all(isinstance(text, str) for text in given):
         raise Refusal(
             f"search.enqueue: {given} is no list of overrides; "
             'write search.enqueue=[["optimizer=muon"],["activation=gelu","dropout=0.1"]]'
@@ -61,7 +62,10 @@ def _check_form(given: Any) -> None:
 
 def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Sequence[str]) -> Start | None:
     parsed = [parse(text) for text in given]
-    mine = set(map(_place, parsed))
+    mine = set(places := list(map(_place, parsed)))
+    if len(mine) < len(places):
+        twice = next(each for each in places if places.count(each) > 1)
+        raise Refusal(f"search.enqueue: {' '.join(given)}: {twice} stands twice; give each value once")
     options = {one.key_or_group: one.value() for one in parsed if is_group(one) and one.package is None}
     others = {key for key, option in options.items() if composed.choices.get(key) != option}
     kept = [t for t in overrides if (key := _place(parse(t))) not in mine and key.split(".")[0] not in others]
@@ -72,11 +76,21 @@ def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Seq
     except Refusal:
         return None
     further = [text for text in given if not _chosen(parse(text), point, space)]
+    if further:
+        _check_trainable(given, start)
     if further and config_sha256(next_compose((*space.suggest(FixedTrial(point)), *further))) != config_sha256(start):
         raise Refusal(
             f"search.enqueue: {' '.join(given)}: cannot be tried as it is typed; give it as values of its own"
         )
     return Start(point, further)
+
+
+def _check_trainable(given: Sequence[str], start: Composed) -> None:
+    """Refuse what no training can begin with: a file that is not there, a batch larger than the data."""
+    try:
+        train.prepare(pretrained.resolve(start.cfg))
+    except Refusal as error:
+        raise Refusal(f"search.enqueue: {' '.join(given)}: {error}") from error
 
 
 def _place(override: Any) -> str:
@@ -95,7 +109,10 @@ def _chosen(override: Any, point: dict[str, Any], space: Space) -> bool:
 def _check_comparable(given: Sequence[str], start: DictConfig, baseline: DictConfig, space: Space) -> None:
     typed = f"search.enqueue: {' '.join(given)}"
     for text in given:
-        if (head := parse(text).key_or_group.split(".")[0]) in NOT_THE_TRIALS:
+        head = parse(text).key_or_group.split(".")[0]
+        if head == "allow":
+            raise Refusal(f"{typed}: a start allows nothing; give {text} to the search itself")
+        if head in NOT_THE_TRIALS:
             raise Refusal(f"{typed}: no training depends on {head}; give {text} to the search itself")
     for path in (*MEASURE, *EQUAL):
         mine, theirs = select(start, path), select(baseline, path)

@@ -24,7 +24,7 @@ from search.keyed import KeyedSampler
 from search.ledger import earlier, under_way
 from search.mode import Joint
 from search.rdb import Cached, Storage
-from search.shown import hide
+from search.shown import hide, hide_of
 from search.tracking import write_ahead
 from search.turn import everywhere
 from search.view import View, still
@@ -56,7 +56,7 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
     except (SQLAlchemyError, ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
         if isinstance(error, Refusal):
             raise
-        reason = hide(" ".join(str(error).split()))[:160]
+        reason = hide_of(url, " ".join(str(error).split()))[:160]
         raise Refusal(
             f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
             "or give postgresql://host/database, with PGUSER and PGPASSWORD in the environment"

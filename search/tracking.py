@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -21,7 +22,7 @@ from search.commands import make, restore
 from search.params import params as params
 from search.patience import Patient
 from search.record import Record, check, of_run
-from search.shown import hidden, hide
+from search.shown import hidden, hide, hide_of
 from search.sqlite import write_ahead as write_ahead
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
@@ -65,9 +66,11 @@ class Tracker:
             self.experiment_id = self._experiment(experiment, new)
             self.client = Patient(self.client, "the tracker")
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            reason = hide(" ".join(str(error).split()))[:160]
+            reason = hide_of(self.uri, " ".join(str(error).split()))[:160]
+            asks = re.search("error code 40[13]", reason)  # who one is
+            way = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if asks else "start that server"
             raise Refusal(
-                f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); start that server, or "
+                f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); {way}, or "
                 "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
             ) from error
         self.files = Files(store, self.experiment_id) if is_local(self.uri, store) else None

@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from denoise.refusal import Refusal
 from search.__main__ import main
 from search.address import is_local, local_uri, resolve_uri
+from search.tracking import open_tracker
 
 WRONG = {
     "127.0.0.1:5000": "http://127.0.0.1:5000",
@@ -93,3 +96,35 @@ def test_which_database_is_the_stores(tmp_path: Path) -> None:
     assert is_local(local_uri(tmp_path), tmp_path) and is_local(local_uri(link), tmp_path)
     assert is_local(f"{local_uri(tmp_path)}?timeout=60", tmp_path)
     assert not is_local(f"sqlite:///{tmp_path}/other.db", tmp_path) and not is_local("http://host", tmp_path)
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that is not MLflow's, or does not know who asks."""
+
+    status, body = 200, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "way"),
+    [(401, "set MLFLOW_TRACKING_USERNAME"), (403, "set MLFLOW_TRACKING_USERNAME"), (404, "start"), (200, "start")],
+)
+def test_a_server_that_does_not_answer_as_mlflow_is_refused_with_the_way_on(
+    status: int, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "status", status)
+    monkeypatch.setattr(Answers, "body", b"<html>\nPlease log in</html>")
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(Refusal, match=way) as refused:
+            open_tracker(f"http://me:hunter2@127.0.0.1:{server.server_port}", "any", tmp_path)
+        server.shutdown()
+    assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value)

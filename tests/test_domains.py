@@ -137,6 +137,9 @@ REFUSED: list[tuple[str, list[str]]] = [
     (DROPOUT + "{type:float,low:0.1,high:0.3,log:true,step:0.1}", ["step=0.1", "log"]),
     (DROPOUT + "{type:float,low:0.0,high:0.35,step:0.1}", ["steps of 0.1", "high=0.35", "0.3 or 0.4"]),
     (DROPOUT + "{type:float,low:0.0,high:0.3,step:0}", ["step=0", "above 0"]),
+    (DROPOUT + "{type:float,low:0.0,high:0.3,step:1e-300}", ["step=1e-300", "1000000 steps"]),
+    (DROPOUT + "{type:[float],low:0.0,high:0.3}", ["search.domains.dropout", "['float']", "categorical"]),
+    (AT + "dropout.type={type:int,low:1,high:2}", ["search.domains.dropout", "categorical"]),
     (DROPOUT + "{type:float,low:0.0,high:0.3,choices:[0.0]}", ["choices", "low, high, step, log"]),
     (DROPOUT + "{type:categorical,choices:[0.0,inf]}", ["inf", "finite"]),
     (DROPOUT + "{type:categorical,choices:[0.0,0.0]}", ["0.0", "twice"]),
@@ -163,6 +166,11 @@ REFUSED: list[tuple[str, list[str]]] = [
     (AT + "trainer={type:categorical,choices:[cpu,gpu]}", ["search.domains.trainer", "trainer.max_steps"]),
     (AT + "model.limits.width={type:categorical,choices:[[1,2]]}", ["search.domains.model.limits.width"]),
     ("optimizer.space.lr.high=inf", ["optimizer.space.lr", "high=inf"]),
+    ("optimizer.space.lr.low=nan", ["optimizer.space.lr", "low=nan", "finite"]),
+    ("optimizer.lr=nan", ["optimizer.lr=nan", "0.0003", "take a value within"]),
+    ("optimizer.lr=inf", ["optimizer.lr=inf", "0.02", "take a value within"]),
+    ("optimizer.lr=-1", ["optimizer.lr=-1", "0.0003", "take a value within"]),
+    ("optimizer.limits.eps=[1,0]", ["optimizer.limits.eps=[1,0]", "write [low, high]"]),
     ("optimizer.space.weight_decay={type:float,low:0.0,high:0.35,step:0.1}", ["optimizer.space.weight_decay", "0.4"]),
     (
         "optimizer.space.betas={type:categorical,choices:[[0.9,0.999],[0.9,1.5]]}",
@@ -211,6 +219,11 @@ WAYS = [  # what is refused, where its line says what to write, and what is type
         AT + "model.width={type:int,low:8,high:WAY,step:8}",
     ),
     (AT + "model.num_heads={type:int,low:1,high:4}", r"write choices: (\S+)", AGAIN),
+    (
+        AT + "model.width={type:int,low:8,high:16,step:0.5}",
+        r"write step: (\d+)",
+        AT + "model.width={type:int,low:8,high:16,step:WAY}",
+    ),
 ]
 
 
@@ -234,6 +247,8 @@ SCIENTIFIC = ["search=ablation", "search.scientific=[dropout]"]
         ([*SCIENTIFIC, DROPOUT + "{type:float,low:0.0,high:0.3}"], r"write (\S+)", ["IT", "WAY"]),
         (["search=ablation", "search.scientific=[]"], r"such as (\S+)", ["search=ablation", "WAY"]),
         ([*SCIENTIFIC], r"legal: (\w+)", ["search=ablation", "search.scientific=[WAY]"]),
+        (["search.mode=ablation"], r"write (\S+)", ["WAY"]),
+        (["search.mode=pareto"], r"write (\S+)", ["WAY", "model.width=16"]),
     ],
 )
 def test_what_a_line_about_choices_says_can_be_typed(overrides: list[str], pattern: str, then: list[str]) -> None:

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from google.protobuf.json_format import ParseError
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.protos.service_pb2 import GetExperimentByName
 from mlflow.tracking import MlflowClient
+from mlflow.utils.proto_json_utils import parse_dict
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
@@ -184,6 +187,33 @@ def test_what_a_component_raises_is_an_error_of_its_config(error: BaseException)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+class Mute(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def _of_itself() -> Exception:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Mute(), "Mute"),
+        (_of_itself(), "ValueError: first"),
+        (ValueError("a\udcffb\0c"), "ValueError: a?b\ufffdc"),
+    ],
+)
+def test_an_error_of_any_form_is_said_in_words_that_every_store_takes(error: Exception, said: str) -> None:
+    with pytest.raises(type(error)) as found:
+        fault.blame(error)
+    assert fault.line(found.value) == said and not fault.of_memory(error) and not fault.of_the_world(error)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EMFILE])
 def test_what_the_machine_raises_is_not(number: int) -> None:
     with pytest.raises(Outside, match="OSError"):
@@ -196,6 +226,12 @@ def test_what_the_machine_raises_is_not(number: int) -> None:
 def test_no_memory_left_is_out_of_memory(error: BaseException) -> None:
     result = _fit(error)
     assert result.failure is not None and result.failure.kind == "out_of_memory"
+
+
+def test_an_answer_that_is_none_of_mlflow_s_is_the_world_s() -> None:
+    with pytest.raises(ParseError) as found:
+        parse_dict({"experiment": {"name": 3}}, GetExperimentByName.Response())
+    assert fault.of_the_world(found.value) and fault.line(found.value).startswith("ParseError")
 
 
 def test_what_failed_outside_is_said_once() -> None:

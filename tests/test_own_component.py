@@ -286,6 +286,15 @@ def test_a_root_config_of_ones_own_allows(
     assert "own_package.Half" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["3", "null", "true", "a,b", "a=b", "a'b", "my act", ".a", "a.b"])
+def test_a_name_that_cannot_be_typed_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "conf" / "activation" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# f\n# s\n_target_: torch.nn.ReLU\nspace: {}\n")
+    with pytest.raises(Refusal, match="rename the file"):
+        catalog.add_folder(tmp_path)
+
+
 def test_a_folder_may_be_given_twice_and_is_read_once() -> None:
     catalog.add_folder(EXAMPLE)
     before = catalog.folders()

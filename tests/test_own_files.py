@@ -75,7 +75,27 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("data/mine", DATA, ["data=mine", "lacks batch_size", "batch_size: 64"]),
     ("data/mine", DATA + "batch_size: 8\nbtch: 3\n", ["btch"]),
     ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
+    ("mine", ROOT + "store: 3\n", ["store=3", "a word"]),
+    ("mine", ROOT + "zero_output: maybe\n", ["zero_output=maybe", "true or false"]),
+    ("mine", ROOT + "dropout: [0.1]\n", ["dropout=[0.1]", "a number"]),
+    ("mine", ROOT + "allow: os.\n", ["allow=os.", "a list"]),
+    ("mine", ROOT + "trainer: 3\n", ["trainer=3", "override /trainer: NAME"]),
+    ("mine", ROOT + "trainer: {deterministic: maybe}\n", ["trainer.deterministic=maybe", "true or false"]),
+    ("mine", ROOT + "trainer: {max_steps: null}\n", ["trainer.max_steps=null", "a whole number"]),
+    ("mine", ROOT + "activation: 3\n", ["activation=3", "override /activation: NAME"]),
+    ("mine", ROOT + "parts: {residual: {activation: 3}}\n", ["parts.residual.activation=3", "NAME"]),
+    ("mine", ROOT + "limits: 3\n", ["limits=3", "must map"]),
+    ("mine", ROOT + "optimizer: {space: 3}\n", ["optimizer.space=3", "must map"]),
+    ("mine", ROOT + "optimizer: {space: {lr: 3}}\n", ["optimizer.space.lr=3", "type: float"]),
+    ("mine", ROOT + "optimizer: {words: 3}\n", ["optimizer.words=3", "must map"]),
+    ("search/mine", SEARCH + "kinds: 3\n", ["search.kinds=3", "activation=..."]),
+    ("search/mine", SEARCH + "domains: 3\n", ["search.domains=3"]),
+    ("search/mine", SEARCH + "overrides: 3\n", ["search.overrides=3", "a list"]),
+    ("search/mine", SEARCH + "screen: maybe\n", ["search.screen=maybe", "true or false"]),
+    ("search/mine", SEARCH + "enqueue: lion\n", ["search.enqueue=lion", "a list"]),
     ("activation/mine", SOFTPLUS.format(beta="???"), ["beta", "???", "null"]),
+    ("activation/mine", SOFTPLUS.format(beta="1.0").replace(": 1.0", ":\t1.0"), ["activation/mine", "'\\t'"]),
+    ("trainer/mine", TRAINER + "limits: {max_steps: 3}\n", ["trainer.limits.max_steps=3", "[low, high]"]),
 ]
 
 
@@ -89,6 +109,13 @@ def test_a_key_that_nothing_reads_is_refused_whatever_file_it_is_in(
         prepare(composed.cfg)
     missing = [word for word in words if word not in str(refused.value)]
     assert not missing and "\n" not in str(refused.value), f"{missing} not said in: {refused.value}"
+
+
+def test_defaults_in_a_circle_are_one_line(folder: Path) -> None:
+    (folder / "conf" / "circle.yaml").write_text("defaults: [train, circle, _self_]\n")
+    catalog.add_folder(folder)
+    with pytest.raises(Refusal, match="config: "):
+        compose([], "circle")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal interruption randomness stage accelerator linear recomputed",
-    "trust plain domain recompose convolution override fault",
+    "trust plain steady domain recompose convolution override fault",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
+    "form",
     "catalog legal",
     "keys",
     "config data pretrained lsuv",  # what is configured through the catalogue

@@ -10,6 +10,7 @@ from search.mode.joint import further as further
 from search.mode.pareto import Pareto as Pareto
 
 MODES: dict[str, type[Joint]] = {mode.name: mode for mode in (Joint, Ablation, Pareto)}
+WANTS = {"ablation": "scientific", "pareto": "cost"}  # what a mode is asked by, which not every search has
 
 
 def find(composed: Composed) -> type[Joint]:
@@ -17,4 +18,8 @@ def find(composed: Composed) -> type[Joint]:
     name = composed.cfg.search.mode
     if name not in MODES:
         raise Refusal(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
+    if (key := WANTS.get(name, "mode")) not in composed.cfg.search:
+        raise Refusal(
+            f"search.mode={name}: search={composed.choices['search']} has no search.{key}; write search={name}"
+        )
     return MODES[name]

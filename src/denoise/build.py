@@ -13,8 +13,10 @@ from denoise.data.images import Images
 from denoise.denoiser import Denoiser
 from denoise.initialize import finish, initialize
 from denoise.module import DenoiseModule
+from denoise.randomness import seeded
 from denoise.refusal import Refusal, choose
 from denoise.stage import Scope, Stage
+from denoise.steady import steady
 
 PRECISIONS = ("32-true", "bf16-mixed")
 CLIPPINGS = ("norm", "value")
@@ -53,7 +55,8 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
     denoiser, stages = _build(cfg, data)
     module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
     if stages:
-        module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
+        with steady():
+            module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
     module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
     return module
 
@@ -68,7 +71,8 @@ def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
 
 def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]:
     parts = build_parts(cfg)
-    backbone = build_backbone(cfg, data, parts)
+    with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
+        backbone = build_backbone(cfg, data, parts)
     stages = initialize(backbone, parts, cfg.seed)
     denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
     return denoiser, stages

@@ -11,6 +11,7 @@ each number by itself, so that it may take all parameters as one tensor).
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,13 +19,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from denoise import plain as yaml
-from denoise.domain import is_domain
+from denoise.domain import as_value
+from denoise.fault import said
+from denoise.form import check_form as check_form
 from denoise.refusal import Refusal, choose
 from denoise.trust import CONF as CONF
-from denoise.trust import WITHIN, add_home, check_targets, find, targets
+from denoise.trust import LIBRARY, WITHIN, add_home, check_targets, find, targets
 
 KINDS = (
     "activation",
@@ -37,6 +41,8 @@ KINDS = (
 )
 LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no training depends on
 RESERVED = (*LEGAL, "elementwise")
+
+NAME = re.compile(r"[\w-]+")  # of an option, as a search can type it
 
 _folders: list[Path] = [CONF]
 
@@ -99,6 +105,11 @@ def _check_names(root: Path) -> None:
             if (there := other / path.parent.name / path.name).exists():
                 raise Refusal(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
     for path in files:
+        if not NAME.fullmatch(path.stem) or as_value(path.stem) != path.stem:
+            raise Refusal(
+                f"{path}: {path.parent.name}={path.stem} cannot be typed as the name of an option; rename the file: "
+                "letters, digits, - and _, and more than a number, true, false or null"
+            )
         yaml.read(path)
     if not files and not any(path.stem != "best" for path in root.glob("*.yaml")):  # a search's best is no root config
         found = sorted(path.parent.name for path in root.glob("*/*.yaml"))
@@ -150,52 +161,20 @@ def read(kind: str, option: str) -> Entry:
     )
 
 
-def check_form(path: Path, content: Any) -> None:
-    """Refuse an option file that is not one: no mapping, no trusted `_target_`, a `space` that is no domains."""
-    if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
-        raise Refusal(f"{path}: an option file declares a _target_, such as _target_: torch.nn.SiLU")
-    check_targets(content, path.parent.name, str(path))
-    if missing := next((name for name, value in content.items() if "???" in str(value)), None):
-        raise Refusal(
-            f"{path}: {missing}: ??? is no value; write one, or null and needs: [{missing}] where it is given"
-        )
-    if "elementwise" in content and (path.parent.name != "optimizer" or not isinstance(content["elementwise"], bool)):
-        raise Refusal(f"{path}: elementwise is the catalogue's own key: true or false, in the file of an optimizer")
-    for key in ("space", "words", "limits"):
-        declared = content.get(key) or {}
-        if not isinstance(declared, dict):
-            raise Refusal(f"{path}: {key} must map parameters, such as {key}: {{beta: ...}}")
-        for name, value in declared.items():
-            if str(name).split(".")[0] not in content:
-                raise Refusal(
-                    f"{path}: {key} names {name}, which the file gives no default; {choose(str(name), content)}"
-                )
-            if key == "space" and not (isinstance(value, dict) and is_domain(value)):
-                raise Refusal(
-                    f"{path}: space.{name}: {value} is no domain; write "
-                    "{type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
-                )
-    for name, value in (content.get("expects") or {}).items():
-        if not (isinstance(value, dict) and isinstance(value.get("low"), int | float) and "why" in value):
-            raise Refusal(f"{path}: expects.{name}: write {name}: {{low: 16, why: what goes wrong below}}")
-    for name in content.get("needs") or []:
-        if name not in content:
-            raise Refusal(
-                f"{path}: needs names {name}, which is no parameter of the file; {choose(str(name), content)}"
-            )
-
-
 def check_target(found: Entry) -> None:
     """Refuse an option whose target cannot be imported, is not trusted, or does not take its parameters."""
+    from denoise.steady import steady
+
     try:
-        for name, _ in targets(found.parameters, 1):
-            find(name, (found.kind, WITHIN), str(found.path))
-        target = find(found.target, (found.kind,), str(found.path))
+        with steady():
+            for name, _ in targets(found.parameters, 1):
+                find(name, (found.kind, WITHIN), str(found.path))
+            target = find(found.target, (found.kind,), str(found.path))
         inspect.signature(target).bind_partial(**found.parameters)
     except Refusal:
         raise
     except (ImportError, ValueError, TypeError) as error:
-        raise Refusal(f"{found.path}: {found.target}: {' '.join(str(error).split())[:200]}") from error
+        raise Refusal(f"{found.path}: {found.target}: {said(error)[:200]}") from error
 
 
 def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
@@ -252,19 +231,22 @@ def call(
 
     Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
     """
+    from denoise.steady import steady  # with torch, for which whoever only reads the catalogue does not wait
+
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}
     where = where or kind
     check_targets(content, kind, where)
     try:
-        target = find(str(content.pop("_target_")), (kind,), where)
-        parameters = {name: _built(value, kind, where) for name, value in content.items()}
-        taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in content}
-        return target(*args, **taken, **parameters, **more)
+        with steady():
+            target = find(str(content.pop("_target_")), (kind,), where)
+            built = {name: _built(value, kind, where) for name, value in content.items()}
+            taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in built}
+            return target(*args, **taken, **built, **more)
     except Refusal:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
-        raise Refusal(f"{where}: {' '.join(str(error).split())}") from error
+        raise Refusal(f"{where}: {said(error)}") from error
 
 
 @cache
@@ -293,6 +275,9 @@ def factory(kind: str, node: DictConfig) -> Callable[..., Any]:
 def _make(kind: str, plain: dict[str, Any], *args: Any) -> Any:
     args, optional = _call_shape(kind, args)
     product = call(plain, *args, kind=kind, where=f"{kind} {plain.get('_target_')}", optional=optional)
+    for base in LIBRARY.get(kind, {}).values():
+        if not isinstance(product, get_object(base)):
+            raise Refusal(f"{kind} {plain.get('_target_')}: makes a {type(product).__name__}; it must make a {base}")
     if kind in ("activation", "normalization", "feed_forward"):
         product.kind = kind
     return product

@@ -48,6 +48,8 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     for override in filter(is_group, parsed):
         _check_option(override, root)
     base = defaults(overrides, root)
+    if len(catalog.folders()) > 1 and not OmegaConf.missing_keys(base.cfg):
+        _check_keys(base, root)
     for override in parsed:
         if not is_group(override):
             _check_value(override, base)
@@ -55,10 +57,14 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
         if missing := sorted(OmegaConf.missing_keys(composed.cfg)):
             raise Refusal(f"{missing[0]}=???: has no value; write one into its file, null for none")
-        own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
-        keys.check(composed.cfg, composed.choices, root, own)
+        _check_keys(composed, root)
     _check_domains(composed.cfg)
     return composed
+
+
+def _check_keys(composed: Composed, root: str) -> None:
+    own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
+    keys.check(composed.cfg, composed.choices, root, own)
 
 
 def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
@@ -97,7 +103,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
         base, chosen = _base(others, root, catalog.folders())
         own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
         cfg = None if own else recompose.assemble(base, chosen, options, values, _path, parse)
-    except (Refusal, OmegaConfBaseException):  # what Hydra says of the whole is what a person can use
+    except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what a person can use
         cfg = None
     return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
 
@@ -132,7 +138,7 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
                 _check_looked_up(cfg, whole)
             if resolve:
                 OmegaConf.resolve(cfg)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refusal(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
 
@@ -263,6 +269,15 @@ def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
     """Check every node against the domains and the limits that its file declares."""
+    for key, (legal, form) in domain.DECLARED.items():
+        declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
+        if not isinstance(declared, DictConfig):
+            raise Refusal(
+                f"{prefix}{key}={domain.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
+            )
+        for name, value in declared.items():
+            if not legal(value):
+                raise Refusal(f"{prefix}{key}.{name!s}={domain.as_text(value)}: {form}")
     words = cfg.get("words") or {}
     for key, check in (("space", domain.check_domain), ("limits", domain.check_limits)):
         for name, declared in (cfg.get(key) or {}).items():

@@ -1,17 +1,19 @@
 """What an option file declares as legal: the domain of a searched parameter, the limits of the others."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import ListConfig
+from omegaconf import DictConfig, ListConfig
 
 from denoise.refusal import Refusal
 
 FORM = "write {type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
+
+LIMITS = "write [low, high], for a list [low, high, length], or text for a word"
 
 
 def is_domain(node: Mapping[str, Any]) -> bool:
@@ -23,6 +25,29 @@ def is_domain(node: Mapping[str, Any]) -> bool:
     if node.get("type") not in ("float", "int") or not is_number(low) or not is_number(high):
         return False
     return bool(low <= high and not (node.get("log") and low <= 0))
+
+
+def is_limits(declared: Any) -> bool:
+    """Tell whether a value declares limits: [low, high], [low, high, length] or text."""
+    if not isinstance(declared, list | tuple | ListConfig) or len(declared) not in (2, 3):
+        return bool(declared == "text")
+    low, high, *length = declared
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in length)
+    return is_number(low) and is_number(high) and bool(low <= high) and whole
+
+
+def is_words(declared: Any) -> bool:
+    """Tell a list of words, which are legal beside a number."""
+    return isinstance(declared, list | ListConfig) and all(isinstance(word, str) for word in declared)
+
+
+def has_ends(declared: Any) -> bool:
+    """Tell whether a value has what every domain has: a type, and its ends or a list of choices."""
+    if not isinstance(declared, Mapping | DictConfig) or not isinstance(declared.get("type"), str):
+        return False
+    if declared["type"] == "categorical":
+        return isinstance(declared.get("choices"), list | ListConfig)
+    return "low" in declared and "high" in declared
 
 
 def is_number(value: Any) -> bool:
@@ -69,12 +94,14 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
     if isinstance(value, str):  # a word such as gain=auto, which the type check let through
         return
     low, high = domain["low"], domain["high"]
+    for end, bound in (("low", low), ("high", high)):
+        if not is_number(bound):
+            raise Refusal(f"{group}.space.{name}: {end}={as_text(bound)} is no finite number; {FORM}")
     if not low <= value <= high:
-        bound = "high" if value > high else "low"
-        raise Refusal(
-            f"{where}={value}: outside its domain [{low}, {high}]; "
-            f"to go there on purpose add {group}.space.{name}.{bound}={value}"
-        )
+        end = "high" if value > high else "low"
+        possible = is_number(value) and not (domain.get("log") and value <= 0)
+        way = f"to go there on purpose add {group}.space.{name}.{end}={value}" if possible else "take a value within"
+        raise Refusal(f"{where}={value}: outside its domain [{low}, {high}]; {way}")
 
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
@@ -93,3 +120,10 @@ def check_limits(where: str, value: Any, limits: Any) -> None:
         if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
             said = "a whole number" if number is int else "a number"
             raise Refusal(f"{where}={as_text(value)}: must be {said}, {between}")
+
+
+DECLARED: dict[str, tuple[Callable[[Any], bool], str]] = {  # what a file declares as legal, and the form of each
+    "space": (has_ends, FORM),
+    "limits": (is_limits, LIMITS),
+    "words": (is_words, "write a list of words, such as [auto]"),
+}

@@ -20,6 +20,7 @@ from denoise.data.images import Images
 from denoise.denoiser import Denoiser
 from denoise.module import DenoiseModule
 from denoise.refusal import Refusal
+from denoise.steady import steady
 from denoise.train import quiet
 
 
@@ -53,6 +54,7 @@ def objective(cfg: DictConfig) -> tuple[object, ...]:
     return data, OmegaConf.to_container(cfg.denoiser), samples, cfg.model.class_conditional
 
 
+@steady()
 def evaluate(members: Sequence[Member]) -> dict[str, float]:
     """test/loss of the members as one model where they have test triples, else val/loss and its bands.
 

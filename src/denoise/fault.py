@@ -13,6 +13,7 @@ OF_THE_MACHINE = {  # what a full or broken disk, a file server that has gone or
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EAGAIN),
     *(errno.ETIMEDOUT, errno.ENOLCK, errno.ENXIO, errno.ENODEV, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 }
+LIBRARIES = {"mlflow", "sqlalchemy", "optuna", "requests", "urllib3", "google"}  # google: MLflow's answers, read
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # in torch's words, on a CPU and elsewhere
 
 
@@ -36,10 +37,19 @@ def outside(what: str) -> Iterator[None]:
 
 def line(error: BaseException, most: int = 300) -> str:
     """An error as one line: its kind and what it says; what has failed outside says it all."""
-    said = " ".join(str(error).split())
+    text = said(error)
     if isinstance(error, Outside):
-        return said[:most]
-    return f"{type(error).__name__}{f': {said}' if said else ''}"[:most]
+        return text[:most]
+    return f"{type(error).__name__}{f': {text}' if text else ''}"[:most]
+
+
+def said(error: BaseException) -> str:
+    """What an error says, as one line that every file and database takes; nothing where it cannot say it."""
+    try:
+        text = str(error)
+    except Exception:
+        return ""
+    return " ".join(text.encode(errors="replace").decode().replace("\0", "\ufffd").split())
 
 
 def of_the_machine(error: BaseException | None) -> bool:
@@ -50,13 +60,13 @@ def of_the_machine(error: BaseException | None) -> bool:
 def of_the_world(error: BaseException) -> bool:
     """Tell whether an error is no mistake of this program: what it writes to or reads from has failed."""
     libraries = tuple(type(each).__module__.partition(".")[0] for each in chain(error))
-    return isinstance(error, Outside | OSError) or bool({"mlflow", "sqlalchemy", "optuna", "requests"} & {*libraries})
+    return isinstance(error, Outside | OSError) or bool(LIBRARIES & {*libraries})
 
 
 def of_memory(error: BaseException) -> bool:
     """Tell whether an error says that there is no memory left."""
-    said = str(error) if isinstance(error, RuntimeError) else ""
-    return isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY)
+    text = said(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY)
 
 
 def ends_no_loop(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,7 +132,9 @@ def blame(error: BaseException, observer: Overheard | None = None) -> NoReturn:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from, and so on."""
-    while error is not None:
+    """An error, what it was raised from, and so on; each once, also where one was raised from itself."""
+    known: list[BaseException] = []
+    while error is not None and not any(error is each for each in known):
+        known.append(error)
         yield error
         error = error.__cause__ or error.__context__

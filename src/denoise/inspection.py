@@ -12,6 +12,7 @@ from denoise.block import Part
 from denoise.build import build_parts, prepare
 from denoise.picture.health import Curve, through_depth
 from denoise.randomness import seeded, stream
+from denoise.steady import steady
 
 DEPTH, WIDTH, TOKENS, BATCH = 50, 128, 4, 64  # of the plain stack
 
@@ -50,6 +51,7 @@ class Inspection:
         )
 
 
+@steady()
 def inspect(cfg: DictConfig) -> Inspection:
     """Pass one batch forward and backward through a config's network, and through a plain stack of its components.
 

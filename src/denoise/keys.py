@@ -9,11 +9,11 @@ from functools import cache
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from denoise.catalog import CONF, RESERVED
 from denoise.domain import as_text
-from denoise.legal import exists
+from denoise.legal import check_type, exists
 from denoise.refusal import Refusal, choose
 
 BASES = {"trainer": "default", "search": "settings", "tracking": "mlflow"}  # the file that all of a group begin with
@@ -64,6 +64,11 @@ def _walk(
         path = f"{prefix}{name}"
         below = node[name] if isinstance(node[name], DictConfig) else None
         at = places.get(path)
+        if at is not None and below is None and node[name] is not None:
+            raise Refusal(
+                f"{_whose(path, choices, own)}{path}={as_text(node[name])}: an option stands there; choose one with "
+                f"defaults: [train, override /{at}: NAME, _self_], its values below {path}"
+            )
         if name in RESERVED and prefix.rstrip(".") not in OPEN:
             for declared in below or {}:
                 _check_declared(node, path, str(declared), choices, own)
@@ -75,8 +80,13 @@ def _walk(
         elif name not in legal:
             near = choose(path, [f"{prefix}{key}" for key in legal if key not in RESERVED])
             raise Refusal(f"{_whose(path, choices, own)}{path}={as_text(node[name])}: no such key; {near}")
-        elif below is not None and isinstance(legal[name], dict) and path not in OPEN:
-            _walk(below, legal[name], f"{path}.", places, choices, own)
+        else:
+            default = legal[name]
+            if not isinstance(default, dict) or below is None:
+                value = OmegaConf.to_container(node[name]) if OmegaConf.is_config(node[name]) else node[name]
+                check_type(f"{_whose(path, choices, own)}{path}={as_text(value)}", value, default)
+            if below is not None and isinstance(default, dict) and path not in OPEN:
+                _walk(below, default, f"{path}.", places, choices, own)
 
 
 def _check_declared(
@@ -123,7 +133,13 @@ def _union(group: str) -> dict[str, Any]:
     """The keys of all files of a group of settings."""
     found: dict[str, Any] = {}
     for path in sorted((CONF / group).glob("*.yaml")):
-        for key, value in _file(f"{group}/{path.stem}").items():
-            both = isinstance(found.get(key), dict) and isinstance(value, dict)
-            found[key] = found[key] | value if both else found.get(key) or value
+        found = _both(found, _file(f"{group}/{path.stem}"))
     return found
+
+
+def _both(one: Any, other: Any) -> Any:
+    """The keys of both; a value that one of them has as null is null."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        shared = {key: _both(one[key], other[key]) for key in one if key in other}
+        return one | other | shared
+    return None if one is None or other is None else one

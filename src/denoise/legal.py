@@ -65,10 +65,10 @@ def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -
         return
     if default is None:
         return
-    if OmegaConf.is_dict(default):
-        if not isinstance(value, dict):
+    if isinstance(default, dict) or OmegaConf.is_dict(default):
+        if not isinstance(value, dict) or not value:
             legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
-            raise Refusal(f"{text}: stands for several keys; legal: {legal}")
+            raise Refusal(f"{text}: stands for several keys{', and sets none' * (value == {})}; legal: {legal}")
         return
     if isinstance(default, list) or OmegaConf.is_list(default):
         if not isinstance(value, list):

@@ -14,7 +14,7 @@ from denoise.data.images import Batches, Images
 from denoise.denoiser import Denoiser
 from denoise.fault import ends_no_loop
 from denoise.optimizer import joined, parameter_groups
-from denoise.randomness import Clock, attach, stream
+from denoise.randomness import Clock, attach, key, stream
 from denoise.stage import Report
 
 BANDS = 4
@@ -120,10 +120,15 @@ class DenoiseModule(LightningModule):
         noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
         return images, sigma, noise, labels if self.class_conditional else None
 
+    def key_others(self, name: str) -> None:
+        """Key torch's global generators: what is not ours, such as torch.nn.RReLU, draws from them."""
+        torch.manual_seed(key(self.seed, f"others/{name}", self.global_step))
+
     @ends_no_loop
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
         self.clock.step = step
+        self.key_others("training")
         loss = self.denoiser.loss if self.watched else self.fast_loss
         return loss(*self.draw(step)).mean()
 
@@ -160,6 +165,7 @@ class DenoiseModule(LightningModule):
     @ends_no_loop
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate all triples: the weights stay, so what a weight normalization makes of them is made once."""
+        self.key_others("validation")
         with parametrize.cached():
             self.losses = [self._losses(triples) for triples in (self.triples, self.seen) if triples is not None]
 
@@ -183,6 +189,7 @@ class DenoiseModule(LightningModule):
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate the triples of test images, which no search has seen."""
         triples = Triples(self.data, self.denoiser, self.test_samples, "test")
+        self.key_others("test")
         with parametrize.cached():
             self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}
 

@@ -13,12 +13,12 @@ import yaml
 
 from denoise.refusal import Refusal
 
-DEEP, LONG = 50, 1_000_000
+DEEP, LONG = 50, 200_000  # what is longer takes OmegaConf seconds for each 100,000 characters
 OPENED = re.compile(r"\$\{(?![\w.\[\]]+\})")  # an interpolation that is more than a path
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as OmegaConf reads it, 1e-5 is a number; and no key may stand twice."""
+    """YAML as OmegaConf reads it: 1e-5 is a number, 2020-01-01 a word; and no key may stand twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -27,6 +27,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in found if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, found in _Loader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"),
@@ -50,8 +54,25 @@ def load(text: str, where: str) -> Any:
         content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
         raise Refusal(f"{where}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
+    _check_values(content, where)
     check_text(content, where)
     return content
+
+
+def _check_values(node: Any, where: str) -> None:
+    """Refuse what no config can hold: a key that is no word, a value by a tag of YAML's (!!binary, !!set)."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if not isinstance(key, str):
+            raise Refusal(f"{where}: the key {key} is no word; write a name, or leave it out")
+        _check_values(value, where)
+    if isinstance(node, list):
+        for value in node:
+            _check_values(value, where)
+    elif not isinstance(node, dict | str | int | float | None):
+        raise Refusal(
+            f"{where}: {str(node)[:80]} is a {type(node).__name__}; words, numbers, true, false, null, lists and "
+            "mappings are legal"
+        )
 
 
 def _check(text: str) -> None:

@@ -18,6 +18,7 @@ from denoise.data import images
 from denoise.data.images import Images
 from denoise.initialize import layers_of, start_at_zero
 from denoise.randomness import seeded
+from denoise.steady import steady
 
 TAKEN = ("activation", "normalization", "feed_forward")  # kinds that a backbone takes where it likes
 GIVEN = ("weight_normalization", "initializer")  # kinds that come to its layers, and that it may take too
@@ -51,6 +52,7 @@ class _Counted:
         return self.factory(*args)
 
 
+@steady()
 def look(cfg: DictConfig) -> Look:
     """Build the config's backbone and count. Errors: Refusal for a config that cannot be built."""
     data, places = images.load(cfg.data), Counter[Place]()

@@ -16,6 +16,7 @@ from denoise import diagnostics
 from denoise.build import prepare
 from denoise.module import DenoiseModule
 from denoise.randomness import seeded
+from denoise.steady import steady
 
 # Chosen on half of a table of trainings, see benchmarks/README.md
 LOOKS = 8  # passes forward and backward, with an optimizer step between two of them
@@ -87,6 +88,7 @@ class Screen:
     seconds: float
 
 
+@steady()
 def screen(cfg: DictConfig, module: DenoiseModule | None = None) -> Screen:
     """Take the first steps of a config's training and tell whether it is worth one.
 

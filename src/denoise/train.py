@@ -29,12 +29,13 @@ from denoise.interruption import heard_as_before
 from denoise.module import DenoiseModule
 from denoise.picture.grid import grid_png
 from denoise.picture.health import layers_by_steps
-from denoise.randomness import stream
+from denoise.randomness import seeded, stream
 from denoise.refusal import Refusal
 from denoise.solver import sigma_steps
 from denoise.stage import Report
 from denoise.state import Save, whole
 from denoise.state import forget as forget
+from denoise.steady import steady
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
 
@@ -93,6 +94,7 @@ def train(
     return fit(cfg, module, observer, checkpoint, stop_at)
 
 
+@steady()
 def fit(
     cfg: DictConfig, module: DenoiseModule, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
 ) -> Result:
@@ -177,7 +179,7 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
-    with parametrize.cached():  # the weights stay: what a weight normalization makes of them does too
+    with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
         images: torch.Tensor = catalog.call(
             solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, kind="solver"
         )
@@ -222,6 +224,7 @@ def sha256(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+@steady()
 def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     """Count what a prepared training costs before its first step: parameters, operations of a step."""
     data, denoiser = module.data, module.denoiser
