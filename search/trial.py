@@ -136,15 +136,12 @@ def open_run(
 def closed_if_interrupted(
     training: Callable[Concatenate[Composed, Run, P], Trained],
 ) -> Callable[Concatenate[Composed, Run, P], Trained]:
-    """A training whose run is closed as KILLED wherever an interrupt comes: before, in, or after its steps."""
+    """A training whose run is closed as KILLED wherever an end comes from outside: before, in, or after its steps."""
 
     @wraps(training)
     def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> Trained:
-        try:
+        with run.resumable():
             return training(composed, run, *args, **more)
-        except KeyboardInterrupt:
-            run.interrupt()
-            raise
 
     return closing
 

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from denoise import train
+from denoise.fault import Outside
 from denoise.interruption import ENDS
+from search import books, ending, study
 from search.__main__ import main
-from search.tracking import Run
+from search.tracking import Run, Tracker
 from tests import process, quick
 
 # in that process: trainings that are formulas; one of the confirmation says where it is, and waits for the signal
@@ -85,6 +87,35 @@ def test_a_training_that_is_interrupted_says_what_the_same_command_does(
     assert capsys.readouterr().err == "interrupted; the same command begins anew, as another run\n"
     with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
         assert list(books.execute("SELECT name, status FROM runs")) == [("train", "KILLED")]
+
+
+PLACES = [
+    *((Run, "params"), (Run, "artifacts"), (Tracker, "has"), (study, "take_over"), (books, "settle")),
+    *((study, "next_trial"), (train, "fit"), (ending, "end")),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Outside("no space left")])
+def test_no_run_stays_open_wherever_a_search_ends(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*given: Any, **more: Any) -> Any:
+        raise error
+
+    for life, (owner, name) in enumerate(PLACES):
+        quick.a_new_process(monkeypatch, life)
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            quick.free(patch)
+            patch.setattr(quick, "free", lambda patch: None)
+            patch.setattr(owner, name, ends)
+            quick.run(tmp_path / "runs", [*quick.NUMBERS, "search.n_trials=2"], patch)
+        with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books_:
+            left = list(books_.execute("SELECT name FROM runs WHERE status = 'RUNNING'"))
+        assert left == [], (owner, name)
+    quick.a_new_process(monkeypatch, len(PLACES))
+    found, _ = quick.run(tmp_path / "runs", [*quick.NUMBERS, "search.n_trials=2"], monkeypatch)
+    assert len(found) == 2 and {state for _, state, _ in found} <= {"COMPLETE", "PRUNED"}
 
 
 def test_a_signal_that_is_ignored_stays_so_and_a_late_second_one_ends_at_once() -> None:

@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal interruption randomness stage accelerator linear recomputed",
-    "trust plain domain recompose convolution override fault",
+    "trust plain place domain recompose convolution override fault",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "catalog legal",
     "keys",
@@ -47,6 +47,7 @@ DOORS = {
     "inspection",
     "screen",
     "picture",
+    "place",
     "plain",
     "reach",
     "refusal",
