@@ -15,7 +15,7 @@ from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
 from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.refusal import Refusal
-from search import machine, pretrained, tracking, watch
+from search import abandoned, machine, pretrained, tracking, watch
 from search.record import WEIGHTS_AT
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
@@ -118,6 +118,9 @@ def open_run(
     """Start the MLflow run of a training: its searched values as params, what reproduces it as tags."""
     from denoise.train import data_sha256
 
+    if role in abandoned.ROLES:
+        abandoned.close(tracker)
+        tags |= abandoned.mark()
     every = {
         "role": role,
         "overrides": json.dumps(list(overrides)),
