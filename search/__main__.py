@@ -9,7 +9,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 
 from denoise import fault
@@ -112,9 +111,10 @@ def _trust(options: argparse.Namespace) -> None:
     """
     from denoise import catalog, plain, trust
     from denoise.config import compose
+    from denoise.place import place
     from search import best_file
 
-    folders, best = [Path(folder) for folder in options.config_dir], None
+    folders, best = [place(folder, f"--config-dir {folder}") for folder in options.config_dir], None
     if options.config_name == best_file.NAME:
         best = best_file.folder(folders)
         folders, options.config_name = [folder for folder in folders if folder != best], None

@@ -50,7 +50,7 @@ def _meant(uri: str) -> str:
     scheme, apart, rest = uri.partition("://")
     if apart and scheme not in ("file", "sqlite"):
         return f"http://{rest.rpartition('@')[2].strip('/') or '127.0.0.1:5000'}"
-    path = Path(re.sub(r"^file:(//)?|^sqlite:/*", "", uri) or ".").expanduser().resolve()
+    path = Path(os.path.expanduser(re.sub(r"^file:(//)?|^sqlite:/*", "", uri) or ".")).resolve()
     return sqlite.url(path if path.suffix in (".db", ".sqlite") else path / "mlflow.db")
 
 

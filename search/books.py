@@ -12,11 +12,10 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from safetensors.torch import load_file
 
 from denoise.config import raw_compose
 from denoise.refusal import Refusal
-from denoise.train import sha256
+from search import weights
 from search.attempt import METRICS, Session, found_with, weights_file
 from search.commands import make
 from search.mode import OVER
@@ -31,7 +30,6 @@ ENDS = {  # what a run may say of a trial, the first is written: a complete one 
     TrialState.FAIL: ("failed", "complete"),
 }
 KEPT = ("step", "weights_sha256", WEIGHTS_AT, "failure", "failure_kind", "failure_layer")  # of a run that is copied
-WEIGHTS = "weights/weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -167,16 +165,18 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
 def _files(session: Session, run: Run, before: str) -> dict[str, str]:
     """Give a run the files of the one that it stands for, and weights that wait; what is then known of them."""
     waiting, files = weights_file(session.search, before), session.tracker.files
-    tags: dict[str, str] = {}
+    digest = ""
     if files is not None:
         files.adopt(run.run_id, before)
-        if found := files.find(run.run_id, WEIGHTS):
-            tags = {"weights_sha256": sha256(load_file(found))}
+        if found := files.find(run.run_id, weights.FILE):
+            digest = weights.digest(found.read_bytes())
     if before and waiting.exists():
-        tags = {"weights_sha256": sha256(load_file(waiting))}
-        run.artifacts({"weights.safetensors": waiting.read_bytes()}, "weights")
+        content = waiting.read_bytes()
+        if waited := weights.digest(content):
+            digest = waited
+            run.artifacts({weights.NAME: content}, "weights")
         waiting.unlink()
-    return tags
+    return {"weights_sha256": digest} if digest else {}
 
 
 def _noted(trial: FrozenTrial, run: Run) -> dict[str, str]:

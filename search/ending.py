@@ -3,12 +3,12 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.refusal import Refusal
-from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict
+from search import agreement, attempt, confirm, importance, record, report, transfer, twins, verdict, weights
 from search.attempt import Session
 from search.commands import make
 from search.confirm import Confirmation
@@ -144,9 +144,9 @@ def crown(session: Session, top: Record) -> None:
     origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(Refusal), TemporaryDirectory() as folder:
-            weights = tracker.artifact(run_id, "weights/weights.safetensors", Path(folder))
+            path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
             if run_id != top.run_id:
-                Run(tracker, top.run_id).artifacts({"weights.safetensors": weights.read_bytes()}, "weights")
+                Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")
             tracker.champion(top.run_id)
             return
     session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

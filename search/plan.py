@@ -19,6 +19,7 @@ from search import confirm, corners, fit, inert, mode, pretrained, space, sqlite
 from search.division import Division, division
 from search.mode import Joint
 from search.space import Space
+from search.store import store_of
 from search.trial import bare, plain_config
 from search.typed import read
 
@@ -105,7 +106,7 @@ def prepare(typed: Sequence[str]) -> Search:
     if note := fit.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")
-    store = Path(cfg.store).expanduser()
+    store = store_of(cfg)
     url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()

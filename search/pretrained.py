@@ -11,6 +11,7 @@ from denoise.refusal import Refusal
 from search import sqlite
 from search.address import resolve_uri
 from search.commands import make
+from search.store import store_of
 from search.tracking import Tracker
 
 
@@ -57,7 +58,10 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
 
     if not weights.are(path.read_bytes(), recorded.tags.get("weights_sha256", "")):
         path.unlink(missing_ok=True)
-        raise Refusal(f"{where}: its weights are not those that it recorded; the artifact has been changed")
+        raise Refusal(
+            f"{where}: its weights are not those that it recorded; {make('reproduce', run=run_id)} trains it again and "
+            "puts them back"
+        )
     return path
 
 
@@ -68,7 +72,7 @@ def _nodes(cfg: DictConfig) -> list[DictConfig]:
 
 
 def _existing(cfg: DictConfig) -> Tracker:
-    store = Path(cfg.store).expanduser()
+    store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     if (file := sqlite.file(uri)) and not file.exists():
         run = _nodes(cfg)[0].run

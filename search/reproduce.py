@@ -6,7 +6,7 @@ from rich.text import Text
 
 from denoise.config import compose
 from denoise.refusal import Refusal
-from search import machine
+from search import machine, weights
 from search.fitting import Fitting
 from search.record import Record, check_known, tag
 from search.tracking import ANEW, Tracker
@@ -23,6 +23,7 @@ class Comparison:
     other_machine: str
     other_code: bool
     run_id: str
+    put_back: bool = False  # the weights of the recorded run, which were gone or others
 
 
 def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
@@ -62,7 +63,8 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     rows.append(("steps", str(recorded.step), str(done.step)))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
     same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
-    return Comparison(rows, same, not differs, differs, other_code, run.run_id)
+    back = same and done.result is not None and weights.put_back(tracker, recorded, done.result)
+    return Comparison(rows, same, not differs, differs, other_code, run.run_id, back)
 
 
 def table(found: Comparison, title: str) -> Fitting:

@@ -14,13 +14,14 @@ from search.commands import key, make
 from search.process import TRACKS, load
 from search.record import Record, check
 from search.record import best as best_of
+from search.store import store_of
 from search.tracking import Tracker
 
 
 def tracker(composed: Composed) -> Tracker:
     """Open the tracker of a store in which there was a search, to read. Errors: Refusal where there was none."""
     cfg = composed.cfg
-    store = Path(cfg.store).expanduser()
+    store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     local = is_local(uri, store)
     if (file := sqlite.file(uri)) and not file.exists():
@@ -86,6 +87,10 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
         return Chosen(check(found), arm.overrides, f"{name}: {confirm.take(confirmed)}")
     gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
+    if gone and confirmed is not None and any(best in one.runs.values() for one in confirmed.arms):
+        gone += ", and the same make search trains it again"
+    if confirmed is None and "confirmed" in parent.data.tags:
+        gone += "; its confirmation cannot be read, and the same make search makes it anew"
     return Chosen(check(found), found.overrides, report.says(found, name) + gone)
 
 

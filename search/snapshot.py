@@ -14,8 +14,9 @@ from pathlib import Path
 from denoise.refusal import Refusal
 from search import sqlite
 from search.artifacts import Files
+from search.store import check_store
 from search.tables import ENDS
-from search.tracking import Tracker, check_store
+from search.tracking import Tracker
 
 TRIES = 5  # a database that another machine writes meanwhile is copied again
 
@@ -48,21 +49,31 @@ def opened(experiment: str, store: Path) -> Tracker:
                 break
     except OSError as error:
         raise Refusal(f"store={store}: cannot be read ({error.strerror})") from error
-    tracker = Tracker(sqlite.url(folder / "mlflow.db"), experiment, folder, new=False)
+    try:
+        tracker = Tracker(sqlite.url(folder / "mlflow.db"), experiment, folder, new=False)
+    except Refusal as error:  # of the store, and not of its copy
+        raise Refusal(str(error).replace(str(folder), str(store))) from error
     tracker.files = Files(folder, tracker.experiment_id, source=store)
     tracker.place = str(store / "mlflow.db")
     return tracker
 
 
 def put(store: Path, name: str, content: bytes) -> Path:
-    """Write a file into a store; into the current folder where the store cannot be written. Errors: Refusal."""
+    """Write a file into a store; into the current folder where the store cannot be written. Errors: Refusal.
+
+    It is whole, or what was there before.
+    """
     refused = why_not(store)
-    path = Path(name) if refused else store / name
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise Refusal(f"{refused or path}; {name} cannot be written here either ({error.strerror})") from error
-    return path
+    for path in [Path(name)] if refused else [store / name, Path(name)]:
+        partial = path.with_name(f"{name}.part")
+        try:
+            partial.write_bytes(content)
+            return partial.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            why, refused = error.strerror, refused or f"store={store}: cannot be written ({error.strerror})"
+    raise Refusal(f"{refused}; {name} cannot be written here either ({why})")
 
 
 def _state(store: Path) -> list[tuple[int, int] | None]:

@@ -57,10 +57,12 @@ def open_study(url: str, name: str, cfg: DictConfig, asks: Joint | None = None) 
         if isinstance(error, Refusal):
             raise
         reason = hide_of(url, " ".join(str(error).split()))[:160]
-        raise Refusal(
-            f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
-            "or give postgresql://host/database, with PGUSER and PGPASSWORD in the environment"
-        ) from error
+        said = f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
+        said += "or give postgresql://host/database, with PGUSER and PGPASSWORD in the environment"
+        if cfg.search.storage is None:
+            said = f"store={cfg.store}: its optuna.db cannot be used ({reason}); put back one that can, or give "
+            said += "another folder with store=FOLDER"
+        raise Refusal(said) from error
 
 
 def _storage(url: str) -> Storage:

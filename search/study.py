@@ -9,7 +9,6 @@ from importlib import import_module
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from denoise.refusal import Refusal
 from search import books, carry, ending, machine, patience, report, shared, stops, storage, watch
 from search.attempt import Session, drawn, one_trial
 from search.carry import Carried
@@ -39,56 +38,60 @@ def run(
     searching counts from there.
     """
     patience.begin(search.composed.cfg.tracking.patience, display.note)
-    with turn(search.store, search.name, url=search.storage_url):
-        compared = books.compare(search, study, tracker)
-        books.refuse(compared, search, study, tracker)
-        session = _join(search, study, tracker, display, crew)
-        take_over(session)
-        books.settle(session, compared)
+    try:
+        with turn(search.store, search.name, url=search.storage_url):
+            compared = books.compare(search, study, tracker)
+            books.refuse(compared, search, study, tracker)
+            session = _join(search, study, tracker, display, crew)
+            with session.parent.resumable():
+                take_over(session)
+                books.settle(session, compared)
+        with session.parent.resumable():
+            return _run(session, display, began, crew)
+    finally:
+        patience.end()
+
+
+def _run(session: Session, display: Display, began: float, crew: Crew | None) -> Answer:
+    search, study = session.search, session.study
     if crew is not None:
         crew.show(display)
         crew.note_death = partial(storage.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
-    try:
-        if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
-            display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
-        done = len(session.own(*OVER))
-        display.continues(done, best_so_far(session))
-        if done and study.user_attrs.get("code") != machine.code():
-            display.note(
-                "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
-            )
-        several = crew is not None and search.division.workers > 1
-        if search.mode.lag == 1 and (several or storage.elsewhere(study)):
-            display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
-        elif search.settings.lag not in (None, search.mode.lag):
-            display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
-        stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
-        if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
-            crew.begin(search.name)
-        shown = {trial.number for trial in session.own(*OVER)}
-        while next_trial(session) or shared.waits(session):
-            shared.show(session, display, shown)
-        if crew is not None:
-            import_module("optuna.importance")  # for the end, while others still train
-            crew.wait()
-            while next_trial(session):  # what a worker left that died at last
-                pass
-        if others := storage.elsewhere(study):
-            display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
-            return ending.so_far(session)
-        waits = partial(display.note, "another process is ending this search")
-        with turn(search.store, f"{search.name}-end", waits, search.storage_url):
-            books.close(session)
-            answer = ending.end(session, began)
-            shared.end(study)
-            return answer
-    except (KeyboardInterrupt, Refusal):
-        session.parent.interrupt()
-        raise
-    finally:
-        patience.end()
+    if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
+        display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
+    done = len(session.own(*OVER))
+    display.continues(done, best_so_far(session))
+    if done and study.user_attrs.get("code") != machine.code():
+        display.note(
+            "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
+        )
+    several = crew is not None and search.division.workers > 1
+    if search.mode.lag == 1 and (several or storage.elsewhere(study)):
+        display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
+    elif search.settings.lag not in (None, search.mode.lag):
+        display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
+    stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
+    if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
+        crew.begin(search.name)
+    shown = {trial.number for trial in session.own(*OVER)}
+    while next_trial(session) or shared.waits(session):
+        shared.show(session, display, shown)
+    if crew is not None:
+        import_module("optuna.importance")  # for the end, while others still train
+        crew.wait()
+        while next_trial(session):  # what a worker left that died at last
+            pass
+    if others := storage.elsewhere(study):
+        display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
+        return ending.so_far(session)
+    waits = partial(display.note, "another process is ending this search")
+    with turn(search.store, f"{search.name}-end", waits, search.storage_url):
+        books.close(session)
+        answer = ending.end(session, began)
+        shared.end(study)
+        return answer
 
 
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
@@ -197,15 +200,17 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     params |= {name: chosen[name] for name in ("data", "model", "sampler", "pruner")} | {"seed": cfg.seed}
     if found:
         parent = tracker.run(found[0].info.run_id)
-        parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
     else:
         tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
         tags |= {"places": json.dumps(search.places)}
         tags |= {"cost": search.mode.cost} if search.mode.cost else {}
         parent = tracker.start(search.name, tags, params)
-    if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
-        described = json.dumps(search.space.describe(), indent=1).encode()
-        parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
+    with parent.resumable():
+        if found:
+            parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
+        if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
+            described = json.dumps(search.space.describe(), indent=1).encode()
+            parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
     return parent
 
 

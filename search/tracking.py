@@ -8,8 +8,8 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from search.patience import Patient
 from search.record import Record, check, of_run
 from search.shown import hidden, hide, hide_of
 from search.sqlite import write_ahead as write_ahead
+from search.store import check_store
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
@@ -69,10 +70,12 @@ class Tracker:
             reason = hide_of(self.uri, " ".join(str(error).split()))[:160]
             asks = re.search("error code 40[13]", reason)  # who one is
             way = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if asks else "start that server"
-            raise Refusal(
-                f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); {way}, or "
-                "leave out tracking.uri and MLFLOW_TRACKING_URI for the local store"
-            ) from error
+            said = f"tracking.uri={hide(self.uri)}: cannot be used ({reason}); {way}, or leave out tracking.uri and "
+            said += "MLFLOW_TRACKING_URI for the local store"
+            if is_local(self.uri, store):
+                said = f"store={store}: its mlflow.db cannot be used ({reason}); put back one that can, or give "
+                said += "another folder with store=FOLDER"
+            raise Refusal(said) from error
         self.files = Files(store, self.experiment_id) if is_local(self.uri, store) else None
 
     def _experiment(self, name: str, new: bool) -> str:
@@ -97,7 +100,8 @@ class Tracker:
         every |= {"mlflow.parentRunId": parent} if parent else {}
         tags = {key: hide(value) for key, value in every.items()}
         run = Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name)).info.run_id)
-        run.params(params)
+        with run.resumable():
+            run.params(params)
         return run
 
     def run(self, run_id: str) -> "Run":
@@ -224,19 +228,6 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     return tracker
 
 
-def check_store(store: Path) -> None:
-    """Make the folder of the store, and refuse one that cannot be written."""
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        probe = store / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise Refusal(
-            f"store={store}: cannot be written ({error.strerror}); give another folder with store=FOLDER"
-        ) from error
-
-
 class Run:
     """An open run: metrics are gathered and written in batches."""
 
@@ -285,6 +276,15 @@ class Run:
             for name, content in files.items():
                 (Path(temporary) / name).write_bytes(content)
             self.tracker.client.log_artifacts(self.run_id, temporary, folder)
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Within, what ends this process closes the run as `interrupt` does."""
+        try:
+            yield
+        except (KeyboardInterrupt, Exception):
+            self.interrupt()
+            raise
 
     def interrupt(self) -> None:
         """Close the run as KILLED with no outcome: it may be gone on with."""

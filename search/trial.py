@@ -15,7 +15,7 @@ from denoise import catalog, train, trust
 from denoise.config import Composed, as_yaml
 from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.refusal import Refusal
-from search import machine, pretrained, tracking, watch
+from search import abandoned, machine, pretrained, tracking, watch
 from search.record import WEIGHTS_AT
 from search.space import NOT_THE_TRIALS
 from search.tracking import Run, Tracker
@@ -118,6 +118,9 @@ def open_run(
     """Start the MLflow run of a training: its searched values as params, what reproduces it as tags."""
     from denoise.train import data_sha256
 
+    if role in abandoned.ROLES:
+        abandoned.close(tracker)
+        tags |= abandoned.mark()
     every = {
         "role": role,
         "overrides": json.dumps(list(overrides)),
@@ -136,15 +139,12 @@ def open_run(
 def closed_if_interrupted(
     training: Callable[Concatenate[Composed, Run, P], Trained],
 ) -> Callable[Concatenate[Composed, Run, P], Trained]:
-    """A training whose run is closed as KILLED wherever an interrupt comes: before, in, or after its steps."""
+    """A training whose run is closed as KILLED wherever an end comes from outside: before, in, or after its steps."""
 
     @wraps(training)
     def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> Trained:
-        try:
+        with run.resumable():
             return training(composed, run, *args, **more)
-        except KeyboardInterrupt:
-            run.interrupt()
-            raise
 
     return closing
 

@@ -23,6 +23,7 @@ from search.front import NAMES
 from search.process import LEARNS, TRACKS, load
 from search.record import check_known, tag
 from search.shown import hide, line, printable
+from search.store import store_of
 from search.terminal import Out
 from search.tracking import open_tracker
 
@@ -35,7 +36,7 @@ def search(options: argparse.Namespace) -> int:
 
     _show_config(options, "search")
     asked, _ = read(options.overrides)
-    resolve_uri(asked.cfg.tracking.uri, Path(asked.cfg.store).expanduser())  # refused before anything is loaded
+    resolve_uri(asked.cfg.tracking.uri, store_of(asked.cfg))  # refused before anything is loaded
     from search.crew import Crew
     from search.division import division, likely_several
 
@@ -89,7 +90,7 @@ def train(options: argparse.Namespace) -> int:
         from search.trial import open_run, perform
 
     module = training.prepare(pretrained.resolve(cfg))
-    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, Path(cfg.store).expanduser())
+    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
     _say(notes(composed))
     for report in module.start:
         for text in board.start(report.summary, report.left):
@@ -120,7 +121,7 @@ def ui(options: argparse.Namespace) -> int:
     ports = [text for text in options.overrides if text.startswith("port=")]
     port = server.read_port(ports[-1]) if ports else 5000
     cfg = compose([text for text in options.overrides if text not in ports]).cfg
-    store = Path(cfg.store).expanduser()
+    store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
         console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
@@ -140,7 +141,7 @@ def best(options: argparse.Namespace) -> int:
     with _waits():
         tracker = runs.tracker(composed)
         found = runs.chosen(tracker, options.run)
-    chosen, store = found.record, Path(composed.cfg.store).expanduser()
+    chosen, store = found.record, store_of(composed.cfg)
     without = runs.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
     unwritten = snapshot.why_not(store)
@@ -172,13 +173,13 @@ def reproduce(options: argparse.Namespace) -> int:
         from search.display import Display
 
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
-        if unwritten := snapshot.why_not(Path(composed.cfg.store).expanduser()):
+        if unwritten := snapshot.why_not(store_of(composed.cfg)):
             display.note(f"{unwritten}: this training is not recorded")
         display.trial_starts(chosen.number, "")
         found = reproducing.reproduce(tracker, chosen, display)
     console.print(reproducing.table(found, f"run {chosen.run_id}"))
     if found.same:
-        console.print("Reproduced, bit for bit.")
+        console.print("Reproduced, bit for bit." + found.put_back * " The run has its weights again.")
         return 0
     if not found.same_machine:
         console.print(f"Differs, on another machine: {found.other_machine}.")
@@ -205,7 +206,11 @@ def report(options: argparse.Namespace) -> int:
     cost = tag(search_id, tags, "cost", [*NAMES])
     found, findings = confirm.stored(tracker, search_id), answering.findings(tracker, search_id)
     if found is None and "confirmed" in tags:
-        console.print("its confirmation is of another version and cannot be shown; make search makes it anew")
+        console.print("its confirmation is gone, torn or of another version; the same make search makes it anew")
+    if found is not None and (gone := confirm.missing(tracker, search_id, found.arms)):
+        _say(
+            [f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"]
+        )
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
     answering.show(console, *shown, starts=answering.starts(tags.get("starts", "")))
     return 0
@@ -219,13 +224,13 @@ def sample(options: argparse.Namespace) -> int:
         chosen = runs.chosen(tracker, options.run).record
         load(*LEARNS)
         from denoise import train as training
+        from search import weights
 
     solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
     cfg = compose([*check_known(chosen).overrides, *solver]).cfg
-    store = Path(composed.cfg.store).expanduser()
+    store = store_of(composed.cfg)
     with tempfile.TemporaryDirectory() as temporary:
-        weights = tracker.artifact(chosen.run_id, "weights/weights.safetensors", Path(temporary))
-        png = training.sample(cfg, weights, cfg.seed)
+        png = training.sample(cfg, weights.fetch(tracker, chosen, Path(temporary)), cfg.seed)
     path = snapshot.put(store, f"samples-{chosen.run_id[:8]}.png", png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
     return 0
@@ -242,7 +247,7 @@ def inspect(options: argparse.Namespace) -> int:
         from search import health
 
     found = inspection.inspect(composed.cfg)
-    store = Path(composed.cfg.store).expanduser()
+    store = store_of(composed.cfg)
     chosen = {kind: str(composed.choices[kind]) for kind in ("activation", "normalization", "initializer")}
     title = ", ".join(f"{kind} {option}" for kind, option in chosen.items())
     content = found.picture(f"At initialization: {composed.choices['model']}, {title}")

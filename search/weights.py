@@ -2,13 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save, save_file
 
-from denoise.train import sha256
-from search.tracking import Run
+from denoise.refusal import Refusal
+from denoise.train import Result, sha256
+from search.commands import make
+from search.record import Record
+from search.tracking import Run, Tracker
+
+NAME = "weights.safetensors"
+FILE = f"weights/{NAME}"  # of a run's artifacts
 
 
 def keep(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
@@ -24,13 +31,43 @@ def put(path: Path, run: Run) -> bool:
     content = path.read_bytes()
     whole = are(content, run.tracker.record(run.run_id).tags.get("weights_sha256", ""))
     if whole:
-        run.artifacts({"weights.safetensors": content}, "weights")
+        run.artifacts({NAME: content}, "weights")
     return whole
+
+
+def fetch(tracker: Tracker, recorded: Record, into: Path) -> Path:
+    """Fetch a run's weights. Errors: Refusal where it has none, or others than it has recorded."""
+    path, known = tracker.artifact(recorded.run_id, FILE, into), recorded.tags.get("weights_sha256")
+    if known is not None and not are(path.read_bytes(), known):
+        raise Refusal(
+            f"RUN={recorded.run_id}: its weights are not those that it recorded; "
+            f"{make('reproduce', run=recorded.run_id)} trains it again and puts them back"
+        )
+    return path
+
+
+def put_back(tracker: Tracker, recorded: Record, result: Result) -> bool:
+    """Give a run the weights of a training of the same, where its own are gone or others; whether that was so."""
+    if result.weights_sha256 != recorded.tags.get("weights_sha256"):
+        return False
+    with TemporaryDirectory() as folder:
+        try:
+            fetch(tracker, recorded, Path(folder))
+            return False
+        except Refusal:
+            content = save({name: tensor.cpu().contiguous() for name, tensor in result.weights.items()})
+            Run(tracker, recorded.run_id).artifacts({NAME: content}, "weights")
+            return True
 
 
 def are(content: bytes, recorded: str) -> bool:
     """Tell whether the content of a safetensors file is the weights of this sha256."""
+    return bool(recorded) and digest(content) == recorded
+
+
+def digest(content: bytes) -> str:
+    """The sha256 of the weights in the content of a safetensors file; empty where it is none."""
     try:
-        return sha256(load(content)) == recorded
+        return sha256(load(content))
     except (SafetensorError, ValueError, KeyError, TypeError):  # whatever a parser says of bytes that are none of its
-        return False
+        return ""

@@ -242,6 +242,13 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("train", ["tracking.uri=nonsense://x", *TINY], ["tracking.uri=nonsense://x"]),
     ("train", ["tracking.uri=sqlite:///FILE/mlflow.db", *TINY], ["FILE/mlflow.db", "tracking.uri"]),
     ("train", ["tracking.experiment=", *TINY], ["tracking.experiment="]),
+    # paths that the system does not take
+    *((verb, ["store=~nobody.here/x"], ["store=~nobody.here/x", "no such user"]) for verb in ("best", "ui", "search")),
+    ("report", [f"store={'a' * 300}"], ["store=aaa", "File name too long"]),
+    ("best", ["--config-dir", "~nobody.here/x"], ["--config-dir ~nobody.here/x", "no such user"]),
+    ("best", ["tracking.uri=~nobody.here/x"], ["tracking.uri=~nobody.here/x", "sqlite:///"]),
+    ("train", ["data=fashion_mnist", "data.root=~nobody.here/x"], ["data.root=~nobody.here/x", "no such user"]),
+    ("train", ["initializer=pretrained", "initializer.path=~nobody.here/x"], ["initializer.path=~nobody", "such user"]),
     # the search
     ("search", ["search.n_trials=0"], ["search.n_trials=0", "1"]),
     ("search", ["search.n_trials=-3"], ["search.n_trials=-3", "1"]),

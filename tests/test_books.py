@@ -239,6 +239,16 @@ def test_runs_that_mlflow_lacks_are_written_anew(
     now.agree()
 
 
+def test_a_torn_file_of_weights_is_none_that_a_run_written_anew_has(store: Store) -> None:
+    whole, best = store.rows(), store.parent().data.tags["best"]
+    path = store.path / "artifacts" / best / "artifacts" / "weights" / "weights.safetensors"
+    path.write_bytes(WEIGHTS[:-1])
+    now = lose(store)
+    assert len(now.search(fit=never)) == 1 and now.rows() == whole
+    assert "weights_sha256" not in now.tracker.record(best).tags
+    now.agree()
+
+
 @pytest.mark.parametrize("at", [(Files, "adopt"), (Run, "end")])
 def test_a_kill_while_runs_are_written_anew_leaves_none_of_them_torn(
     at: tuple[type, str], store: Store, tmp_path: Path

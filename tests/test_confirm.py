@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,14 @@ from rich.console import Console
 from safetensors.torch import save
 
 from denoise.refusal import Refusal
+from denoise.train import sha256
 from search import record
 from search.confirm import (
     Confirmation,
     Settings,
     confirming,
     load,
+    missing,
     picture,
     sentences,
     statistics,
@@ -47,9 +50,10 @@ SETTINGS = Settings(2, 3, 1000, 0.95, 32)
 
 @dataclass
 class Screen:
-    """Notes what was trained."""
+    """Notes what was trained, and what was said."""
 
     trained: list[tuple[int | None, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def trial_starts(self, trial: int | None, difference: str) -> None:
         self.trained.append((trial, difference))
@@ -60,7 +64,8 @@ class Screen:
         self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = ""
     ) -> None: ...
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def phase(self, title: str, total: int) -> None: ...
 
@@ -190,6 +195,47 @@ def test_it_is_read_back_from_the_search_s_run_and_is_not_made_twice(
     assert confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen) == found and not screen.trained
     names = {file.path for file in tracker.client.list_artifacts(parent.run_id)}
     assert names == {"confirmation.json", "confirmation.svg", "confirmation.txt"}
+
+
+def test_trainings_that_are_deleted_in_mlflow_or_torn_are_done_again(
+    done: tuple[Confirmation, Screen], store: Path, tmp_path: Path
+) -> None:
+    found, _ = done
+    tracker, parent = opened(Path(shutil.copytree(store, tmp_path / "runs")), "done")
+    base, first, second = found.arms
+    champion, cut, swapped = first.runs[first.typical[0]], second.runs[1000], second.runs[1001]
+    assert tracker.files is not None
+    tracker.client.delete_run(champion)
+    assert missing(tracker, parent.run_id, found.arms) == [champion]
+    assert Trainings(tracker, parent).kept(first) in {*first.runs.values()} - {champion}
+    tested = {run: tracker.files.folder(run) / TESTED for run in (cut, swapped, base.runs[1001])}
+    tested[cut].write_bytes(tested[cut].read_bytes()[:-9])
+    shutil.copyfile(tested[base.runs[1001]], tested[swapped])
+    screen = Screen()
+    again = confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen)
+    assert [number for number, _ in screen.trained] == [1, 2, 1] or [n for n, _ in screen.trained] == [1, 1, 2]
+    assert screen.notes[0] == "deleted in MLflow, so trained again: 1 of the trainings on fresh seeds"
+    assert len(screen.notes) == 3 and all(f"its {TESTED} is gone or torn" in note for note in screen.notes[1:])
+    assert [one.values for one in again.arms] == [one.values for one in found.arms]
+    assert [one.untuned for one in again.finalists] == [one.untuned for one in found.finalists]
+    assert missing(tracker, parent.run_id, again.arms) == [] and len(runs(tracker, parent)) == 9
+    Trainings(tracker, parent).keep(again.finalists[0])
+    top = Trainings(tracker, parent).kept(again.finalists[0])
+    assert tracker.active(top) and tracker.has(top, "weights")
+    screen = Screen()
+    assert confirm(SETTINGS, tracker, parent, RECORDS, BASELINE, screen) == again
+    assert not screen.trained and not screen.notes
+
+
+def test_weights_that_wait_and_are_others_are_in_no_ensemble(store: Path, tmp_path: Path) -> None:
+    tracker, parent = opened(store, "waits")
+    run = tracker.start("one", {"overrides": "[]", "weights_sha256": sha256({"w": torch.ones(3)})}, {})
+    kept, path = Trainings(tracker, parent), tmp_path / "w.safetensors"
+    for content, waits in ((save({"w": torch.ones(3)}), True), (save({"w": torch.zeros(3)}), False), (b"torn", False)):
+        path.write_bytes(content)
+        assert kept.waits(run.run_id, path) == waits
+    path.unlink()
+    assert not kept.waits(run.run_id, path)
 
 
 def test_one_function_under_two_names_is_confirmed_once() -> None:

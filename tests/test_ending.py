@@ -184,16 +184,48 @@ def on_test_images(better: float) -> Any:
     return fit
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("better", "killed"), [(0.1, None), (0.0, "crown"), (0.1, "worth")])
-def test_what_is_registered_is_a_run_on_a_fresh_seed(
-    better: float, killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def judged(better: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on trainings are this formula, and nothing else takes time."""
     monkeypatch.setattr(
         quick, "free", lambda patch, free=quick.free: (free(patch), patch.setattr(train, "fit", on_test_images(better)))
     )
     monkeypatch.setattr(confirming, "ensembles", lambda *given: [])
     monkeypatch.setattr(ending.importance, "measure", lambda *given: None)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_champion_that_is_deleted_in_mlflow_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(0.1, monkeypatch)
+    quick.run(tmp_path, CONFIRMED, monkeypatch)
+    tracker = Tracker(None, "denoise-search", tmp_path)
+    before = runs.chosen(tracker, None)
+    gone = before.record.run_id
+    tracker.client.delete_run(gone)
+    says = runs.chosen(tracker, None).says
+    assert says.endswith(
+        f"; run {gone}, that it ended with, is deleted in MLflow, and the same make search trains it again"
+    )
+    _, display = quick.run(tmp_path, CONFIRMED, monkeypatch)
+    assert "deleted in MLflow, so trained again: 1 of the trainings on fresh seeds" in display.notes
+    now = runs.chosen(tracker, None)
+    assert now.record.run_id != gone and (now.says, now.overrides) == (before.says, before.overrides)
+    assert now.record.tags["weights_sha256"] == before.record.tags["weights_sha256"]
+    champion = tracker.client.get_model_version_by_alias(MODEL, "champion")
+    assert champion.run_id == now.record.run_id and tracker.has(champion.run_id, "weights")
+    assert not [note for note in display.notes if "not kept" in note]
+    tracker.files.write(champion.run_id, {"weights.safetensors": b"torn"}, "weights")  # type: ignore[union-attr]
+    _, display = quick.run(tmp_path, CONFIRMED, monkeypatch)
+    assert [note for note in display.notes if "weights were not kept: make reproduce" in note]
+    tracker.files.write(tracker.searches()[0].info.run_id, {"confirmation.json": b"torn"})  # type: ignore[union-attr]
+    assert runs.chosen(tracker, None).says.endswith("cannot be read, and the same make search makes it anew")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("better", "killed"), [(0.1, None), (0.0, "crown"), (0.1, "worth")])
+def test_what_is_registered_is_a_run_on_a_fresh_seed(
+    better: float, killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged(better, monkeypatch)
     store = tmp_path / "runs"
     if killed is not None:
         with monkeypatch.context() as patch, pytest.raises(quick.Killed):

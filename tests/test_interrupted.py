@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 from denoise import train
+from denoise.config import compose
+from denoise.fault import Outside
 from denoise.interruption import ENDS
+from search import books, ending, study, watch
 from search.__main__ import main
-from search.tracking import Run
+from search.tracking import Run, Tracker, open_tracker
+from search.trial import open_run
 from tests import process, quick
 
 pytestmark = pytest.mark.faults
@@ -87,6 +91,61 @@ def test_a_training_that_is_interrupted_says_what_the_same_command_does(
     assert capsys.readouterr().err == "interrupted; the same command begins anew, as another run\n"
     with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
         assert list(books.execute("SELECT name, status FROM runs")) == [("train", "KILLED")]
+
+
+PLACES = [
+    *((Run, "params"), (Run, "artifacts"), (Tracker, "has"), (study, "take_over"), (books, "settle")),
+    *((study, "next_trial"), (train, "fit"), (ending, "end")),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Outside("no space left")])
+def test_no_run_stays_open_wherever_a_search_ends(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*given: Any, **more: Any) -> Any:
+        raise error
+
+    for life, (owner, name) in enumerate(PLACES):
+        quick.a_new_process(monkeypatch, life)
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            quick.free(patch)
+            patch.setattr(quick, "free", lambda patch: None)
+            patch.setattr(owner, name, ends)
+            quick.run(tmp_path / "runs", [*quick.NUMBERS, "search.n_trials=2"], patch)
+        with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books_:
+            left = list(books_.execute("SELECT name FROM runs WHERE status = 'RUNNING'"))
+        assert left == [], (owner, name)
+    quick.a_new_process(monkeypatch, len(PLACES))
+    found, _ = quick.run(tmp_path / "runs", [*quick.NUMBERS, "search.n_trials=2"], monkeypatch)
+    assert len(found) == 2 and {state for _, state, _ in found} <= {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_was_killed_is_closed_when_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, composed = open_tracker(None, "denoise-search", tmp_path), compose([])
+    here, this = os.uname().nodename, watch.this()
+    dead = [this | {"began": "0"}, {"pid": 2**22 + 1, "began": "5"}]
+
+    def begun(role: str, who: dict[str, Any]) -> str:
+        monkeypatch.setattr(watch, "this", lambda: who)
+        return open_run(tracker, composed, [], role, role, reproduces="0").run_id
+
+    def status(run: str) -> str:
+        return str(tracker.client.get_run(run).info.status)
+
+    alive = begun("train", this)
+    killed = [begun(role, who) for role, who in zip(("train", "reproduce"), dead, strict=True)]
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="elsewhere"))
+    elsewhere = begun("train", dead[0])
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=here))
+    odd = tracker.start("odd", {"role": "train", "process": "[3"}, {}).run_id
+    last = begun("reproduce", this)
+    assert [status(run) for run in killed] == ["KILLED"] * 2
+    assert {status(run) for run in (alive, elsewhere, odd, last)} == {"RUNNING"}
 
 
 def test_a_signal_that_is_ignored_stays_so_and_a_late_second_one_ends_at_once() -> None:

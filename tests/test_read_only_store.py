@@ -1,5 +1,6 @@
 """A store that cannot be written is read; a verb that writes is refused in one line."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -7,10 +8,10 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from denoise.refusal import Refusal
 from search import snapshot
 from search.__main__ import main
 from search.tracking import open_tracker
@@ -73,14 +74,14 @@ def locked(
 
 def as_anyone(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the modes of a store count for root too, at the functions that ask and write."""
-    touch, access = Path.touch, os.access
+    write, access = Path.write_bytes, os.access
 
-    def refused(self: Path, *args: Any, **more: Any) -> None:
+    def refused(self: Path, content: bytes) -> int:
         if self.is_relative_to(store):
             raise PermissionError(errno.EACCES, "Permission denied")
-        touch(self, *args, **more)
+        return write(self, content)
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(Path, "write_bytes", refused)
     monkeypatch.setattr(os, "access", lambda path, mode: not Path(path).is_relative_to(store) and access(path, mode))
 
 
@@ -124,6 +125,81 @@ def test_a_verb_that_writes_is_refused(
     (line,) = [text for text in err if text]
     assert line.startswith(f"store={store}: cannot be written (") and line.endswith("with store=FOLDER")
     assert content(store) == before
+
+
+@pytest.fixture
+def full(written: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The store on a disk without a byte left."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this process may not mount")
+    monkeypatch.chdir(tmp_path)
+    try:
+        store = Path(shutil.copytree(written[0], disk / "store"))
+        with contextlib.suppress(OSError), (disk / "rest").open("wb", buffering=0) as rest:
+            while rest.write(bytes(4096)):
+                pass
+        yield store
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_store_on_a_full_disk_is_read(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = content(full)
+    for verb in ("report", "best"):
+        assert main([verb, f"store={full}"]) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert "rank" in out and f"store={full}: cannot be written (No space left on device): best.yaml" in out
+    assert main(["train", f"store={full}", *SMALL]) == 2
+    why = f"store={full}: cannot be written (No space left on device)"
+    assert capsys.readouterr().err == f"{why}; give another folder with store=FOLDER\n"
+    assert content(full) == before
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_file_that_finds_no_room_is_put_into_the_current_folder(
+    room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, here = tmp_path / "store", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert snapshot.put(store, "a.png", b"before") == store / "a.png"
+    write = Path.write_bytes
+
+    def no_room(self: Path, content: bytes) -> int:
+        if "a.png" in self.name and not (room and self.absolute().parent == here):
+            write(self, content[:1])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    if room:
+        assert snapshot.put(store, "a.png", b"after") == Path("a.png") and Path("a.png").read_bytes() == b"after"
+    else:
+        with pytest.raises(Refusal, match=r"^store=.*/store: cannot be written .*; a.png cannot be written here eith"):
+            snapshot.put(store, "a.png", b"after")
+    assert (store / "a.png").read_bytes() == b"before" and os.listdir(store) == ["a.png"]
+    assert os.listdir(here) == (["a.png"] if room else [])
+
+
+@pytest.mark.parametrize("what", ["mlflow.db", "optuna.db"])
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_database_that_is_none_is_said_of_the_store(
+    what: str, locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / what).write_bytes(b"no database" * 999)
+    if locked:
+        as_anyone(store, monkeypatch)
+    quick.free(monkeypatch)
+    monkeypatch.setattr("search.crew.Crew.resize", lambda *args: None)
+    typed = ["best"] if what == "mlflow.db" else ["search", *SEARCHED]
+    assert main([*typed, f"store={store}"]) == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text]
+    assert line.startswith(f"store={store}: ") and "store=FOLDER" in line and "tracking.uri" not in line
+    assert "search.storage" not in line and (locked or f"its {what} cannot be used" in line)
 
 
 def test_what_a_killed_process_left_in_the_log_is_seen(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports modules of denoise from the lines above its own, or of its own folder.
 FLOORS = (
     "refusal interruption randomness stage accelerator linear recomputed",
-    "trust plain steady domain recompose convolution override fault",
+    "trust plain place steady domain recompose convolution override fault",
     "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule embedding picture",
     "form",
     "catalog legal",
@@ -48,6 +48,7 @@ DOORS = {
     "inspection",
     "screen",
     "picture",
+    "place",
     "plain",
     "reach",
     "refusal",

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.torch import load, load_file, save
 
 from denoise import catalog, train
 from denoise.config import compose
@@ -352,6 +353,28 @@ def test_sample_without_weights_says_what_to_do(done: Done, capsys: pytest.Captu
     assert main(["sample", f"store={done.store}", "--run", other.run_id]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and other.run_id in err
+
+
+@pytest.mark.parametrize("how", ["gone", "flip", "cut", "another's"])
+def test_weights_that_are_gone_or_others_are_not_drawn_from_and_are_put_back_by_reproduce(
+    how: str, trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, run = trained
+    path = store / "artifacts" / run / "artifacts" / "weights" / "weights.safetensors"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 1
+    other = save({name: tensor + 1 for name, tensor in load_file(path).items()})
+    path.write_bytes({"flip": bytes(flipped), "cut": whole[:-9], "another's": other}.get(how, b""))
+    if how == "gone":
+        path.unlink()
+    assert main(["sample", f"store={store}", "--run", run]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and err.startswith(f"RUN={run}: ") and not list(store.glob("samples-*"))
+    assert main(["reproduce", *printed(err)["reproduce"]]) == 0
+    assert "Reproduced, bit for bit. The run has its weights again." in capsys.readouterr().out
+    assert load_file(path).keys() == load(whole).keys()
+    assert main(["sample", f"store={store}", "--run", run]) == 0
 
 
 def free_port() -> int:

@@ -11,4 +11,5 @@ from search.confirm.shown import tables as tables
 from search.confirm.shown import take as take
 from search.confirm.stored import FILE as FILE
 from search.confirm.stored import load as load
+from search.confirm.stored import missing as missing
 from search.confirm.stored import stored as stored

@@ -28,7 +28,7 @@ from search.confirm.statistics import (
     mean_interval,
     pooled_sd,
 )
-from search.confirm.stored import FILE, stored, to_json
+from search.confirm.stored import FILE, missing, stored, to_json
 from search.confirm.trainings import Trainings, order
 from search.crew.crew import Crew
 from search.display import Shows
@@ -58,7 +58,10 @@ def confirm(
         return found
     trainings = Trainings(tracker, parent)
     before = stored(tracker, parent.run_id)  # of another version, or changed: the trainings are there, it is made anew
-    if before is not None and _same(before, found):
+    gone = missing(tracker, parent.run_id, before.arms) if before is not None else []
+    if gone:
+        screen.note(f"deleted in MLflow, so trained again: {len(gone)} of the trainings on fresh seeds")
+    if before is not None and not gone and _same(before, found):
         found = before
     else:
         train_again(found, trainings, screen, crew)

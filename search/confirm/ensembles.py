@@ -16,7 +16,7 @@ def ensembles(found: Confirmation, trainings: Trainings) -> list[Ensemble]:
         for seed, value in arm.values.items():
             one = order(arm, seed, found.settings.test_samples)
             path = trainings.weights(one.digest)
-            if value is not None and path.exists():
+            if value is not None and trainings.waits(arm.runs[seed], path):
                 members.append((value, arm.runs[seed], Member(one.composed.cfg, path)))
         made += _ensemble(f"{arm.name}, {len(members)} seeds", members)
         if arm in found.finalists and members:

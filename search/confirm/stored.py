@@ -58,6 +58,12 @@ def _tuple(pair: Sequence[Any] | None) -> Any:
     return tuple(pair) if pair is not None else None
 
 
+def missing(tracker: Tracker, parent: str, arms: Sequence[Arm]) -> list[str]:
+    """Of the runs of these arms those that are deleted in MLflow, or gone from it."""
+    active = {run.info.run_id for run in tracker.find(**{"mlflow.parentRunId": parent, "role": "confirm"})}
+    return [run for arm in arms for run in arm.runs.values() if run not in active]
+
+
 def stored(tracker: Tracker, parent: str) -> Confirmation | None:
     """The confirmation of a search; None where it has none that can be read here."""
     try:

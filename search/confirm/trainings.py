@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from denoise import train
@@ -21,6 +22,7 @@ from denoise.config import Composed, compose, parse
 from denoise.refusal import Refusal
 from search import machine, record, tracking, watch, weights
 from search.confirm.result import Arm, Ended
+from search.confirm.stored import missing
 from search.crew.crew import Crew
 from search.display import Shows
 from search.record import Record
@@ -82,6 +84,12 @@ class Trainings:
         """Where a training's weights wait for the ensembles, and to be the best's."""
         return self.folder / f"confirm-{digest[:16]}.safetensors"
 
+    def waits(self, run_id: str, path: Path) -> bool:
+        """Whether the weights that a run has recorded wait in this file."""
+        if not path.exists():
+            return False
+        return weights.are(path.read_bytes(), self.tracker.record(run_id).tags.get("weights_sha256", ""))
+
     def keep(self, arm: Arm) -> None:
         """Put the weights of the most typical seed that has some waiting with its run."""
         for seed in arm.typical:
@@ -92,7 +100,8 @@ class Trainings:
 
     def kept(self, arm: Arm) -> str:
         """Of an arm's runs the most typical one that has its weights; else the most typical."""
-        runs = [arm.runs[seed] for seed in arm.typical]
+        runs, gone = [arm.runs[seed] for seed in arm.typical], missing(self.tracker, self.parent.run_id, [arm])
+        runs = [run for run in runs if run not in gone] or runs
         return next((run for run in runs if self.tracker.has(run, "weights")), runs[0])
 
     def clear(self) -> None:
@@ -108,10 +117,10 @@ class Trainings:
         def own(plain: Mapping[str, Any]) -> Any:
             return ordered(plain, self.tracker, self.parent, screen)
 
-        missing = [k for k, each in enumerate(asked) if self.ended(each.digest) is None]
-        if len(missing) > 1:
+        lacking = [k for k, each in enumerate(asked) if self.ended(each.digest) is None]
+        if len(lacking) > 1:
             crew.begin(self.folder.name)
-        new = dict(zip(missing, crew.share([asdict(asked[k]) for k in missing], own), strict=True))
+        new = dict(zip(lacking, crew.share([asdict(asked[k]) for k in lacking], own), strict=True))
         return [Ended(*new[k]) if k in new else self.one(each, screen) for k, each in enumerate(asked)]
 
     def one(self, asked: Order, screen: Shows) -> Ended:
@@ -127,10 +136,13 @@ class Trainings:
         return Ended(done.run_id, None, None, failure)
 
     def ended(self, digest: str) -> Record | None:
-        """The training of this config that ended, complete or diverged; another failure may not come again."""
+        """The training of this config that ended, complete or diverged; another failure may not come again.
+
+        One whose test losses are gone, or others than it was judged by, is to be done again.
+        """
         for run in self.known.get(digest, []):
             one = tracking.record(run)
-            tested = one.outcome == "complete" and "test/loss" in one.metrics
+            tested = one.outcome == "complete" and "test/loss" in one.metrics and self._tested(one) is not None
             if tested or one.tags.get("failure_kind") == "diverged":
                 if run.info.status == "RUNNING":  # a kill came between its outcome and its end
                     self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
@@ -140,11 +152,13 @@ class Trainings:
     def train(self, asked: Order, screen: Shows) -> Record:
         """Train; a run that a kill left is gone on with where it left a state, else deleted."""
         checkpoint = self.folder / f"confirm-{asked.digest[:16]}.ckpt"
-        left = [
-            run.info.run_id for run in self.known.get(asked.digest, []) if tracking.record(run).outcome == "running"
-        ]
+        outcomes = {run.info.run_id: tracking.record(run).outcome for run in self.known.get(asked.digest, [])}
+        left = [run for run, outcome in outcomes.items() if outcome == "running"]
         going_on = left[0] if left and checkpoint.exists() else None
-        for lost in left:
+        torn = [run for run, outcome in outcomes.items() if outcome == "complete"]
+        if torn:
+            screen.note(f"{asked.differs}, seed {asked.seed}: its {TESTED} is gone or torn, so it is trained again")
+        for lost in (*left, *torn):
             if lost != going_on:
                 self.tracker.client.delete_run(lost)
         if going_on is not None:
@@ -168,17 +182,25 @@ class Trainings:
         return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
 
     def tested(self, run_id: str) -> Losses:
-        """The losses of a run's test triples. Errors: Refusal where the run has none."""
-        if run_id not in self.losses:
+        """The losses of a run's test triples. Errors: Refusal where they are gone, or others than its test/loss."""
+        found = self._tested(self.tracker.record(run_id)) if run_id not in self.losses else self.losses[run_id]
+        if found is None:
+            raise Refusal(f"run {run_id}: its {TESTED} is gone or torn; the same make search trains it again")
+        return found
+
+    def _tested(self, one: Record) -> Losses | None:
+        if one.run_id not in self.losses:
             try:
                 with TemporaryDirectory() as folder:
-                    found = load_file(self.tracker.artifact(run_id, TESTED, Path(folder)))
-            except Refusal as error:
-                raise Refusal(
-                    f"run {run_id}: its {TESTED} is gone; delete that run in MLflow, and make search trains it again"
-                ) from error
-            self.losses[run_id] = found["losses"].astype(np.float64), found["image"].astype(np.int64)
-        return self.losses[run_id]
+                    found = load_file(self.tracker.artifact(one.run_id, TESTED, Path(folder)))
+                losses, image = found["losses"].astype(np.float64), found["image"].astype(np.int64)
+            except (Refusal, SafetensorError, OSError, KeyError, ValueError):
+                return None
+            mean, judged = float(losses.mean()), one.metrics.get("test/loss", math.nan)
+            if math.isfinite(mean) and not math.isclose(mean, judged, rel_tol=1e-9):
+                return None
+            self.losses[one.run_id] = losses, image
+        return self.losses[one.run_id]
 
 
 def ordered(plain: Mapping[str, Any], tracker: Tracker, parent: Run, screen: Shows) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise import catalog
+from denoise.place import place
 from denoise.refusal import Refusal
 from denoise.stage import Report, Scope
 
@@ -90,7 +91,7 @@ class Weights:
                 "initializer.path=null: pretrained needs weights; give initializer.path=FILE, or "
                 "initializer.run=<mlflow run id>"
             )
-        return Path(self.path).expanduser()
+        return place(self.path, f"initializer.path={self.path}")
 
 
 def prefix(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, str]:

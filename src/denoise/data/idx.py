@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from denoise.data.images import Images, resize, split
+from denoise.place import place
 from denoise.refusal import Refusal
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
@@ -43,7 +44,7 @@ def fashion_mnist(root: str | None = None, image_size: int = 28) -> Images:
     `root` holds the four idx files, gzipped or not; without it they are looked for where Debian puts them.
     Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747.
     """
-    folder = Path(root or FASHION_MNIST).expanduser()
+    folder = place(root or FASHION_MNIST, f"data.root={root}")
     found: dict[str, tuple[Tensor, Tensor]] = {}
     for part, stems in STEMS.items():
         paths = [next((p for p in (folder / s, folder / f"{s}.gz") if p.exists()), None) for s in stems]
