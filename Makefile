@@ -20,7 +20,7 @@ override RUN := $(value RUN)
 export ARGS RUN
 ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
-START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/from_make.py search)
+START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
 VERBS := help install search train ui best reproduce report sample up down logs catalog inspect bench test test-faults test-docker lint lock
 
@@ -67,7 +67,7 @@ $(STAMP): requirements.lock pyproject.toml
 	# where the packages are, as seen from site-packages: a folder that is copied or moved has its own
 	printf '%s\n' ../../../../src ../../../.. >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/denoise-search.pth
 	$(PY) -m pip check
-	$(PY) -m search.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
+	$(PY) -m search.tracking.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
 	touch $(STAMP)
 
 search: $(HERE) ## search; the same command goes on where it was stopped
@@ -101,22 +101,22 @@ logs: ## what the service says: ARGS="-f worker"
 	@$(SERVICE) $@
 
 catalog: $(STAMP) ## print the components, write the README's table and docs/kinds
-	@$(PY) -IS search/from_make.py search $@
+	@$(PY) -IS search/cli/from_make.py search $@
 
 inspect: $(HERE) ## signal and gradient through depth at initialization, in seconds
 	@$(START) $@
 
 bench: $(STAMP) ## measure speed, as ratios within one run
-	@$(PY) -IS search/from_make.py benchmarks.bench
+	@$(PY) -IS search/cli/from_make.py benchmarks.bench
 
 test: $(STAMP) ## run the tests
-	@$(PY) -IS search/from_make.py pytest
+	@$(PY) -IS search/cli/from_make.py pytest
 
 test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text
-	@$(PY) -IS search/from_make.py pytest -m faults
+	@$(PY) -IS search/cli/from_make.py pytest -m faults
 
 test-docker: $(STAMP) ## run the service really and break it, where docker or podman is here
-	@$(PY) -IS search/from_make.py tests.docker_run
+	@$(PY) -IS search/cli/from_make.py tests.docker_run
 
 lint: $(STAMP) ## format check, lint, types
 	@failed=0

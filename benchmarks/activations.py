@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import arguments, results
-from denoise import catalog
-from denoise.refusal import Refusal
+from denoise.config import catalog
+from denoise.errors import Refusal
 
 SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
     "full": ((64, 64, 16, 16), 15),  # shape, rounds

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from denoise.refusal import Refusal, choose
+from denoise.errors import Refusal, choose
 
 
 def read(arguments: Sequence[str], defaults: Mapping[str, Any], readers: Mapping[str, Callable[[str], Any]]) -> Any:

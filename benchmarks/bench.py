@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import activations, arguments, results, steps, walls
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 PARTS = {
     "a": "our training step against a bare PyTorch loop",

@@ -28,19 +28,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import arguments
-from denoise import catalog, train
 from denoise.activation import Mish
-from denoise.config import raw_compose
-from denoise.convolution import Last, Pointwise
+from denoise.config import catalog
+from denoise.config.compose import raw_compose
 from denoise.data import images
-from denoise.denoiser import Denoiser
-from denoise.linear import Linear
+from denoise.errors import Refusal
+from denoise.kernels.convolution import Last, Pointwise
+from denoise.kernels.linear import Linear
+from denoise.kernels.recompute import wide
+from denoise.model.denoiser import Denoiser
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
 from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm, as_before, as_tokens
 from denoise.optimizer import Muon, halves
-from denoise.recomputed import wide
-from denoise.refusal import Refusal
+from denoise.training import train
 
 
 class Module(LightningModule):

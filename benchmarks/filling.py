@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.space import Space
+from search.space.search_space import Space
 
 TABLES = ("", "Param", "Value", "UserAttribute", "SystemAttribute", "IntermediateValue")
 MOMENT = datetime(2026, 1, 1)

@@ -20,10 +20,10 @@ import torch
 
 from benchmarks import arguments, results
 from benchmarks.steps import WARM, Bare, median_seconds
-from denoise import cost
-from denoise.config import compose, raw_compose
-from denoise.refusal import Refusal
-from search.division import division
+from denoise.config.compose import compose, raw_compose
+from denoise.errors import Refusal
+from denoise.training import cost
+from search.workers.allocation import division
 
 READERS: dict[str, Any] = {
     "configs": Path,

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from denoise import catalog, train
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import machine
-from search.trial import config_sha256
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from denoise.training import train
+from search.trial import provenance as machine
+from search.trial.run import config_sha256
 
 TRAININGS = results.FOLDER / "pairing.jsonl"
 SUMMARY = results.FOLDER / "pairing.json"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from search import machine
+from search.trial import provenance as machine
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "results"

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.searching [trials=100,1000,10000] [repeat=15] [peer=true] [markdown=true]
 
 The study is filled with plausible finished trials of the real space of `make search`; then `repeat` more trials run
-through search/study.py's loop, with MLflow and the study on SQLite, the training alone replaced. `peer=true` times
+through search/study/loop.py's loop, with MLflow and the study on SQLite, the training alone replaced. `peer=true` times
 plain Optuna beside it, which does less: ask, as many suggestions, tell, with its TPE on SQLite.
 """
 
@@ -27,13 +27,15 @@ from optuna.trial import create_trial
 
 from benchmarks import arguments, results
 from benchmarks.filling import Random, add, fill
-from denoise import train
-from denoise.refusal import Refusal
-from search import attempt, rdb, storage
-from search import study as searching
-from search.attempt import Session
-from search.space import Space
-from search.storage import open_study
+from denoise.errors import Refusal
+from denoise.training import train
+from search.space.search_space import Space
+from search.storages import database as storage
+from search.storages import rdb
+from search.storages.database import open_study
+from search.study import loop as searching
+from search.study import objective as attempt
+from search.study.objective import Session
 
 GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 3.0
 PARTS = ("ask", "suggest", "compose", "report", "tracker", "tell", "other")
@@ -81,7 +83,7 @@ class Clock:
 
 
 def no_training(cfg: Any, module: Any, observer: Any, *args: Any) -> Any:
-    """Stand in for denoise.train.fit: the metrics and evaluations of a training, at once."""
+    """Stand in for denoise.training.train.fit: the metrics and evaluations of a training, at once."""
     level = 0.2 + 0.0005 * (zlib.crc32(str(cfg.optimizer).encode()) % 100)
     metrics: dict[str, float] = {}
     last, every = cfg.trainer.max_steps, cfg.trainer.val_every

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks import arguments, results
-from denoise.refusal import Refusal
-from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, course, differences, images_error
+from denoise.errors import Refusal
+from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, course, differences, images_error
 
 RESULT = results.FOLDER / "simulation.json"
 DEFAULTS = {"searches": 2000}

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from benchmarks.results import Row, ratio_row
-from denoise import cost, train
-from denoise.accelerator import accelerator
-from denoise.config import compose
+from denoise.config.compose import compose
+from denoise.training import cost, train
+from denoise.training.accelerator import accelerator
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on stderr when it starts and stops
 

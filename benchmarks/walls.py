@@ -15,8 +15,8 @@ import optuna
 
 from benchmarks import floor
 from benchmarks.results import ROOT, Row, ratio_row
-from denoise.config import compose
-from search.tracking import Tracker
+from denoise.config.compose import compose
+from search.tracking.tracker import Tracker
 
 Say = Callable[[str], None]
 TRIALS = 10

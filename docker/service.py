@@ -1,8 +1,8 @@
 """The service's verbs: service.py up, down, logs, or a verb of search in a container beside the workers.
 
 make calls it with the system's Python, by itself (python -IS): it imports nothing but the standard library and
-search/from_make.py, so a server needs no installed project. Docker with its compose plugin is taken, else podman with
-podman-compose.
+search/cli/from_make.py, so a server needs no installed project. Docker with its compose plugin is taken, else podman
+with podman-compose.
 """
 
 import contextlib
@@ -271,8 +271,8 @@ def become(command: Sequence[str]) -> int:
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """The verb, --run RUN, and the words of ARGS, as search/from_make.py splits them. Errors: Refusal."""
-    spec = importlib.util.spec_from_file_location("from_make", ROOT / "search" / "from_make.py")
+    """The verb, --run RUN, and the words of ARGS, as search/cli/from_make.py splits them. Errors: Refusal."""
+    spec = importlib.util.spec_from_file_location("from_make", ROOT / "search" / "cli" / "from_make.py")
     assert spec is not None and spec.loader is not None
     from_make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(from_make)

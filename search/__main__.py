@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from denoise import fault
+from denoise.errors import Refusal, choose
 from denoise.interruption import interruptible
-from denoise.refusal import Refusal, choose
-from search import commands, watch
-from search.from_make import known_user
-from search.process import leave
-from search.shown import hide, line
+from search.cli.from_make import known_user
+from search.console import printed_commands as commands
+from search.console.redact import hide, line
+from search.runtime import watchdog as watch
+from search.runtime.startup import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             verb, options = read(commands.handed_over(sys.argv[1:]) if arguments is None else arguments)
-            from search import verbs
+            from search.cli import commands as verbs
 
             run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
             return run(options)
@@ -109,10 +110,10 @@ def _trust(options: argparse.Namespace) -> None:
 
     That counts before an option's file is read, and is no part of a trial: who repeats one allows anew.
     """
-    from denoise import catalog, plain, trust
-    from denoise.config import compose
-    from denoise.place import place
-    from search import best_file
+    from denoise.config import catalog, plain, trust
+    from denoise.config.compose import compose
+    from denoise.paths import place
+    from search.cli import best_file
 
     folders, best = [place(folder, f"--config-dir {folder}") for folder in options.config_dir], None
     if options.config_name == best_file.NAME:

@@ -12,9 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from denoise import catalog, trust
-from denoise.refusal import Refusal
-from search import commands, tables
+from denoise.config import catalog, trust
+from denoise.errors import Refusal
+from search.console import printed_commands as commands
+from search.tracking import tables
 
 torch.set_num_threads(1)
 

@@ -7,6 +7,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     for name in (
         *("lightning", "optuna", "mlflow.store.db.utils", "mlflow.store.tracking.sqlalchemy_store"),
-        *("denoise.train", "search.verbs", "search.study", "search.confirm.trainings"),
+        *("denoise.training.train", "search.cli.commands", "search.study.loop", "search.confirmation.trainings"),
     ):
         import_module(name)

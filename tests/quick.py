@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from denoise import train
-from search import attempt, storage
-from search import study as searching
-from search.plan import Search
+from denoise.training import train
+from search.storages import database as storage
+from search.study import loop as searching
+from search.study import objective as attempt
+from search.study.spec import Search
 
 SMALL = [
     *("trainer.max_steps=8", "trainer.val_every=1", "trainer.num_threads=1", "search.enqueue=[]"),

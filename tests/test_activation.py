@@ -15,16 +15,17 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.activations import PLAIN
-from denoise import catalog, config
 from denoise.activation import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
-from denoise.block import Parts
-from denoise.build import build_parts
-from denoise.dit import DiT
-from denoise.initialize import initialize
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.model.block import Parts
+from denoise.model.dit import DiT
+from denoise.model.initialize import initialize
+from denoise.model.unet import UNet
 from denoise.randomness import Clock, Stochastic, attach
-from denoise.refusal import Refusal
-from denoise.unet import UNet
+from denoise.training.build import build_parts
 
 OPTIONS = catalog.options("activation")
 SPACES = [(option, name) for option in OPTIONS for name in catalog.entry("activation", option).space]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 from search.__main__ import main
-from search.address import is_local, local_uri, resolve_uri
-from search.tracking import open_tracker
+from search.tracking.address import is_local, local_uri, resolve_uri
+from search.tracking.tracker import open_tracker
 
 WRONG = {
     "127.0.0.1:5000": "http://127.0.0.1:5000",
@@ -72,7 +72,7 @@ def test_no_verb_makes_a_folder_of_it(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("search.crew.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
     assert main([verb, "tracking.uri=127.0.0.1:5000", f"store={tmp_path}/runs", "trainer.max_steps=1"]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "write tracking.uri=http://127.0.0.1:5000," in err

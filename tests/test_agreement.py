@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from optuna.trial import TrialState
 from scipy import stats
 
-from denoise.config import compose
-from search.agreement import (
+from denoise.config.compose import compose
+from search.pruners.funnel import FunnelPruner
+from search.report.rank_correlation import (
     CASES,
     FEW,
     WIDTH,
@@ -29,8 +30,7 @@ from search.agreement import (
     transfer,
     width_sentence,
 )
-from search.pruner import FunnelPruner
-from search.record import Record
+from search.tracking.record import Record
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 Curves = dict[int, dict[int, float]]
@@ -219,7 +219,7 @@ def test_a_real_funnel_lets_as_many_through() -> None:
                 break
         else:
             study.tell(trial, level)
-    found = goes_on({"_target_": "search.pruner.FunnelPruner", "first": 40, "share": 0.25}, STEPS)
+    found = goes_on({"_target_": "search.pruners.funnel.FunnelPruner", "first": 40, "share": 0.25}, STEPS)
     assert found is not None
     for step, after in zip(STEPS, STEPS[1:], strict=False):
         assert asked[after] / asked[step] == pytest.approx(found[step], abs=0.1)

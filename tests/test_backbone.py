@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise import catalog, config
-from denoise.block import PLACEMENTS, Parts
-from denoise.dit import DiT
-from denoise.initialize import initialize
-from denoise.refusal import Refusal
-from denoise.train import build_parts
-from denoise.unet import UNet
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.model.block import PLACEMENTS, Parts
+from denoise.model.dit import DiT
+from denoise.model.initialize import initialize
+from denoise.model.unet import UNet
+from denoise.training.train import build_parts
 
 PARTS = build_parts(config.compose(["activation=tanh", "normalization=layer_norm"]).cfg)
 

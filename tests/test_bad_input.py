@@ -12,8 +12,8 @@ import torch
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from denoise.config import compose
-from denoise.refusal import Refusal
+from denoise.config.compose import compose
+from denoise.errors import Refusal
 from search.__main__ import main
 
 TINY = [

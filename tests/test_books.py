@@ -15,14 +15,14 @@ import torch
 from mlflow.tracking import MlflowClient
 from safetensors.torch import save
 
-from denoise import train
-from denoise.refusal import Refusal
-from search import sqlite
-from search import study as searching
+from denoise.errors import Refusal
+from denoise.training import train
 from search.__main__ import main
-from search.artifacts import Files
-from search.plan import Search
-from search.tracking import STATUS, Run, Tracker, open_tracker, record
+from search.storages import sqlite
+from search.study import loop as searching
+from search.study.spec import Search
+from search.tracking.artifacts import Files
+from search.tracking.tracker import STATUS, Run, Tracker, open_tracker, record
 from tests import quick
 from tests.test_odd_stores import EXPERIMENT
 

@@ -7,11 +7,14 @@ import pytest
 from optuna.study import Study
 from optuna.trial import TrialState
 
-from denoise.config import raw_compose
-from search import carry, machine, pace, plan
-from search.plan import Search
-from search.study import said
-from search.trial import config_sha256
+from denoise.config.compose import raw_compose
+from search.study import equal_time as pace
+from search.study import migrate as carry
+from search.study import spec as plan
+from search.study.loop import said
+from search.study.spec import Search
+from search.trial import provenance as machine
+from search.trial.run import config_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "sampler=random"]

@@ -18,7 +18,7 @@ from benchmarks.claims import __main__ as command
 from benchmarks.claims import denoisers, depth, dying, ensemble, page, shapes, steps, symmetry
 from benchmarks.claims.finding import HOLDS, NOT, PART, Check, Finding
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise.denoiser import Denoiser
+from denoise.model.denoiser import Denoiser
 
 Curve = Callable[[np.ndarray], np.ndarray]
 Z, WEIGHT = np.polynomial.hermite_e.hermegauss(200)

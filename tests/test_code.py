@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from denoise import catalog, train
-from search import machine
+import denoise
+from denoise.training import train
 from search.__main__ import main
-from search.tracking import Tracker
-from search.trial import Follower
+from search.tracking.tracker import Tracker
+from search.trial import provenance as machine
+from search.trial.run import Follower
 from tests.quick import a_new_process
 from tests.test_question import NO_CONFIRM, TINY, latest, searched
 
@@ -24,7 +25,7 @@ def test_the_code_is_named_by_the_content_of_its_files(tmp_path: Path, monkeypat
     (tmp_path / "part").mkdir()
     (tmp_path / "__init__.py").write_text("")
     (tmp_path / "part" / "one.py").write_text("a = 1\n")
-    monkeypatch.setattr(catalog, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(denoise, "__file__", str(tmp_path / "__init__.py"))
     names = []
     for change in (
         lambda: None,

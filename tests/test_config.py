@@ -5,10 +5,11 @@ from functools import cache
 import pytest
 import torch
 
-from denoise import catalog, config
 from denoise.activation import Swish
-from denoise.refusal import Refusal
-from denoise.train import prepare
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.training.train import prepare
 
 TINY = {
     "unet": ["model=unet", "model.width=8", "model.embedding_dim=16", "model.num_heads=2"],

@@ -13,32 +13,24 @@ import torch
 from rich.console import Console
 from safetensors.torch import save
 
-from denoise.refusal import Refusal
-from denoise.train import sha256
-from search import record
-from search.confirm import (
-    Confirmation,
-    Settings,
-    confirming,
-    load,
-    missing,
-    picture,
-    sentences,
-    statistics,
-    tables,
-    take,
-    trainings,
-)
-from search.confirm.confirming import confirm
-from search.confirm.finalists import Tuned, start
-from search.confirm.result import Arm, Ensemble, Finalist, comparison
-from search.confirm.result import settings as read
-from search.confirm.statistics import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
-from search.confirm.stored import from_json, stored, to_json
-from search.confirm.trainings import Trainings, order
-from search.record import Record
-from search.tracking import Run, Tracker
-from search.trial import TESTED, Trained
+from denoise.errors import Refusal
+from denoise.training.train import sha256
+from search.analysis import sequential_test as statistics
+from search.analysis.confirmation import Arm, Confirmation, Ensemble, Finalist, Settings, comparison
+from search.analysis.confirmation import settings as read
+from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
+from search.confirmation import run as confirming
+from search.confirmation import trainings
+from search.confirmation.finalists import Tuned, start
+from search.confirmation.run import confirm
+from search.confirmation.stored import from_json, load, missing, stored, to_json
+from search.confirmation.trainings import Trainings, order
+from search.report.confirmation import sentences, tables, take
+from search.report.confirmation_plot import picture
+from search.tracking import record
+from search.tracking.record import Record
+from search.tracking.tracker import Run, Tracker
+from search.trial.run import TESTED, Trained
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

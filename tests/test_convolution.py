@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from denoise import convolution
-from denoise.convolution import Last, Pointwise
+from denoise.kernels import convolution
+from denoise.kernels.convolution import Last, Pointwise
 
 LAST = torch.channels_last
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import catalog, config, cost
-from denoise.denoiser import Denoiser
-from denoise.train import prepare
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.model.denoiser import Denoiser
+from denoise.training import cost
+from denoise.training.train import prepare
 
 
 class Convolutions(nn.Module):

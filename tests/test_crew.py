@@ -20,17 +20,18 @@ from optuna.trial import TrialState
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from denoise import train
-from denoise.config import compose
-from search import plan, storage, watch
-from search import study as searching
-from search.crew import Crew
-from search.crew import crew as crew_module
-from search.crew.crew import Member
-from search.display import Display
-from search.division import GPUS, Division, division, likely_several
-from search.keyed import KeyedSampler
-from search.sampler import TPE
+from denoise.config.compose import compose
+from denoise.training import train
+from search.report.progress import Display
+from search.runtime import watchdog as watch
+from search.samplers.seeded import KeyedSampler
+from search.samplers.tpe import TPE
+from search.storages import database as storage
+from search.study import loop as searching
+from search.study import spec as plan
+from search.workers import pool as crew_module
+from search.workers.allocation import GPUS, Division, division, likely_several
+from search.workers.pool import Crew, Member
 from tests.process import context
 from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
 from tests.test_pruner import MORE
@@ -164,7 +165,7 @@ def test_a_second_process_is_foretold_without_torch(cores: int, monkeypatch: pyt
 
 
 def test_where_a_gpu_may_be_no_second_process_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.division.GPUS", (str(tmp_path),))
+    monkeypatch.setattr("search.workers.allocation.GPUS", (str(tmp_path),))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert not likely_several(compose([], "search").cfg)

@@ -13,8 +13,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search import storage, watch
-from search.tracking import Tracker
+from search.runtime import watchdog as watch
+from search.storages import database as storage
+from search.tracking.tracker import Tracker
 from tests.process import start
 from tests.quick import content
 from tests.test_search import SEARCH, books
@@ -58,7 +59,7 @@ LONG = [
 # a process that begins its second trial only when another one has begun one
 TOGETHER = """
 import os, time
-from search import study
+from search.study import loop as study
 
 
 def beside(session):

@@ -10,11 +10,11 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from denoise import config
+from denoise.config import compose as config
 from denoise.data import idx, load
 from denoise.data.digits import digits
 from denoise.data.images import Batches, Images, check, content_hash, resize, split
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 FASHION = Path(idx.FASHION_MNIST)
 ROWS = {

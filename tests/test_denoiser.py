@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise import config
-from denoise.denoiser import Denoiser
-from denoise.train import prepare
+from denoise.config import compose as config
+from denoise.model.denoiser import Denoiser
+from denoise.training.train import prepare
 
 SD = 0.6
 

@@ -8,10 +8,11 @@ import torch
 from hydra.utils import get_object
 from torch import nn
 
-from denoise import catalog, config
-from denoise.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
-from denoise.refusal import Refusal
-from denoise.train import prepare
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.training.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
+from denoise.training.train import prepare
 
 OPTIONS = catalog.options("activation")
 

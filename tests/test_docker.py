@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from denoise.refusal import Refusal
-from search import commands, shared, standby
+from denoise.errors import Refusal
+from search.cli import standby
+from search.console import printed_commands as commands
+from search.workers import shared
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -180,7 +182,7 @@ def run(folder: Path, verb: str, *programs: tuple[str, str], **more: str) -> "su
     """A verb in a copy of the files, where only these programs can be found."""
     shutil.copytree(DOCKER, folder / "docker", ignore=shutil.ignore_patterns(".env", ".log"), dirs_exist_ok=True)
     (folder / "search").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "search" / "from_make.py", folder / "search")
+    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli")
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "bin").mkdir(exist_ok=True)
     for name, code in programs:
@@ -298,7 +300,8 @@ def test_a_database_that_cannot_be_used_is_one_line(
 ) -> None:
     from sqlalchemy.exc import OperationalError
 
-    from search import migrate, patience
+    from search.runtime import retry as patience
+    from search.storages import schema as migrate
 
     class Engine:
         def connect(self) -> None:

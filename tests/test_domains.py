@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
 from optuna.trial import FixedTrial
 
-from denoise.config import Composed, compose, next_compose, parse
-from denoise.domain import as_choice, as_text, as_value
-from denoise.refusal import Refusal
-from search import corners, space
-from search.mode.ablation import Ablation
-from search.space import Space
+from denoise.config.compose import Composed, compose, next_compose, parse
+from denoise.config.limits import as_choice, as_text, as_value
+from denoise.errors import Refusal
+from search.space import search_space as space
+from search.space.search_space import Space
+from search.study import corners
+from search.study.modes.ablation import Ablation
 from tests.test_carry import OLD, carry, filled
 from tests.test_carry import asked as asked_small
 

@@ -12,16 +12,21 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, create_trial
 from safetensors.torch import load_file
 
-from denoise import train
-from denoise.refusal import Refusal
-from search import answer, ending, runs, transfer
-from search.confirm import confirming, load, take
-from search.confirm.result import Arm, Confirmation, Finalist, Settings, comparison
-from search.confirm.statistics import Rule
-from search.ending import worth
-from search.mode import Ablation, Joint
-from search.record import Record, distinct
-from search.tracking import MODEL, Tracker
+from denoise.errors import Refusal
+from denoise.training import train
+from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings, comparison
+from search.analysis.sequential_test import Rule
+from search.cli import choose_run as runs
+from search.confirmation import run as confirming
+from search.confirmation.stored import load
+from search.report import summary as answer
+from search.report.confirmation import take
+from search.study import finish as ending
+from search.study import width_transfer as transfer
+from search.study.finish import worth
+from search.study.modes import Ablation, Joint
+from search.tracking.record import Record, distinct
+from search.tracking.tracker import MODEL, Tracker
 from tests import quick
 from tests.quick import Silent
 

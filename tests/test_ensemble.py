@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from denoise.config import compose
-from denoise.ensemble import Ensemble, Member, evaluate, read
-from denoise.module import Triples
-from denoise.refusal import Refusal
-from denoise.train import train
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from denoise.evaluation.ensemble import Ensemble, Member, evaluate, read
+from denoise.training.module import Triples
+from denoise.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [

@@ -12,8 +12,8 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import create_trial
 from sklearn.tree import DecisionTreeRegressor
 
-from search import fanova
-from search.fanova import Fanova, parts
+from search.analysis import fanova
+from search.analysis.fanova import Fanova, parts
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 CELLS = 8  # a power of two: scikit-learn keeps points in float32

@@ -4,7 +4,8 @@ import formulas
 import pytest
 import torch
 
-from denoise import catalog, cost
+from denoise.config import catalog
+from denoise.training import cost
 
 OPTIONS = catalog.options("feed_forward")
 

@@ -9,16 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from denoise.inspection import Layer
-from search import agreement, confirm, front, health, importance, report, reproduce, verdict
-from search.agreement import Agreement
-from search.confirm.result import Arm, Comparison, Confirmation, Finalist, Settings
-from search.display import Display
-from search.fitting import Fitting
-from search.importance import Importance, Share
-from search.record import Record
-from search.verdict import LrRange, Verdict
-from search.verdict.judge import Row
+from denoise.evaluation.inspection import Layer
+from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist, Settings
+from search.analysis.learning_rate import LrRange
+from search.analysis.verdict import Row, Verdict
+from search.console.tables import Fitting
+from search.report import confirmation as confirmation_report
+from search.report import importance
+from search.report import leaderboard as report
+from search.report import network_health as health
+from search.report import pareto_front as front
+from search.report import rank_correlation as agreement
+from search.report import verdict as verdict_report
+from search.report.importance import Importance, Share
+from search.report.progress import Display
+from search.report.rank_correlation import Agreement
+from search.tracking.record import Record
+from search.trial import reproduce
 from tests import quick
 
 WIDTHS = pytest.mark.parametrize("width", [60, 80, 100, 200])
@@ -108,7 +115,7 @@ def confirmation(tuned: bool, apart: float) -> Confirmation:
 @pytest.mark.parametrize("tuned", [False, True])
 def test_a_confirmation(tuned: bool, apart: float, width: int) -> None:
     found = confirmation(tuned, apart)
-    arms, pairs = (cells(drawn(table, width)) for table in confirm.tables(found))
+    arms, pairs = (cells(drawn(table, width)) for table in confirmation_report.tables(found))
     words = ("leaky_relu", "weight_standardization", "schedule_free_adamw", "mean", f"{0.2315 + 2 * apart:.4f}"[:6])
     assert all(word in arms for word in words)
     digits = 4 if apart == 0.01 else 7
@@ -126,7 +133,7 @@ def row(option: str, rank: int, **more: object) -> Row:
 @pytest.mark.parametrize("note", ["", "diverged on 3 of 12"])
 def test_a_verdict(note: str, width: int) -> None:
     rows = [row("schedule_free_adamw", 1), row("lion", 1), row("sgd", 3, note=note)]
-    text = cells(drawn(verdict.table(Verdict("optimizer", rows)), width))
+    text = cells(drawn(verdict_report.table(Verdict("optimizer", rows)), width))
     assert all(word in text for word in ("schedule_free_adamw", "lion", "0.2315", "0.2301 to 0.2333", "option"))
     assert note in text or width < 80
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search import front
-from search.front import Front
-from search.record import Record
+from search.report import pareto_front as front
+from search.report.pareto_front import Front
+from search.tracking.record import Record
 
 COST = "cost/parameters"
 BASE = ["activation=silu"]

@@ -9,8 +9,18 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from search import importance
-from search.importance import ENOUGH, LEVEL, PERMUTATIONS, Importance, Share, limits_of, measure, sentences, table
+from search.report import importance
+from search.report.importance import (
+    ENOUGH,
+    LEVEL,
+    PERMUTATIONS,
+    Importance,
+    Share,
+    limits_of,
+    measure,
+    sentences,
+    table,
+)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 X = FloatDistribution(0.0, 1.0)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from formulas.initializer import gain_of
 
-from denoise import catalog
-from denoise.initializer import auto_gain, resolve_gain
-from denoise.refusal import Refusal
+from denoise.config import catalog
+from denoise.errors import Refusal
+from denoise.initializer.library import auto_gain, resolve_gain
 
 OPTIONS = catalog.options("initializer")
 ACTIVATIONS = catalog.options("activation")

@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from denoise import config, inspection
-from denoise.picture import health as picture
-from denoise.train import train
-from search import health
+from denoise.config import compose as config
+from denoise.evaluation import inspection
+from denoise.pictures import health as picture
+from denoise.training.train import train
+from search.report import network_health as health
 
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.accelerator=cpu"]
 

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from denoise import train
-from denoise.config import compose
+from denoise.config.compose import compose
 from denoise.fault import Outside
 from denoise.interruption import ENDS
-from search import books, ending, study, watch
+from denoise.training import train
 from search.__main__ import main
-from search.tracking import Run, Tracker, open_tracker
-from search.trial import open_run
+from search.runtime import watchdog as watch
+from search.study import finish as ending
+from search.study import loop as study
+from search.study import reconcile as books
+from search.tracking.tracker import Run, Tracker, open_tracker
+from search.trial.run import open_run
 from tests import process, quick
 
 pytestmark = pytest.mark.faults
@@ -28,9 +31,10 @@ pytestmark = pytest.mark.faults
 # in that process: trainings that are formulas; one of the confirmation says where it is, and waits for the signal
 BEFORE = """
 import signal
-from denoise import train
-from search import attempt, trial
-from search.confirm import trainings
+from denoise.training import train
+from search.study import objective as attempt
+from search.trial import run as trial
+from search.confirmation import trainings
 from tests import quick
 
 def wait(*given):

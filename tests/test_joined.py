@@ -9,12 +9,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from denoise import catalog
-from denoise.config import compose
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.errors import Refusal
 from denoise.optimizer import joined, parameter_groups
-from denoise.refusal import Refusal
-from denoise.train import prepare, train
-from search.trial import config_sha256
+from denoise.training.train import prepare, train
+from search.trial.run import config_sha256
 
 OPTIONS = catalog.options("optimizer")
 ELEMENTWISE = [o for o in OPTIONS if compose([f"optimizer={o}"]).cfg.optimizer.get("elementwise")]
@@ -134,7 +134,7 @@ def test_a_training_ends_as_with_separate_parameters(clip: str, monkeypatch: pyt
     ]
     cfg = compose([*TINY, *more]).cfg
     together = train(cfg)
-    monkeypatch.setattr("denoise.module.joined", lambda make, groups: make(groups))
+    monkeypatch.setattr("denoise.training.module.joined", lambda make, groups: make(groups))
     apart = train(cfg)
     for name, tensor in together.weights.items():
         torch.testing.assert_close(tensor, apart.weights[name], rtol=1e-4, atol=1e-6)

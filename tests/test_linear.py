@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from denoise import linear
-from denoise.linear import IMAGES, SHARE, Linear
+from denoise.kernels import linear
+from denoise.kernels.linear import IMAGES, SHARE, Linear
 
 LARGE = (16, 64, 64, 64)  # batch, tokens, in, out: a large product
 

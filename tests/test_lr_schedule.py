@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from denoise import catalog
+from denoise.config import catalog
 
 OPTIONS = catalog.options("lr_schedule")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from denoise.config import compose
-from search import record
-from search import study as searching
+from denoise.config.compose import compose
 from search.__main__ import main
-from search.tracking import Tracker
+from search.study import loop as searching
+from search.tracking import record
+from search.tracking.tracker import Tracker
 from tests import quick
 
 pytestmark = pytest.mark.filterwarnings("ignore")

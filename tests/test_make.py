@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from search import commands
-from search.commands import command
+from search.console import printed_commands as commands
+from search.console.printed_commands import command
 
 ROOT = Path(__file__).parents[1]
 RECORDS = "import json, sys; print(json.dumps(sys.argv[1:]))\n"
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / module).mkdir()
         (folder / module / "__init__.py").touch()
         (folder / module / ("bench.py" if module == "benchmarks" else "__main__.py")).write_text(RECORDS)
-    shutil.copy(ROOT / "search" / "from_make.py", folder / "search")
+    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli")
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (folder / ".venv" / ".installed").touch()
@@ -186,7 +186,7 @@ folder = pathlib.Path(sys.argv[1])
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone after its own make install, with a pip that installs nothing; its search prints which code it is."""
     folder = tmp_path_factory.mktemp("clones") / "first"
-    for name in ("Makefile", "requirements.lock", "pyproject.toml", "search/from_make.py", "search/__init__.py"):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "search/cli/from_make.py", "search/__init__.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "src" / "denoise").mkdir(parents=True)

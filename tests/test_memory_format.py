@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from denoise import catalog
-from denoise.config import compose
-from denoise.train import prepare
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.training.train import prepare
 
 BATCH, WIDTHS = 6, (16, 32)
 SMALL = [f"data.batch_size={BATCH}", "model.width=16", "model.num_heads=2", "trainer.max_steps=1", "zero_output=false"]

@@ -8,11 +8,12 @@ import pytest
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from denoise import catalog
-from denoise.refusal import Refusal
-from search import plan, storage
-from search.mode import Ablation, Pareto
-from search.plan import Search
+from denoise.config import catalog
+from denoise.errors import Refusal
+from search.storages import database as storage
+from search.study import spec as plan
+from search.study.modes import Ablation, Pareto
+from search.study.spec import Search
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "trainer.val_every=2"]

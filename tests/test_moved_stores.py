@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from search import artifacts
 from search.__main__ import main
-from search.artifacts import Files
-from search.tracking import MODEL, Run, open_tracker
+from search.tracking import artifacts
+from search.tracking.artifacts import Files
+from search.tracking.tracker import MODEL, Run, open_tracker
 from tests import quick, tiny
 from tests.test_odd_stores import EXPERIMENT, NAMES
 

@@ -5,7 +5,7 @@ import pytorch_optimizer
 import torch
 from torch import nn
 
-from denoise import catalog
+from denoise.config import catalog
 from denoise.optimizer import halves
 
 

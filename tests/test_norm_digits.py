@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise import catalog
+from denoise.config import catalog
 from denoise.normalization.positions import GroupNorm
 
 OPTIONS = catalog.options("normalization")

@@ -4,9 +4,9 @@ import formulas
 import pytest
 import torch
 
-from denoise import catalog
+from denoise.config import catalog
+from denoise.errors import Refusal
 from denoise.normalization.shape import OwnNorm
-from denoise.refusal import Refusal
 
 OPTIONS = catalog.options("normalization")
 OWN = [option for option in OPTIONS if isinstance(catalog.build("normalization", option, 8), OwnNorm)]

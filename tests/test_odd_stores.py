@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, create_engine, make_url, text
 
-from denoise.override import BEGUN, quoted
-from search import runs, sqlite
-from search import study as searching
+from denoise.config.override import BEGUN, quoted
 from search.__main__ import main
-from search.tracking import local_uri, open_tracker
+from search.cli import choose_run as runs
+from search.storages import sqlite
+from search.study import loop as searching
+from search.tracking.tracker import local_uri, open_tracker
 from tests import quick, tiny
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]

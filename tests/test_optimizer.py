@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import catalog, config
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
 from denoise.optimizer import halves, is_matrix, parameter_groups
-from denoise.refusal import Refusal
-from denoise.train import prepare, train
+from denoise.training.train import prepare, train
 
 OPTIONS = catalog.options("optimizer")
 STEPS = 4

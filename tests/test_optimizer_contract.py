@@ -11,7 +11,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from denoise import catalog
+from denoise.config import catalog
 
 OPTIONS = catalog.options("optimizer")
 every = pytest.mark.parametrize("option", OPTIONS)

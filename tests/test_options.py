@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from benchmarks.evidence import options
-from search.pages import evidence
+from search.catalog_pages import evidence
 
 SIZE = 4000
 

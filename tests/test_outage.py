@@ -21,13 +21,16 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from denoise import config, fault, train
+from denoise import fault
+from denoise.config import compose as config
+from denoise.errors import Refusal
 from denoise.fault import Outside
 from denoise.interruption import interruptible
-from denoise.refusal import Refusal
-from denoise.state import whole
-from search import patience, weights
+from denoise.training import train
+from denoise.training.checkpoint import whole
 from search.__main__ import main
+from search.runtime import retry as patience
+from search.tracking import weights
 from tests import quick, tiny
 from tests.quick import CHOICES, a_new_process, run
 

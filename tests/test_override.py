@@ -9,10 +9,12 @@ from hydra.errors import HydraException
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from denoise import catalog
-from denoise.config import compose, parse, raw_compose
-from search import best_file, report, typed
-from search.record import Record, check
+from denoise.config import catalog
+from denoise.config.compose import compose, parse, raw_compose
+from search.cli import best_file
+from search.report import leaderboard as report
+from search.space import overrides as typed
+from search.tracking.record import Record, check
 
 PATHS = ["/x/epoch=3-step=10.ckpt", "/home/josé/runs", "/data (old)/x", "~/runs", "/it's #1", "/a,b", "/a{x}[0]\\é"]
 VALUES = [

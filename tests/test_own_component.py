@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from denoise import catalog, trust
-from denoise.config import raw_compose
-from denoise.refusal import Refusal
+from denoise.config import catalog, trust
+from denoise.config.compose import raw_compose
+from denoise.errors import Refusal
 from search.__main__ import main
-from search.record import Record
-from search.tracking import Tracker
-from search.trial import config_sha256
+from search.tracking.record import Record
+from search.tracking.tracker import Tracker
+from search.trial.run import config_sha256
 from tests import tiny
 from tests.process import run
 

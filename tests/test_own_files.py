@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from denoise import catalog
-from denoise.config import compose
-from denoise.legal import select
-from denoise.refusal import Refusal
-from denoise.train import prepare
-from search.typed import read
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.config.legal import select
+from denoise.errors import Refusal
+from denoise.training.train import prepare
+from search.space.overrides import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = "defaults: [train, _self_]\n"
@@ -19,7 +19,7 @@ SEARCH = "defaults: [settings, _self_]\nmode: joint\n"
 TRAINER = "defaults: [default, _self_]\n"
 SOFTPLUS = "# f\n# s\n_target_: torch.nn.Softplus\nbeta: {beta}\nspace: {{}}\n"
 GLOBAL = "# @package _global_\n"
-UNET = "# f\n# s\n_target_: denoise.unet.UNet\nwidth: 8\nchannel_mult: [1, 2]\nblocks_per_level: 1\n"
+UNET = "# f\n# s\n_target_: denoise.model.unet.UNet\nwidth: 8\nchannel_mult: [1, 2]\nblocks_per_level: 1\n"
 UNET += "attention_levels: [1]\nnum_heads: 2\nfeed_forward_ratio: 2.0\nembedding_dim: 16\n"
 DATA = "# f\n# s\n_target_: denoise.data.digits.digits\nimage_size: 8\nsigma_data: 0.75\n"
 
@@ -74,7 +74,7 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("model/mine", UNET + "class_conditional: false\nlimits: {wdth: [1, 2]}\n", ["limits names wdth", "'width'"]),
     ("data/mine", DATA, ["data=mine", "lacks batch_size", "batch_size: 64"]),
     ("data/mine", DATA + "batch_size: 8\nbtch: 3\n", ["btch"]),
-    ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
+    ("solver/mine", "_target_: denoise.model.solver.heun\nsteps: 4\n", ["solver=mine", "lacks images", "images: 16"]),
     ("mine", ROOT + "store: 3\n", ["store=3", "a word"]),
     ("mine", ROOT + "zero_output: maybe\n", ["zero_output=maybe", "true or false"]),
     ("mine", ROOT + "dropout: [0.1]\n", ["dropout=[0.1]", "a number"]),
@@ -128,7 +128,7 @@ def test_defaults_in_a_circle_are_one_line(folder: Path) -> None:
         ("experiment/mine", "trainer: {max_steps: 7}\n", r"(# @package _global_)"),
         ("model/mine", UNET, r"write (.*) into"),
         ("data/mine", DATA, r"write (.*) into"),
-        ("solver/mine", "_target_: denoise.solver.heun\nsteps: 4\n", r"write (.*) into"),
+        ("solver/mine", "_target_: denoise.model.solver.heun\nsteps: 4\n", r"write (.*) into"),
     ],
 )
 def test_what_the_line_says_to_write_makes_the_file_good(file: str, content: str, pattern: str, folder: Path) -> None:
@@ -150,7 +150,7 @@ RIGHT = {
     "trainer/mine": TRAINER + "val_every: 7\n",
     "search/mine": SEARCH + "domains: {dropout: {type: float, low: 0.0, high: 0.3}}\nkinds: {activation: [silu]}\n"
     "confirm: {seeds: 4}\n",
-    "sampler/mine": "_target_: search.sampler.TPE\nn_startup_trials: 4\n",
+    "sampler/mine": "_target_: search.samplers.tpe.TPE\nn_startup_trials: 4\n",
     "model/mine": UNET + "class_conditional: false\n",
 }
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from denoise import catalog
-from denoise.initializer import auto_gain
-from search.pages import costs, kinds, readme
-from search.pages.curves import digits, figures
+from denoise.config import catalog
+from denoise.initializer.library import auto_gain
+from search.catalog_pages import costs, kinds, readme
+from search.catalog_pages.curves import digits, figures
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]

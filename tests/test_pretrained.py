@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from denoise import config
-from denoise.module import DenoiseModule
-from denoise.pretrained import prefix
-from denoise.refusal import Refusal
-from denoise.train import prepare, sample, train
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.initializer.pretrained import prefix
+from denoise.training.module import DenoiseModule
+from denoise.training.train import prepare, sample, train
 
 COMMON = (
     "trainer.gap_samples=16 "

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from search.process import load
+from search.runtime.startup import load
 from tests.tiny import TINY
 
 ENDS = """
 import atexit, sys
-from search.process import leave
+from search.runtime.startup import leave
 atexit.register(lambda: print("handler ran"))
 print("to a pipe, so held back until it is flushed")
 print("an error", file=sys.stderr)
@@ -25,7 +25,7 @@ leave(3)
 """
 FULL = """
 import sys
-from search.process import leave
+from search.runtime.startup import leave
 print("x" * 100)
 leave(int(sys.argv[1]))
 """

@@ -13,13 +13,13 @@ from optuna.pruners import BasePruner, SuccessiveHalvingPruner
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState
 
-from denoise import catalog
-from denoise.catalog import CONF
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import storage
-from search import study as searching
-from search.pruner import Hyperband, Wilcoxon
+from denoise.config import catalog
+from denoise.config.catalog import CONF
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.pruners.funnel import Hyperband, Wilcoxon
+from search.storages import database as storage
+from search.study import loop as searching
 from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")

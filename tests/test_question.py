@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from denoise import catalog
-from denoise.config import compose
-from search import pace
+from denoise.config import catalog
+from denoise.config.compose import compose
 from search.__main__ import main
-from search.record import Record
-from search.tracking import Tracker
+from search.study import equal_time as pace
+from search.tracking.record import Record
+from search.tracking.tracker import Tracker
 from tests import quick
 from tests.test_search import TINY, Searched, books, killed_at, only
 

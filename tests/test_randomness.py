@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import denoise
-from denoise import config
-from denoise.block import Dropout
+from denoise.config import compose as config
+from denoise.model.block import Dropout
 from denoise.randomness import Clock, attach, key, seeded, stream
-from denoise.state import unfinished
-from denoise.train import forget, prepare, train
+from denoise.training.checkpoint import unfinished
+from denoise.training.train import forget, prepare, train
 
 TINY = (
     "trainer.gap_samples=16 "
@@ -212,8 +212,8 @@ def test_what_a_kill_left_of_a_checkpoint_goes_with_it(tmp_path):
 CHILD = """
 import signal, sys
 from pathlib import Path
-from denoise import config
-from denoise.train import train
+from denoise.config import compose as config
+from denoise.training.train import train
 
 class Wait:
     def on_metrics(self, step, metrics):

@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.trial import TrialState, create_trial
 
-from search import history, rdb
-from search.rdb import Cached, Storage, together
+from search.storages import history, rdb
+from search.storages.rdb import Cached, Storage, together
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)

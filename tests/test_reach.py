@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import catalog, config, reach, train
-from denoise.build import build_denoiser
+from denoise.config import catalog
+from denoise.config import compose as config
 from denoise.data import images
-from denoise.refusal import Refusal
-from search import plan
+from denoise.errors import Refusal
+from denoise.evaluation import reach
+from denoise.training import train
+from denoise.training.build import build_denoiser
 from search.__main__ import main
-from search.plan import Search
+from search.study import spec as plan
+from search.study.spec import Search
 from tests.test_question import latest
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from denoise.refusal import Refusal
-from search import snapshot
+from denoise.errors import Refusal
 from search.__main__ import main
-from search.tracking import open_tracker
+from search.tracking import read_only as snapshot
+from search.tracking.tracker import open_tracker
 from tests import quick, tiny
 from tests.test_moved_stores import content
 from tests.test_odd_stores import EXPERIMENT
@@ -118,7 +118,7 @@ def test_a_verb_that_writes_is_refused(
 ) -> None:
     store, _ = locked
     quick.free(monkeypatch)
-    monkeypatch.setattr("search.crew.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
     before = content(store)
     assert main([verb, f"store={store}", *(SEARCHED if verb == "search" else SMALL)]) == 2
     err = capsys.readouterr().err.splitlines()
@@ -194,7 +194,7 @@ def test_a_database_that_is_none_is_said_of_the_store(
     if locked:
         as_anyone(store, monkeypatch)
     quick.free(monkeypatch)
-    monkeypatch.setattr("search.crew.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
     typed = ["best"] if what == "mlflow.db" else ["search", *SEARCHED]
     assert main([*typed, f"store={store}"]) == 2
     (line,) = [text for text in capsys.readouterr().err.splitlines() if text]

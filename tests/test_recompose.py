@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from denoise import catalog, config
-from denoise.config import Composed, as_yaml, compose, next_compose, raw_compose
-from denoise.refusal import Refusal
-from search import space
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.config.compose import Composed, as_yaml, compose, next_compose, raw_compose
+from denoise.errors import Refusal
+from search.space import search_space as space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 SEARCHES = {

@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from benchmarks.evidence import model, pruners, replay, samplers, starts, strategies, summary, surrogate, table
 from benchmarks.evidence.pool import Pool, build, with_starts
 from benchmarks.evidence.strategies import STRATEGIES, Strategy, groups_of, search
-from denoise import catalog
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search.pruner import FunnelPruner
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.pruners.funnel import FunnelPruner
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 RUNGS, EVERY = 8, 16

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from search import report
-from search.commands import command
-from search.record import OUTCOMES, Record, best, difference, rank
+from search.console.printed_commands import command
+from search.report import leaderboard as report
+from search.tracking.record import OUTCOMES, Record, best, difference, rank
 
 BASELINE = ["model.width=8", "activation=silu", "optimizer=adamw", "optimizer.lr=0.002", "dropout=0.0"]
 

@@ -18,14 +18,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
-from denoise.catalog import CONF
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import fit, storage
-from search import study as searching
-from search.keyed import Informative, KeyedSampler
-from search.rdb import Storage
-from search.sampler import TPE, group
+from denoise.config.catalog import CONF
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.samplers import support as fit
+from search.samplers.seeded import Informative, KeyedSampler
+from search.samplers.tpe import TPE, group
+from search.storages import database as storage
+from search.storages.rdb import Storage
+from search.study import loop as searching
 from tests.quick import CHOICES, LISTED, NUMBERS, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoise import catalog, config
-from denoise.build import prepare
-from denoise.refusal import Refusal
-from denoise.screen import ENOUGH, LOOKS, Figures, reason, screen
-from denoise.train import fit, train
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.evaluation.prescreen import ENOUGH, LOOKS, Figures, reason, screen
+from denoise.training.build import prepare
+from denoise.training.train import fit, train
 
 TINY = (
     "model.width=8 model.embedding_dim=16 model.num_heads=2 data.batch_size=16 trainer.val_samples=64 "

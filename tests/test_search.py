@@ -13,10 +13,10 @@ import optuna
 import pytest
 from safetensors.torch import load_file
 
-from denoise import train
+from denoise.training import train
 from search.__main__ import main
-from search.record import Record
-from search.tracking import Tracker, open_tracker
+from search.tracking.record import Record
+from search.tracking.tracker import Tracker, open_tracker
 from tests import tiny
 from tests.process import run, start
 
@@ -219,7 +219,8 @@ BEFORE = """
 import os
 import optuna
 from mlflow.tracking import MlflowClient
-from search import attempt, storage
+from search.study import objective as attempt
+from search.storages import database as storage
 """
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from denoise.solver import euler, heun, sigma_steps
+from denoise.model.solver import euler, heun, sigma_steps
 
 MU, SD = 0.3, 0.5
 

@@ -7,13 +7,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from denoise import catalog
-from denoise.config import Composed, compose, parse, raw_compose
-from denoise.refusal import Refusal
-from search import plan, space
-from search.space import Space
-from search.study import prepare
-from search.trial import config_sha256
+from denoise.config import catalog
+from denoise.config.compose import Composed, compose, parse, raw_compose
+from denoise.errors import Refusal
+from search.space import search_space as space
+from search.space.search_space import Space
+from search.study import spec as plan
+from search.study.loop import prepare
+from search.trial.run import config_sha256
 
 COMMANDS = {
     "plain": (),

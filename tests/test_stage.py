@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import catalog, config
-from denoise.module import DenoiseModule
-from denoise.train import prepare, sha256
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.training.module import DenoiseModule
+from denoise.training.train import prepare, sha256
 
 TINY = {
     "unet": ["model=unet", "model.width=8", "model.embedding_dim=16", "model.num_heads=2"],
@@ -123,7 +124,7 @@ def test_lsuv_scales_through_weight_norm(option):
 
 def test_lsuv_of_a_fixed_length_puts_the_layer_back():
     """spectral_norm divides by the largest singular value: no scale of the weight comes through."""
-    from denoise.lsuv import to_unit_variance
+    from denoise.initializer.lsuv import to_unit_variance
 
     torch.manual_seed(0)
     layer = torch.nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)).eval()
@@ -137,7 +138,7 @@ def test_lsuv_of_a_fixed_length_puts_the_layer_back():
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_lsuv_leaves_a_layer_that_nothing_reaches(value):
-    from denoise.lsuv import to_unit_variance
+    from denoise.initializer.lsuv import to_unit_variance
 
     layer, x = nn.Linear(4, 4), torch.full((5, 4), value)
     nn.init.zeros_(layer.bias)

@@ -8,12 +8,12 @@ import optuna
 import pytest
 from optuna.trial import FixedTrial
 
-from denoise import train
-from denoise.config import compose, next_compose
-from denoise.refusal import Refusal
-from search import carry
-from search.plan import Search
-from search.trial import config_sha256
+from denoise.config.compose import compose, next_compose
+from denoise.errors import Refusal
+from denoise.training import train
+from search.study import migrate as carry
+from search.study.spec import Search
+from search.trial.run import config_sha256
 from tests import quick
 from tests.test_carry import filled
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.simulation import Scenario, confirmed
-from search.confirm.statistics import (
+from search.analysis.sequential_test import (
     BETTER,
     FIRST_LOOK,
     OPEN,

@@ -15,10 +15,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from denoise import catalog, train, trust
-from denoise.config import compose
-from denoise.refusal import Refusal
-from denoise.steady import SETTINGS, steady
+from denoise.config import catalog, trust
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from denoise.process_state import SETTINGS, steady
+from denoise.training import train
 from tests.tiny import TINY
 
 CHANGES: dict[str, Callable[[], Any]] = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import tables
-from search.tracking import Tracker, open_tracker
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.tracking import tables
+from search.tracking.tracker import Tracker, open_tracker
 from tests import quick
 
 pytestmark = pytest.mark.filterwarnings("ignore")

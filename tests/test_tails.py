@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from denoise import catalog
 from denoise.activation import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
+from denoise.config import catalog
 
 OPTIONS = catalog.options("activation")
 # of gelu_sigma both are torch's gelu, whose own tail is lost: (1 + erf) / 2

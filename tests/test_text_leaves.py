@@ -16,19 +16,21 @@ from hypothesis import strategies as st
 from rich.table import Table
 from safetensors.torch import save
 
-from denoise import catalog
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import commands, server, verdict
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.errors import Refusal
 from search.__main__ import main
-from search.confirm.stored import from_json
-from search.crew import Crew
-from search.record import Record, check
-from search.report import best_yaml
-from search.shown import hide
-from search.storage import open_study
-from search.terminal import Out
-from search.tracking import Tracker, open_tracker
+from search.cli import mlflow_server as server
+from search.confirmation.stored import from_json
+from search.console import printed_commands as commands
+from search.console.console import Out
+from search.console.redact import hide
+from search.report import findings as findings_report
+from search.report.leaderboard import best_yaml
+from search.storages.database import open_study
+from search.tracking.record import Record, check
+from search.tracking.tracker import Tracker, open_tracker
+from search.workers.pool import Crew
 from tests.tiny import TINY
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
@@ -270,8 +272,8 @@ def test_a_tag_that_is_not_as_it_must_be_is_refused_in_one_line(
 ) -> None:
     where, tracker, parent, run = books
     monkeypatch.setenv("CANARY", SECRET)
-    monkeypatch.setattr("search.reproduce.config_sha256", lambda composed: None)
-    monkeypatch.setattr("search.reproduce.perform", lambda *given, **more: pytest.fail("it was trained"))
+    monkeypatch.setattr("search.trial.reproduce.config_sha256", lambda composed: None)
+    monkeypatch.setattr("search.trial.reproduce.perform", lambda *given, **more: pytest.fail("it was trained"))
     of = parent if tag in ("baseline", "cost") else run
     for value in values:
         tracker.client.set_tag(of.run_id, tag, value)
@@ -310,7 +312,7 @@ WEIGHTS = {
 
 def test_a_result_that_is_no_json_is_refused() -> None:
     for text in ("[" * 3000, "{", "[]", "9" * 5000):
-        for read in (from_json, verdict.read):
+        for read in (from_json, findings_report.read):
             with pytest.raises(Refusal):
                 read(text.encode())
         assert Record(0, "run", "complete", 1, [], tags={"weights_at": text}).weights_at == {}

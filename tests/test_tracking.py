@@ -14,13 +14,13 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
-from denoise import catalog
-from denoise.config import raw_compose
-from denoise.refusal import Refusal
+from denoise.config import catalog
+from denoise.config.compose import raw_compose
+from denoise.errors import Refusal
 from search.__main__ import main
-from search.record import Record, best
-from search.tracking import MODEL, Run, Tracker, resolve_uri
-from search.trial import config_sha256
+from search.tracking.record import Record, best
+from search.tracking.tracker import MODEL, Run, Tracker, resolve_uri
+from search.trial.run import config_sha256
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

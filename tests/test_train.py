@@ -6,10 +6,11 @@ from functools import cache
 import pytest
 import torch
 
-from denoise import catalog, config
-from denoise.callbacks import Diverged, Follow
-from denoise.refusal import Refusal
-from denoise.train import Result, draw, prepare, sample, sha256, train
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.errors import Refusal
+from denoise.training.callbacks import Diverged, Follow
+from denoise.training.train import Result, draw, prepare, sample, sha256, train
 
 COMMON = (
     "trainer.gap_samples=16 "

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from denoise.train import sha256
+from denoise.training.train import sha256
 from search.__main__ import main
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

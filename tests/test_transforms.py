@@ -8,12 +8,13 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from denoise import catalog, config
-from denoise.block import Parts
-from denoise.build import build_parts
-from denoise.dit import DiT
+from denoise.config import catalog
+from denoise.config import compose as config
+from denoise.model.block import Parts
+from denoise.model.dit import DiT
+from denoise.model.unet import UNet
 from denoise.randomness import Stochastic
-from denoise.unet import UNet
+from denoise.training.build import build_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")  # torch's own, at its first jvp
 CHANNELS = 4

@@ -20,8 +20,8 @@ import torch
 import yaml
 
 import search
-from denoise import catalog, trust
-from denoise.refusal import Refusal
+from denoise.config import catalog, trust
+from denoise.errors import Refusal
 from search.__main__ import main
 from tests.tiny import TINY
 
@@ -59,13 +59,18 @@ DANGEROUS = [
         "optuna.artifacts.FileSystemArtifactStore",
     ),
     *(
-        "denoise.train.main",
-        "denoise.train.sample",
-        "denoise.catalog.call",
-        "denoise.trust.allow",
+        "denoise.training.train.main",
+        "denoise.training.train.sample",
+        "denoise.config.catalog.call",
+        "denoise.config.trust.allow",
         "denoise.data.images.load",
     ),
-    *("search.server.serve", "search.process.leave", "search.sampler.group", "search.pruner.Curves"),
+    *(
+        "search.cli.mlflow_server.serve",
+        "search.runtime.startup.leave",
+        "search.samplers.tpe.group",
+        "search.pruners.funnel.Curves",
+    ),
     *(
         "os.system",
         "builtins.eval",
@@ -192,7 +197,7 @@ def test_nothing_is_imported_for_a_name_that_may_not_be(tmp_path: Path, monkeypa
     for name in ("runs_at_import.f", "runs_at_import", "torch.nn.modules.runs_at_import.f", "os.x.runs_at_import"):
         with pytest.raises(Refusal):
             catalog.call({"_target_": name}, kind="activation")
-    code = "import sys\nfrom denoise.catalog import KINDS, entry, options\n"
+    code = "import sys\nfrom denoise.config.catalog import KINDS, entry, options\n"
     code += "assert all(entry(k, o) for k in KINDS for o in options(k)) and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -7,11 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from denoise import config, diagnostics, train
-from denoise.callbacks import Follow
-from search import report, twins
-from search.record import Record
-from search.verdict import Findings, files, judge, sentences
+from denoise.config import compose as config
+from denoise.training import diagnostics, train
+from denoise.training.callbacks import Follow
+from search.analysis import equivalent_trials as twins
+from search.analysis.verdict import judge
+from search.report import leaderboard as report
+from search.report.findings import Findings, files
+from search.report.verdict import sentences
+from search.tracking.record import Record
 from tests import tiny
 from tests.process import run
 from tests.test_question import ARMS, NO_CONFIRM, latest, searched

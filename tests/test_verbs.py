@@ -20,14 +20,16 @@ import pytest
 import yaml
 from safetensors.torch import load, load_file, save
 
-from denoise import catalog, train
-from denoise.config import compose
-from search import best_file, server
+from denoise.config import catalog
+from denoise.config.compose import compose
+from denoise.training import train
 from search.__main__ import main
-from search.from_make import words
-from search.record import Record, best
-from search.tracking import Tracker
-from search.trial import config_sha256
+from search.cli import best_file
+from search.cli import mlflow_server as server
+from search.cli.from_make import words
+from search.tracking.record import Record, best
+from search.tracking.tracker import Tracker
+from search.trial.run import config_sha256
 from tests import quick, tiny
 from tests.process import run
 

@@ -16,19 +16,25 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from denoise.picture.svg import ticks
-from denoise.refusal import Refusal
-from search import agreement, verdict
-from search.confirm.result import Comparison, Finalist
-from search.confirm.statistics import BETTER, OPEN, WORSE
-from search.importance import Importance, Share
-from search.record import Record
-from search.verdict import Arm, Chance, Findings, LrRange, Verdict, picture, sentences, table
-from search.verdict.arm import expected_best, resampled_variance, studentized_range
-from search.verdict.option import differs_alone, option_of
+from denoise.errors import Refusal
+from denoise.pictures.svg import ticks
+from search.analysis import verdict as verdict_analysis
+from search.analysis.best_of_n import Arm, Chance, expected_best, resampled_variance, studentized_range
+from search.analysis.confirmation import Comparison, Finalist
+from search.analysis.learning_rate import LrRange
+from search.analysis.sequential_test import BETTER, OPEN, WORSE
+from search.analysis.verdict import Verdict
+from search.report import findings as findings_report
+from search.report import rank_correlation as agreement
+from search.report.findings import Findings
+from search.report.importance import Importance, Share
+from search.report.verdict import sentences, table
+from search.report.verdict_plot import picture
+from search.space.option import differs_alone, option_of
+from search.tracking.record import Record
 from tests.test_report import BASELINE
 
-judge = partial(verdict.judge, asked=["activation"])  # an ablation of it
+judge = partial(verdict_analysis.judge, asked=["activation"])  # an ablation of it
 DOMAINS = {"optimizer.adamw.lr": {"low": 1e-4, "high": 1e-1, "log": True, "step": None}}
 sorted_values = st.lists(st.floats(-10, 10), min_size=1, max_size=5).map(sorted)
 
@@ -180,7 +186,7 @@ def test_any_search_has_a_verdict(
     shuffled = numbered(given_trials)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert judge(shuffled, "activation", BASELINE, seed_sd=seed_sd, seed_df=seed_sd and 8) == found
-    assert verdict.read(verdict.files(Findings([found]))["verdict.json"]).verdicts == [found]
+    assert findings_report.read(findings_report.files(Findings([found]))["verdict.json"]).verdicts == [found]
     ET.fromstring(picture(found))
     assert sentences(found)
 
@@ -327,7 +333,7 @@ OF_JOINT = [
 )
 def test_a_joint_search_compares_what_differs_in_nothing_else(choice: str, alone: list[int]) -> None:
     assert [r.number for r in OF_JOINT if differs_alone(r.overrides, choice, JOINT)] == alone
-    found = verdict.judge(OF_JOINT, choice, JOINT, seed_sd=0.003, seed_df=8)
+    found = verdict_analysis.judge(OF_JOINT, choice, JOINT, seed_sd=0.003, seed_df=8)
     assert sum(row.trials for row in found.rows) == len(alone) and found.left_out == 5 - len(alone)
     said = " ".join(sentences(found))
     assert f"search=ablation search.scientific=[{choice}]" in said
@@ -358,7 +364,7 @@ def finalist(record: Record, said: str, low: float, high: float) -> Finalist:
 def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[str, int], sd: float) -> None:
     """Whether the search's own seed tells the two apart (sd 0.0001) or not (0.1): one truth on a page."""
     ends = {BETTER: (-0.036, -0.007), WORSE: (0.007, 0.036), OPEN: (-0.01, 0.01)}[said]
-    found = verdict.judge(
+    found = verdict_analysis.judge(
         OF_JOINT, "optimizer", JOINT, finalists=[finalist(OF_JOINT[1], said, *ends)], seed_sd=sd, seed_df=8
     )
     assert {row.option: row.rank for row in found.rows} == ranks
@@ -373,7 +379,7 @@ def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[
 def test_what_diverges_more_often_is_worse_without_a_size() -> None:
     one = finalist(OF_JOINT[1], WORSE, -0.115, -0.095)
     one.untuned.diverged, one.untuned.both = (6, 0), 10
-    found = verdict.judge(OF_JOINT, "optimizer", JOINT, finalists=[one], seed_sd=0.1, seed_df=8)
+    found = verdict_analysis.judge(OF_JOINT, "optimizer", JOINT, finalists=[one], seed_sd=0.1, seed_df=8)
     fresh, answer, *_ = sentences(found)
     assert (
         fresh.endswith("diverged on 6 of 10 seeds, that on 0.") and "muon (diverges)" in answer and "by" not in answer
@@ -382,17 +388,17 @@ def test_what_diverges_more_often_is_worse_without_a_size() -> None:
 
 
 def test_an_old_verdict_of_what_differed_in_more_is_left_out() -> None:
-    plain = json.loads(verdict.files(findings())["verdict.json"])
+    plain = json.loads(findings_report.files(findings())["verdict.json"])
     plain["verdicts"][0] |= {"confounded": True}
     plain["verdicts"][1] |= {"confounded": False}
-    found = verdict.read(json.dumps(plain).encode())
+    found = findings_report.read(json.dumps(plain).encode())
     assert [each.choice for each in found.verdicts] == ["activation@parts.transformer.activation"]
 
 
 def test_a_finalist_that_differs_in_more_says_nothing_of_one_choice() -> None:
     two = finalist(OF_JOINT[2], BETTER, -0.2, -0.1)
     for choice in ("activation", "optimizer"):
-        found = verdict.judge(OF_JOINT, choice, JOINT, finalists=[two], seed_sd=0.1, seed_df=8)
+        found = verdict_analysis.judge(OF_JOINT, choice, JOINT, finalists=[two], seed_sd=0.1, seed_df=8)
         assert not any(row.confirmed for row in found.rows)
 
 
@@ -456,15 +462,15 @@ def findings() -> Findings:
 
 def test_findings_are_read_back_as_they_were() -> None:
     given_findings = findings()
-    written = verdict.files(given_findings)
+    written = findings_report.files(given_findings)
     assert sorted(written) == [
         "verdict-activation-parts.transformer.activation.svg",
         "verdict-activation.svg",
         "verdict.json",
         "verdict.txt",
     ]
-    found = verdict.read(written["verdict.json"])
-    assert found == given_findings and verdict.files(found) == written
+    found = findings_report.read(written["verdict.json"])
+    assert found == given_findings and findings_report.files(found) == written
     text = written["verdict.txt"].decode()
     for heading in ("activation: options", "importance over 40", "rank correlation with step 20", "width 8"):
         assert heading in text
@@ -473,12 +479,12 @@ def test_findings_are_read_back_as_they_were() -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 2}', b'{"format": 1, "verdicts": [{"a": 1}]}'])
 def test_what_is_no_verdict_is_refused(content: bytes) -> None:
     with pytest.raises(Refusal, match=r"verdict\.json"):
-        verdict.read(content)
+        findings_report.read(content)
 
 
 def test_the_json_has_no_number_that_json_has_not() -> None:
     found = Findings([judge([trial(0, "silu", math.inf), trial(1, "relu", math.nan)], "activation", BASELINE)])
-    plain = json.loads(verdict.files(found)["verdict.json"], parse_constant=pytest.fail)
+    plain = json.loads(findings_report.files(found)["verdict.json"], parse_constant=pytest.fail)
     assert [row["best"] for row in plain["verdicts"][0]["rows"]] == [None, None]
 
 

@@ -9,7 +9,7 @@ from optuna.pruners import HyperbandPruner, MedianPruner, SuccessiveHalvingPrune
 from optuna.samplers import BruteForceSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.view import View
+from search.storages.snapshot import View
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

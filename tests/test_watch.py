@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 
-from search import storage, watch
-from search.attempt import deadly
+from search.runtime import watchdog as watch
+from search.storages import database as storage
+from search.study.objective import deadly
 from tests.process import context
 from tests.test_search import SEARCH, books
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 WORK = """
 import json, os, signal, sys, time
-from search import watch
+from search.runtime import watchdog as watch
 def work():
     life = len(watch.deaths)
     print(json.dumps([life, os.getpid(), [each["how"] for each in watch.deaths]]), flush=True)

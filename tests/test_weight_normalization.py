@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from denoise import catalog, config
+from denoise.config import catalog
+from denoise.config import compose as config
 from denoise.optimizer import parameter_groups
-from denoise.train import prepare, train
+from denoise.training.train import prepare, train
 
 OPTIONS = catalog.options("weight_normalization")
 LAYERS = {"linear": lambda: nn.Linear(6, 5), "conv": lambda: nn.Conv2d(3, 4, 3)}

@@ -12,12 +12,14 @@ import sqlalchemy
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import IntegrityError
 
-from denoise.config import compose
-from search import attempt, plan, storage
-from search import study as searching
-from search.mode import Ablation, Joint
-from search.tracking import Tracker
-from search.turn import turn
+from denoise.config.compose import compose
+from search.storages import database as storage
+from search.storages.lock import turn
+from search.study import loop as searching
+from search.study import objective as attempt
+from search.study import spec as plan
+from search.study.modes import Ablation, Joint
+from search.tracking.tracker import Tracker
 from tests.process import start
 from tests.quick import CHOICES, SMALL
 from tests.test_search import SEARCH
@@ -182,7 +184,7 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
 HOLDS = """
 import os
 from pathlib import Path
-from search.turn import turn
+from search.storages.lock import turn
 held = turn(Path({store!r}), "x")
 held.__enter__()
 os._exit(9)

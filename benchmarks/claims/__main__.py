@@ -19,8 +19,8 @@ import torch
 from benchmarks import arguments, results
 from benchmarks.claims import batches, depth, dying, ensemble, page, shapes, steps, symmetry
 from benchmarks.claims.finding import Finding
-from denoise.refusal import Refusal
-from search import machine
+from denoise.errors import Refusal
+from search.trial import provenance as machine
 
 CLAIMS: dict[str, Callable[[], Finding]] = {
     "1": depth.claim_1,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.claims import classifier, denoisers
 from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise import catalog
+from denoise.config import catalog
 from denoise.randomness import seeded
 
 NORMS = ("batch_norm", "layer_norm", "group_norm")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from denoise import catalog
+from denoise.config import catalog
 from denoise.data.digits import digits
 from denoise.data.images import Batches, Images
 from denoise.randomness import seeded

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from denoise import train
-from denoise.config import compose
-from denoise.denoiser import Denoiser
-from denoise.module import Triples
+from denoise.config.compose import compose
+from denoise.model.denoiser import Denoiser
+from denoise.training import train
+from denoise.training.module import Triples
 
 TINY = (
     "model.width=8",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.claims.finding import Check, Finding, Table, geometric, over_seeds
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise import catalog
+from denoise.config import catalog
 from denoise.randomness import seeded, stream
 
 DEPTH, BATCH = 50, 256

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.claims import classifier
 from benchmarks.claims.finding import Check, Finding, Table, short
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise import catalog
+from denoise.config import catalog
 from denoise.randomness import seeded, stream
 
 RESTING = ("leaky_relu", "elu", "gelu", "swish", "mish")

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.claims.denoisers import Trained, losses, predict, trained
 from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm, short
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise.module import BANDS
+from denoise.training.module import BANDS
 
 MEMBERS, STEPS, BATCH = 6, 200, 32
 LONGER = (0, 1)  # seeds of the trainings that take as many steps as a whole ensemble

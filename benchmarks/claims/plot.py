@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from denoise.picture.svg import page, text
+from denoise.pictures.svg import page, text
 
 WIDE, HIGH, LEFT, TOP = 330, 220, 62, 44
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#744210", "#319795", "#4a5568", "#e53e3e")

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.claims import classifier
 from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm, short
 from benchmarks.claims.plot import Axis, Line, Panel, draw
-from denoise import catalog
+from denoise.config import catalog
 
 LONG = 3_000
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.9, 0.9))

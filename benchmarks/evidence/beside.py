@@ -4,9 +4,9 @@
 
 A division is searchers x lag. Time is in whole trainings of one searcher, first as if a step took as long beside others
 as alone, then with the slowdown that bench.json has measured: of two searchers, in the place of one with all threads.
-What more searchers do to each other was not measured. Trials are drawn and stopped as search/study.py does it: one is
-begun when all those are over that were begun `lag` before it, and at each look it waits for those before it that still
-run.
+What more searchers do to each other was not measured. Trials are drawn and stopped as search/study/loop.py does it: one
+is begun when all those are over that were begun `lag` before it, and at each look it waits for those before it that
+still run.
 """
 
 import json
@@ -25,7 +25,7 @@ from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool, build, read
 from benchmarks.evidence.replay import PERCENTS, drawn, interval, places, resample
 from benchmarks.evidence.strategies import STRATEGIES, groups_of
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 DEFAULT = "1x1,1x6,2x2,2x3,2x4,2x6,2x8,4x4,4x8,4x12,4x16"
 FOUND = ("time", "compute", "trials", "waited")

@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
 from benchmarks.evidence.pool import Pool
-from search.domains import draw
+from search.space.domains import draw
 
 NEAR, DRAWS = 20, 20_000
 

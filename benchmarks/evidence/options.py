@@ -18,7 +18,7 @@ from benchmarks import arguments, results
 from benchmarks.evidence import table
 from benchmarks.evidence.pool import Pool, build, read
 from benchmarks.evidence.summary import DEFAULTS
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 PATH = results.FOLDER / "options.json"
 LEVEL = 0.95

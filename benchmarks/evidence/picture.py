@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from denoise.picture.svg import page, text
+from denoise.pictures.svg import page, text
 
 SHOWN = ("random", "tpe", "tpe_default", "stock_halving", "hyperband", "median", "funnel")
 COLOURS = ("#718096", "#2b6cb0", "#805ad5", "#dd6b20", "#b7791f", "#319795", "#c53030")

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from benchmarks.evidence import table
 from benchmarks.pairing import trainings
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 
 @dataclass(frozen=True)

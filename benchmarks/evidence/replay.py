@@ -23,7 +23,7 @@ from benchmarks.evidence import picture, starts, surrogate, table
 from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool, build, read, with_starts
 from benchmarks.evidence.strategies import REFERENCE, STOCK, STRATEGIES, Strategy, groups_of, search
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 SUMMARY = results.FOLDER / "replay.json"
 PICTURE = results.ROOT / "docs" / "evidence.svg"

@@ -23,10 +23,10 @@ from benchmarks import arguments, results
 from benchmarks.evidence import table
 from benchmarks.evidence.table import Row
 from benchmarks.pairing import append, trainings
-from denoise import screen
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import machine
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from denoise.evaluation import prescreen as screen
+from search.trial import provenance as machine
 
 SCREENS = results.FOLDER / "evidence-screens.jsonl"
 SUMMARY = results.FOLDER / "screening.json"

@@ -21,9 +21,9 @@ from optuna.trial import FixedTrial
 from benchmarks import results
 from benchmarks.evidence import table
 from benchmarks.evidence.pool import Pool, build
-from denoise.config import compose
-from denoise.refusal import Refusal
-from search import machine
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.trial import provenance as machine
 
 STARTS = Path(__file__).parent / "starts.jsonl"
 

@@ -109,7 +109,7 @@ def search(
     enough: Callable[[int, int], bool],
     study: str = "",
 ) -> Search:
-    """Search as search/study.py does: one trial after another, stopped at any rung, never resumed.
+    """Search as search/study/loop.py does: one trial after another, stopped at any rung, never resumed.
 
     `view` is the seed whose values are seen, `among` says which rows may be tried, each once, the pool's starts before
     all others. After a complete trial and at each trial's end `enough(row or -1, cost)` is asked whether to stop.

@@ -17,7 +17,7 @@ from scipy.stats import rankdata, spearmanr
 from benchmarks import arguments
 from benchmarks.evidence import table
 from benchmarks.evidence.pool import Pool, build, read
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 RESAMPLES = 2000
 DEFAULTS = {"table": ""}

@@ -19,7 +19,7 @@ from benchmarks.evidence.model import Surrogate, build
 from benchmarks.evidence.parallel import each
 from benchmarks.evidence.pool import Pool
 from benchmarks.evidence.strategies import REFERENCE, STRATEGIES, Strategy
-from search.pruner import FunnelPruner
+from search.pruners.funnel import FunnelPruner
 
 SUMMARY = results.FOLDER / "surrogate.json"
 WITHOUT = ("random", "tpe", "tpe_default", "tpe_group")

@@ -24,11 +24,12 @@ import torch
 
 from benchmarks import arguments, results
 from benchmarks.pairing import append, trainings
-from denoise import train
-from denoise.config import compose
+from denoise.config.compose import compose
+from denoise.errors import Refusal
 from denoise.randomness import key
-from denoise.refusal import Refusal
-from search import machine, space
+from denoise.training import train
+from search.space import search_space as space
+from search.trial import provenance as machine
 
 TRAININGS = results.FOLDER / "evidence.jsonl"
 TABLE = Path(__file__).parent / "table.jsonl.gz"

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, NoReturn
 
 from denoise import interruption
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 OF_THE_MACHINE = {  # what a full or broken disk, a file server that has gone or a limit of the system says
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EAGAIN),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from denoise.linear import Linear
+from denoise.kernels.linear import Linear
 
 Activation = Callable[..., nn.Module]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from denoise import trust
+from denoise.config import trust
 
 
 def find(kind: str, option: str) -> Any:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoise.recomputed import Recomputed
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
+from denoise.kernels.recompute import Recomputed
 
 
 class Elementwise(Recomputed):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
+from denoise.errors import Refusal
 from denoise.randomness import Stochastic
-from denoise.refusal import Refusal
 
 
 class Swish(Elementwise):

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
+from denoise.errors import Refusal
+from denoise.kernels.recompute import wide
 from denoise.randomness import Stochastic
-from denoise.recomputed import wide
-from denoise.refusal import Refusal
 
 
 class PReLU(nn.PReLU):

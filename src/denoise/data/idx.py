@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from denoise.data.images import Images, resize, split
-from denoise.place import place
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
+from denoise.paths import place
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 STEMS = {

@@ -9,9 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from denoise import catalog
+from denoise.config import catalog
+from denoise.errors import Refusal
 from denoise.randomness import stream
-from denoise.refusal import Refusal
 
 NOT_THE_LOADERS = ("batch_size", "sigma_data")
 SPLITS = ("train", "validation", "test")

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from denoise.errors import Refusal
+from denoise.kernels.recompute import wide
 from denoise.normalization.shape import Affine, OverPositions, OwnNorm, mean_of_groups
-from denoise.recomputed import wide
-from denoise.refusal import Refusal
 
 
 def group_norm(num_channels: int, num_groups: int = 8, eps: float = 1e-5) -> nn.Module:

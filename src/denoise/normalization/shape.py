@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from denoise.recomputed import Recomputed, wide
+from denoise.kernels.recompute import Recomputed, wide
 
 
 def as_tokens(x: Tensor) -> Tensor:

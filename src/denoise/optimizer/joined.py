@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from denoise.refusal import Refusal
+from denoise.errors import Refusal
 
 LINE = 16  # numbers of a cache line: a part begins with one
 

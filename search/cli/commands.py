@@ -1,0 +1,301 @@
+"""What each verb does, and what a person sees of it."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from rich.live import Live
+from rich.spinner import Spinner
+
+from denoise.config.compose import Composed, compose, notes, parse
+from denoise.errors import Refusal
+from search.cli import choose_run as runs
+from search.cli import mlflow_server as server
+from search.console.console import Out
+from search.console.printed_commands import WHERE, key, listed, make
+from search.console.redact import hide, line, printable
+from search.report import leaderboard as board
+from search.report.pareto_front import NAMES
+from search.runtime.startup import LEARNS, TRACKS, load
+from search.storages.store_folder import store_of
+from search.tracking import read_only as snapshot
+from search.tracking.address import resolve_uri
+from search.tracking.record import check_known, tag
+from search.tracking.tracker import open_tracker
+from search.trial import pretrained
+from search.workers import shared
+
+console = Out(width=None if sys.stdout.isatty() else 140)
+
+
+def search(options: argparse.Namespace) -> int:
+    """Search; at the end show the leaderboard and what to type next."""
+    from search.space.overrides import read
+
+    _show_config(options, "search")
+    asked, _ = read(options.overrides)
+    resolve_uri(asked.cfg.tracking.uri, store_of(asked.cfg))  # refused before anything is loaded
+    from search.workers.allocation import division, likely_several
+    from search.workers.pool import Crew
+
+    with Crew(options.typed) as crew:
+        with _waits():
+            if not options.beside:  # at once: what a member imports takes seconds too
+                crew.resize(int(likely_several(asked.cfg)))
+                load("torch")
+                crew.resize(division(asked.cfg).workers - 1)
+            load("torch", *LEARNS, *TRACKS, "search.study.loop", "search.report.summary")
+            from search.report import summary as answering
+            from search.report.progress import Display
+            from search.study import loop as study
+
+            prepared = study.prepare(options.overrides)
+        if options.beside:
+            from search.cli import worker
+
+            return worker.work(prepared)
+        began = time.monotonic()
+        stores = study.open_stores(prepared)
+        if prepared.settings.shared:
+            shared.ask(stores[0], options.overrides)
+        _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
+        try:
+            with Display(prepared.name, prepared.total, console=console) as display:
+                answer = study.run(prepared, *stores, display, began, crew)
+        except KeyboardInterrupt:
+            answering.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
+            raise
+    findings = answer.findings
+    if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
+        findings = replace(findings, verdicts=[], importance=None, rungs=[])
+    shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
+    answering.show(console, *shown, starts=answer.starts)
+    after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
+    after |= {"reproduce": "train the best again: the same number, bit for bit"}
+    after |= {"report": "all of this again, and what each choice came to"}
+    console.print("\nnext:", *listed(after), sep="\n", soft_wrap=True)
+    return 0 if answer.best is not None else 1
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train one config, tracked like a trial."""
+    composed = _compose(options)
+    cfg = composed.cfg
+    with _waits():
+        load(*LEARNS, *TRACKS)
+        from denoise.training import train as training
+        from search.report.progress import Display
+        from search.trial.run import open_run, perform
+
+    module = training.prepare(pretrained.resolve(cfg))
+    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
+    _say(notes(composed))
+    for report in module.start:
+        for text in board.start(report.summary, report.left):
+            console.print(text, soft_wrap=True)
+    run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
+    with Display("training", 1, console=console) as display:
+        display.trial_starts(None, " ".join(options.overrides) or "the default config")
+        done = perform(composed, run, display)
+        rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
+        display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
+    if done.outcome == "failed":
+        print(line(f"failed: {done.failure}"), file=sys.stderr)
+        return 1
+    assert done.result is not None
+    from safetensors.torch import save
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
+    run.artifacts({"weights.safetensors": save(weights)}, "weights")
+    console.print(f"val/loss {done.value:.6f} after {done.step} steps, weights {done.result.weights_sha256[:16]}")
+    after = {"ui": "compare the runs in MLflow", "sample": "draw images from its weights"}
+    after |= {"reproduce": "train it again: the same number, bit for bit"}
+    console.print(f"run {run.run_id}", *listed(after, run.run_id), sep="\n", soft_wrap=True)
+    return 0
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Serve MLflow on 127.0.0.1 until it is interrupted."""
+    ports = [text for text in options.overrides if text.startswith("port=")]
+    port = server.read_port(ports[-1]) if ports else 5000
+    cfg = compose([text for text in options.overrides if text not in ports]).cfg
+    store = store_of(cfg)
+    uri = resolve_uri(cfg.tracking.uri, store)
+    if uri.startswith("http"):
+        console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
+        return 0
+    experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
+    port = server.free_port(port)
+    console.print(
+        f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
+    )
+    sys.stdout.flush()
+    return server.serve(uri, store.resolve(), port)
+
+
+def best(options: argparse.Namespace) -> int:
+    """Print the best trial's overrides as a command and write best.yaml into the store."""
+    composed = compose(options.overrides)
+    with _waits():
+        tracker = runs.tracker(composed)
+        found = runs.chosen(tracker, options.run)
+    chosen, store = found.record, store_of(composed.cfg)
+    without = runs.of_machine(tracker, chosen)
+    config = [text for text in found.overrides if text not in without]
+    unwritten = snapshot.why_not(store)
+    says = [
+        f"# {line(found.says)}",
+        f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
+        make("train", [*(["store=FOLDER"] if unwritten else []), *config]),
+    ]
+    if unwritten:
+        says += [f"# {unwritten}: best.yaml is not written"]
+    else:
+        path = store / "best.yaml"
+        path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
+        again = make("train", ["--config-dir", str(store), "--config-name", "best"])
+        says += [f"# the same as a config: {path}; {again}"]
+    for text in says:
+        print(printable(hide(text)))
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Train a run again and compare; 1 where they differ on the same machine."""
+    composed = compose(options.overrides)
+    with _waits():
+        tracker = runs.tracker(composed)
+        chosen = runs.chosen(tracker, options.run).record
+        load(*LEARNS)
+        from search.report.progress import Display
+        from search.trial import reproduce as reproducing
+
+    with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
+        if unwritten := snapshot.why_not(store_of(composed.cfg)):
+            display.note(f"{unwritten}: this training is not recorded")
+        display.trial_starts(chosen.number, "")
+        found = reproducing.reproduce(tracker, chosen, display)
+    console.print(reproducing.table(found, f"run {chosen.run_id}"))
+    if found.same:
+        console.print("Reproduced, bit for bit." + found.put_back * " The run has its weights again.")
+        return 0
+    if not found.same_machine:
+        console.print(f"Differs, on another machine: {found.other_machine}.")
+        return 0
+    why = (
+        "the code in src/denoise is not that of then" if found.other_code else "this is a bug, or a library has changed"
+    )
+    print(f"differs on the same machine: {why}", file=sys.stderr)
+    return 1
+
+
+def report(options: argparse.Namespace) -> int:
+    """Show the leaderboard of the latest search, or of the search RUN."""
+    composed = compose(options.overrides)
+    with _waits():
+        tracker = runs.tracker(composed)
+        from search.confirmation import stored as stored_confirmation
+        from search.report import summary as answering
+        from search.study import reconcile as books
+
+    parent = runs.search_of(tracker, options.run)
+    tags, search_id = parent.data.tags, parent.info.run_id
+    records, baseline = tracker.records(search_id), tag(search_id, tags, "baseline", list, [])
+    _say(books.missed(tracker, search_id, records))
+    cost = tag(search_id, tags, "cost", [*NAMES])
+    found, findings = stored_confirmation.stored(tracker, search_id), answering.findings(tracker, search_id)
+    if found is None and "confirmed" in tags:
+        console.print("its confirmation is gone, torn or of another version; the same make search makes it anew")
+    if found is not None and (gone := stored_confirmation.missing(tracker, search_id, found.arms)):
+        _say(
+            [f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"]
+        )
+    shown = (records, baseline, parent.info.run_name, found, findings, cost)
+    answering.show(console, *shown, starts=answering.starts(tags.get("starts", "")))
+    return 0
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Draw a grid of images from a run's weights into the store; the current folder where that cannot be written."""
+    composed = compose([text for text in options.overrides if not text.startswith("solver")])
+    with _waits():
+        tracker = runs.tracker(composed)
+        chosen = runs.chosen(tracker, options.run).record
+        load(*LEARNS)
+        from denoise.training import train as training
+        from search.tracking import weights
+
+    solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
+    cfg = compose([*check_known(chosen).overrides, *solver]).cfg
+    store = store_of(composed.cfg)
+    with tempfile.TemporaryDirectory() as temporary:
+        png = training.sample(cfg, weights.fetch(tracker, chosen, Path(temporary)), cfg.seed)
+    path = snapshot.put(store, f"samples-{chosen.run_id[:8]}.png", png)
+    console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Show signal and gradient through depth at initialization, without training."""
+    overrides = list(options.overrides)
+    given = any(parse(text).key_or_group == "zero_output" for text in overrides)
+    composed = _compose(argparse.Namespace(**{**vars(options), "overrides": overrides + ["zero_output=false"][given:]}))
+    with _waits():
+        load(*LEARNS)
+        from denoise.evaluation import inspection
+        from search.report import network_health as health
+
+    found = inspection.inspect(composed.cfg)
+    store = store_of(composed.cfg)
+    chosen = {kind: str(composed.choices[kind]) for kind in ("activation", "normalization", "initializer")}
+    title = ", ".join(f"{kind} {option}" for kind, option in chosen.items())
+    content = found.picture(f"At initialization: {composed.choices['model']}, {title}")
+    path = snapshot.put(store, f"inspect-{'-'.join(chosen.values())}.svg", content)
+    console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
+    console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
+    for each in health.verdict(found):
+        console.print(each)
+    if not given:
+        console.print("Looked at with zero_output=false; a training starts with zero_output=true, its branches closed.")
+    console.print(f"picture: {path}")
+    return 0
+
+
+def catalog(options: argparse.Namespace) -> int:
+    """Print the catalogue, write the README's table and the pages; with --check only tell whether they are fresh."""
+    from search.catalog_pages import readme
+
+    for text in options.overrides:
+        raise Refusal(f"{text}: catalog takes no overrides")
+    return readme.refresh(check=options.check)
+
+
+def _compose(options: argparse.Namespace) -> Composed:
+    root = options.config_name or "train"
+    _show_config(options, root)
+    return compose(options.overrides, root)
+
+
+def _waits() -> AbstractContextManager[object]:
+    """Show on a terminal that something goes on, before there is anything to show."""
+    if not sys.stdout.isatty():  # a worker's pipe carries messages, whatever the environment says of colours
+        return nullcontext()
+    shown = Spinner("dots", "loading torch, Lightning and MLflow")
+    return Live(shown, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+
+def _say(lines: Sequence[str]) -> None:
+    for each in lines:
+        print(line(each), file=sys.stderr)
+
+
+def _show_config(options: argparse.Namespace, root: str) -> None:
+    if options.cfg:
+        print(OmegaConf.to_yaml(compose(options.overrides, root).cfg))
+        raise SystemExit(0)

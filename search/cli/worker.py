@@ -1,0 +1,90 @@
+"""A process beside another one that searches: it begins trials while there are any, and then does what it is told."""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any
+
+from denoise.errors import Refusal
+from denoise.interruption import Interrupted
+from search.confirmation import trainings
+from search.runtime import watchdog as watch
+from search.study import loop as study
+from search.study.spec import Search
+
+END_SECONDS = 15.0  # after the starter's end a training that does not let itself be interrupted has so long
+
+
+class Relay:
+    """A display that says to the starter what it is told, a line a call. Errors: Interrupted once it is gone."""
+
+    def __init__(self) -> None:
+        self.out = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what else is printed is no message
+
+    def say(self, what: str, *given: Any) -> None:
+        """Write one message."""
+        try:
+            self.out.write(json.dumps([what, *given]) + "\n")
+        except BrokenPipeError:
+            raise Interrupted from None
+
+    def trial_starts(self, trial: int | None, difference: str) -> None:
+        self.say("trial_starts", trial, difference)
+
+    def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None:
+        self.say("progress", step, max_steps, {k: v for k, v in metrics.items() if k == "train/loss"})
+
+    def trial_ends(self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "") -> None:
+        self.say("trial_ends", outcome, step, value, rate, failure)
+
+    def note(self, text: str) -> None:
+        self.say("note", text)
+
+    def phase(self, title: str, total: int) -> None:
+        """Nothing: that, the starter says."""
+
+
+class Orders:
+    """What the starter writes, a line an order; None once it is gone, and then a training that runs is interrupted."""
+
+    def __init__(self) -> None:
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.waiting = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self.lines.put(line)
+        self.lines.put(None)
+        if not self.waiting.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Timer(END_SECONDS, os._exit, (130,)).start()
+
+    def next(self) -> Any:
+        """Wait for an order."""
+        self.waiting.set()
+        line = self.lines.get()
+        self.waiting.clear()
+        return None if line is None else json.loads(line)
+
+
+def work(search: Search) -> int:
+    """Train trials until none is left, then what is ordered, until the starter ends."""
+    relay, orders = Relay(), Orders()
+    if (begin := orders.next()) is None:
+        return 0
+    watch.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
+    if begin["search"] != search.name:
+        raise Refusal(f"{search.name}: another search than {begin['search']}, since what it trains with has changed")
+    session = study.join(search, *study.open_stores(search), relay)
+    while study.next_trial(session):
+        pass
+    results = [one.result for one in session.trained if one.result is not None]
+    relay.say("idle", sum(result.training_seconds + result.evaluating_seconds for result in results))
+    while (order := orders.next()) is not None:
+        relay.say("done", trainings.ordered(order, session.tracker, session.parent, relay))
+    return 0

@@ -1,0 +1,1 @@
+"""The finalists again on fresh seeds: which, trained how, as one model."""

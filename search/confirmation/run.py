@@ -1,0 +1,144 @@
+"""After a search: the finalists and the baseline again on fresh seeds, paired, judged on images that no search saw."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist, Settings, comparison
+from search.analysis.sequential_test import (
+    OPEN,
+    VERDICTS,
+    Rule,
+    course,
+    differences,
+    images_error,
+    mean_interval,
+    pooled_sd,
+)
+from search.confirmation.ensembles import ensembles, still_true
+from search.confirmation.finalists import Tuned, start
+from search.confirmation.stored import FILE, missing, stored, to_json
+from search.confirmation.trainings import Trainings, order
+from search.report.confirmation import sentences
+from search.report.confirmation_plot import picture
+from search.report.progress import Shows
+from search.tracking.record import Record
+from search.tracking.tracker import Run, Tracker
+from search.workers.pool import Crew
+
+
+def confirm(
+    settings: Settings,
+    tracker: Tracker,
+    parent: Run,
+    records: Sequence[Record],
+    baseline: Sequence[str],
+    screen: Shows,
+    crew: Crew | None = None,
+    tuned: Tuned | None = None,
+    cost: str | None = None,
+) -> Confirmation:
+    """Train what is missing, judge, evaluate the ensembles; written to the search's run `parent`.
+
+    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0; crew:
+    other processes that train; tuned, cost: as in `start`. With nothing to compare nothing is trained or written. The
+    weights wait until `Trainings.clear`. Errors: Refusal where a recorded config is not legal here.
+    """
+    found = start(settings, records, baseline, tuned, cost)
+    if not found.finalists:
+        return found
+    trainings = Trainings(tracker, parent)
+    before = stored(tracker, parent.run_id)  # of another version, or changed: the trainings are there, it is made anew
+    gone = missing(tracker, parent.run_id, before.arms) if before is not None else []
+    if gone:
+        screen.note(f"deleted in MLflow, so trained again: {len(gone)} of the trainings on fresh seeds")
+    if before is not None and not gone and _same(before, found):
+        found = before
+    else:
+        train_again(found, trainings, screen, crew)
+        found.ensembles = ensembles(found, trainings)
+        found.ensembles += still_true(before.ensembles, found) if before is not None else []
+    said = {word: sum(one.asked.verdict == word for one in found.finalists) for word in VERDICTS}
+    parent.artifacts({"confirmation.txt": "\n".join(sentences(found)).encode(), "confirmation.svg": picture(found)})
+    parent.artifacts({FILE: to_json(found)})  # the last: where it is, all of it is
+    parent.flush({"confirmed": ", ".join(f"{count} {word}" for word, count in said.items() if count)})
+    return found
+
+
+def train_again(found: Confirmation, trainings: Trainings, screen: Shows, crew: Crew | None) -> None:
+    """Train the arms on the seeds, as long as a case is open, and compare them."""
+    screen.phase("confirming on fresh seeds", found.most)
+    arms, judge = found.arms, Judge(found, trainings)
+
+    def train_all(asked: Sequence[tuple[int, int]]) -> None:
+        orders = [order(arms[arm], seed, found.settings.test_samples) for arm, seed in asked]
+        for (arm, seed), ended in zip(asked, trainings.all(orders, screen, crew), strict=True):
+            arms[arm].take(seed, ended)
+
+    places, first = range(len(arms)), len(arms) - len(found.finalists)
+    rivals = found.rivals
+    course(found.settings.fresh, places[:first], places[1:], train_all, lambda k: judge.settled(rivals[k - 1]))
+    judge.all()
+
+
+class Judge:
+    """Compare the arms of a confirmation, images included."""
+
+    def __init__(self, found: Confirmation, trainings: Trainings) -> None:
+        self.found, self.trainings = found, trainings
+        self.asked, self.untuned = found.rules
+
+    def settled(self, one: Finalist) -> bool:
+        """Whether all that is asked about an arm is clear already."""
+        found = self.found
+        asked = [(found.baseline, self.untuned)]
+        if found.reference is not None and one is not found.reference:
+            asked.append((found.reference, self.asked))
+        return all(self.clear(one, other, rule) for other, rule in asked)
+
+    def clear(self, one: Arm, other: Arm, rule: Rule) -> bool:
+        """Whether one comparison is; the images, which only make an interval wider, are looked at last."""
+        numbers = (one.numbers(), other.numbers())
+        return rule.verdict(*numbers) != OPEN and rule.verdict(*numbers, self.images(one, other)) != OPEN
+
+    def all(self) -> None:
+        """Work out every comparison, every arm's own interval, and the spread over seeds."""
+        found = self.found
+        for one in found.rivals:
+            one.untuned = self.compare(one, found.baseline, self.untuned)
+            if found.reference is not None and one is not found.reference:
+                one.tuned = self.compare(one, found.reference, self.asked)
+        for arm in found.arms:
+            if len(arm.finite) > 1 and math.isfinite(error := self.images(arm)):
+                arm.interval = mean_interval(arm.finite, 1 - found.settings.level, error)
+        found.seed_sd, found.seed_df = pooled_sd([list(arm.validation.values()) for arm in found.arms])
+        beside = (found.reference or found.baseline).numbers()
+        found.spread, _ = pooled_sd([differences(one.numbers(), beside) for one in found.finalists])
+
+    def compare(self, one: Arm, other: Arm, rule: Rule) -> Comparison:
+        """One arm beside another."""
+        return comparison(one, other, rule, self.images(one, other))
+
+    def images(self, one: Arm, other: Arm | None = None) -> float:
+        """The standard error, over other test images, of an arm's mean loss, or of its mean difference to another."""
+        arms = [one] if other is None else [one, other]
+        seeds = [s for s in one.values if all(arm.values.get(s) is not None for arm in arms)]
+        if not seeds:
+            return 0.0
+        read = self.trainings.tested
+        losses = np.mean([read(one.runs[s])[0] for s in seeds], axis=0)
+        if other is not None:
+            losses = losses - np.mean([read(other.runs[s])[0] for s in seeds], axis=0)
+        return images_error(losses, read(one.runs[seeds[0]])[1])
+
+
+def _same(before: Confirmation, now: Confirmation) -> bool:
+    """Whether an earlier confirmation asked the same of the same runs, and no failure of it is worth another try."""
+
+    def asked(one: Confirmation) -> Any:
+        return one.settings, [(arm.run_id, arm.overrides, arm.searched) for arm in one.arms], one.option, one.cost
+
+    failed = [kind for arm in before.arms for kind in arm.failures.values()]
+    return asked(before) == asked(now) and all(kind == "diverged" for kind in failed)

@@ -1,0 +1,211 @@
+"""The trainings of a confirmation: those that the tracker has, found by the hash of their config, and what is missing.
+
+The same call after a kill takes those that ended, goes on with one that left a state, and trains the rest. One process
+at a time confirms, with its crew: a run that is under way is taken for one that a kill left.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from denoise.config.compose import Composed, compose, parse
+from denoise.errors import Refusal
+from denoise.training import train
+from search.analysis.confirmation import Arm, Ended
+from search.confirmation.stored import missing
+from search.report.progress import Shows
+from search.runtime import watchdog as watch
+from search.tracking import record, weights
+from search.tracking import tracker as tracking
+from search.tracking.record import Record
+from search.tracking.tracker import Run, Tracker
+from search.trial import provenance as machine
+from search.trial.run import TESTED, config_sha256, open_run, perform
+from search.workers.pool import Crew
+
+Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image
+
+
+@dataclass(frozen=True)
+class Order:
+    """One training: the arm that it is of, as the screen calls it, the seed, and all its overrides."""
+
+    confirms: str
+    trial: int | None
+    differs: str
+    seed: int
+    overrides: list[str]
+
+    @cached_property
+    def composed(self) -> Composed:
+        """The config, checked: what comes back from a tracker is data. Errors: Refusal."""
+        found = Record(self.trial, self.confirms, "complete", 0, self.overrides)
+        return compose(record.check_known(record.check(found)).overrides)
+
+    @cached_property
+    def digest(self) -> str:
+        """What names the training."""
+        return config_sha256(self.composed)
+
+
+def order(arm: Arm, seed: int, test_samples: int) -> Order:
+    """Train an arm on a seed, and judge it on so many test triples."""
+    given = {"seed": seed, "trainer.test_samples": test_samples}
+    kept = [text for text in arm.overrides if parse(text).key_or_group not in given]
+    overrides = [*kept, *(f"{name}={value}" for name, value in given.items())]
+    return Order(arm.run_id or "baseline", arm.trial, arm.differs, seed, overrides)
+
+
+@dataclass
+class Trainings:
+    """What there is of a search's confirmation."""
+
+    tracker: Tracker
+    parent: Run
+    known: dict[str, list[Any]] = field(init=False)  # hash of the config -> its runs, the latest first
+    folder: Path = field(init=False)
+    losses: dict[str, Losses] = field(init=False, default_factory=dict)  # run -> those that were read
+
+    def __post_init__(self) -> None:
+        self.known = {}
+        mine = {"mlflow.parentRunId": self.parent.run_id, "role": "confirm", "code": machine.code()}
+        for run in self.tracker.find(**mine):  # of one code: they are compared
+            self.known.setdefault(run.data.tags.get("config_sha256", ""), []).append(run)
+        name = self.tracker.client.get_run(self.parent.run_id).info.run_name
+        self.folder = self.tracker.store / "checkpoints" / name
+
+    def weights(self, digest: str) -> Path:
+        """Where a training's weights wait for the ensembles, and to be the best's."""
+        return self.folder / f"confirm-{digest[:16]}.safetensors"
+
+    def waits(self, run_id: str, path: Path) -> bool:
+        """Whether the weights that a run has recorded wait in this file."""
+        if not path.exists():
+            return False
+        return weights.are(path.read_bytes(), self.tracker.record(run_id).tags.get("weights_sha256", ""))
+
+    def keep(self, arm: Arm) -> None:
+        """Put the weights of the most typical seed that has some waiting with its run."""
+        for seed in arm.typical:
+            run = Run(self.tracker, arm.runs[seed])
+            waiting = self.weights(self.tracker.record(run.run_id).tags["config_sha256"])
+            if waiting.exists() and weights.put(waiting, run):
+                return
+
+    def kept(self, arm: Arm) -> str:
+        """Of an arm's runs the most typical one that has its weights; else the most typical."""
+        runs, gone = [arm.runs[seed] for seed in arm.typical], missing(self.tracker, self.parent.run_id, [arm])
+        runs = [run for run in runs if run not in gone] or runs
+        return next((run for run in runs if self.tracker.has(run, "weights")), runs[0])
+
+    def clear(self) -> None:
+        """Remove the weights that wait."""
+        for path in self.folder.glob("confirm-*"):
+            path.unlink()
+
+    def all(self, asked: Sequence[Order], screen: Shows, crew: Crew | None = None) -> list[Ended]:
+        """How trainings ended, each from its run or done now; with a crew several at the same time."""
+        if crew is None:
+            return [self.one(each, screen) for each in asked]
+
+        def own(plain: Mapping[str, Any]) -> Any:
+            return ordered(plain, self.tracker, self.parent, screen)
+
+        lacking = [k for k, each in enumerate(asked) if self.ended(each.digest) is None]
+        if len(lacking) > 1:
+            crew.begin(self.folder.name)
+        new = dict(zip(lacking, crew.share([asdict(asked[k]) for k in lacking], own), strict=True))
+        return [Ended(*new[k]) if k in new else self.one(each, screen) for k, each in enumerate(asked)]
+
+    def one(self, asked: Order, screen: Shows) -> Ended:
+        """How a training ended, from its run or a new one."""
+        done = self.ended(asked.digest)
+        if done is None:
+            screen.trial_starts(asked.trial, f"{asked.differs}, seed {asked.seed}")
+            done = self.train(asked, screen)
+        value = done.metrics.get("test/loss", math.nan)
+        if done.outcome == "complete" and math.isfinite(value):
+            return Ended(done.run_id, value, done.value, "")
+        failure = "diverged" if done.outcome == "complete" else done.tags.get("failure_kind", done.outcome)
+        return Ended(done.run_id, None, None, failure)
+
+    def ended(self, digest: str) -> Record | None:
+        """The training of this config that ended, complete or diverged; another failure may not come again.
+
+        One whose test losses are gone, or others than it was judged by, is to be done again.
+        """
+        for run in self.known.get(digest, []):
+            one = tracking.record(run)
+            tested = one.outcome == "complete" and "test/loss" in one.metrics and self._tested(one) is not None
+            if tested or one.tags.get("failure_kind") == "diverged":
+                if run.info.status == "RUNNING":  # a kill came between its outcome and its end
+                    self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
+                return one
+        return None
+
+    def train(self, asked: Order, screen: Shows) -> Record:
+        """Train; a run that a kill left is gone on with where it left a state, else deleted."""
+        checkpoint = self.folder / f"confirm-{asked.digest[:16]}.ckpt"
+        outcomes = {run.info.run_id: tracking.record(run).outcome for run in self.known.get(asked.digest, [])}
+        left = [run for run, outcome in outcomes.items() if outcome == "running"]
+        going_on = left[0] if left and checkpoint.exists() else None
+        torn = [run for run, outcome in outcomes.items() if outcome == "complete"]
+        if torn:
+            screen.note(f"{asked.differs}, seed {asked.seed}: its {TESTED} is gone or torn, so it is trained again")
+        for lost in (*left, *torn):
+            if lost != going_on:
+                self.tracker.client.delete_run(lost)
+        if going_on is not None:
+            run = self.tracker.run(going_on)
+        else:
+            train.forget(checkpoint)
+            name = f"confirm-{asked.trial if asked.trial is not None else 'baseline':>03}-{asked.seed}"
+            tags = {"confirms": asked.confirms, "seed": str(asked.seed), "differs": asked.differs}
+            run = open_run(self.tracker, asked.composed, asked.overrides, "confirm", name, self.parent.run_id, **tags)
+
+        def keep(result: train.Result) -> None:
+            weights.keep(self.weights(asked.digest), result.weights)
+
+        with watch.voice.at(f"{asked.differs}, seed {asked.seed}"):
+            done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
+        train.forget(checkpoint)
+        screen.trial_ends(
+            done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure
+        )
+        tags = {"failure_kind": done.kind}
+        return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
+
+    def tested(self, run_id: str) -> Losses:
+        """The losses of a run's test triples. Errors: Refusal where they are gone, or others than its test/loss."""
+        found = self._tested(self.tracker.record(run_id)) if run_id not in self.losses else self.losses[run_id]
+        if found is None:
+            raise Refusal(f"run {run_id}: its {TESTED} is gone or torn; the same make search trains it again")
+        return found
+
+    def _tested(self, one: Record) -> Losses | None:
+        if one.run_id not in self.losses:
+            try:
+                with TemporaryDirectory() as folder:
+                    found = load_file(self.tracker.artifact(one.run_id, TESTED, Path(folder)))
+                losses, image = found["losses"].astype(np.float64), found["image"].astype(np.int64)
+            except (Refusal, SafetensorError, OSError, KeyError, ValueError):
+                return None
+            mean, judged = float(losses.mean()), one.metrics.get("test/loss", math.nan)
+            if math.isfinite(mean) and not math.isclose(mean, judged, rel_tol=1e-9):
+                return None
+            self.losses[one.run_id] = losses, image
+        return self.losses[one.run_id]
+
+
+def ordered(plain: Mapping[str, Any], tracker: Tracker, parent: Run, screen: Shows) -> Any:
+    """Train what is ordered, after a look at what there is of it: a process that took the order may have died."""
+    return astuple(Trainings(tracker, parent).one(Order(**plain), screen))

@@ -1,0 +1,1 @@
+"""What is printed: tables that fit a screen, commands that work as printed, no password."""

@@ -1,0 +1,69 @@
+"""The commands that this program prints: each does what it says as it stands there, typed into a shell."""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from search.console.redact import hide
+
+PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
+WHERE = ("store", "tracking.uri", "tracking.experiment")  # the keys that say where runs lie
+OF_RUN = ("best", "reproduce", "report", "sample")  # the verbs that a run can be named for
+HANDED = "DENOISE_SEARCH_ARGUMENTS"  # of the environment: what a worker was started with, its passwords too
+given: list[str] = []  # of what was typed: where the runs lie, and whose components there are
+
+
+def remember(overrides: Sequence[str], folders: Sequence[str]) -> None:
+    """Take from what was typed what each further command needs too."""
+    words = [word for folder in folders for word in ("--config-dir", folder)]
+    words += [hide(text) for text in overrides if key(text) in WHERE]
+    given[:] = words
+
+
+def make(verb: str, more: Sequence[str] = (), run: str = "") -> str:
+    """The command that does a verb where this one did its own; what `more` says of a key goes before what was typed."""
+    said = {key(text) for text in more}
+    return command([*(text for text in given if key(text) not in said or "=" not in text), *more], verb, run)
+
+
+def listed(verbs: Mapping[str, str], run: str = "") -> list[str]:
+    """What a person may do next: a line for each verb with what it does, about a run where one is named."""
+    made = {make(verb, run=run if verb in OF_RUN else ""): what for verb, what in verbs.items()}
+    width = max(map(len, made))
+    return [f"  {text:<{width}}   {what}" for text, what in made.items()]
+
+
+def command(arguments: Sequence[str], verb: str = "train", run: str = "") -> str:
+    """The command that does a verb with these arguments, as it can be typed into a shell.
+
+    An argument that is more than a plain word is quoted for the program that splits ARGS, which expands nothing; what
+    stands in ARGS is then quoted for the shell, its ! apart, which bash keeps a backslash before.
+    """
+    words = [text if PLAIN.fullmatch(text) else shlex.quote(text) for text in arguments]
+    typed = re.sub(r'([\\"`$])', r"\\\1", " ".join(words)).replace("!", "\"'!'\"")
+    engine = f" ENGINE={os.environ['ENGINE']}" if os.environ.get("ENGINE") else ""
+    return f"make {verb}{engine}" + (f' ARGS="{typed}"' if words else "") + (f" RUN={shlex.quote(run)}" if run else "")
+
+
+def restore(uri: str, what: str, number: str) -> str:
+    """The command that takes back what was deleted in MLflow: what is experiment or run."""
+    typed = f"MLFLOW_TRACKING_URI={shlex.quote(hide(uri))} .venv/bin/python -m mlflow {what}s restore"
+    return f"{typed} --{what}-id {shlex.quote(number)}"
+
+
+def key(override: str) -> str:
+    """What an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def hand_over(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line for a process beside this one as it may be seen, and the environment that has it whole."""
+    return [hide(text) for text in arguments], {**os.environ, HANDED: json.dumps(list(arguments))}
+
+
+def handed_over(arguments: Sequence[str]) -> list[str]:
+    """The whole command line of a process that was started with `hand_over`; any other as it is."""
+    whole: list[str] = json.loads(os.environ.pop(HANDED, "null")) or []
+    return whole if [hide(text) for text in whole] == list(arguments) else list(arguments)

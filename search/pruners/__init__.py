@@ -1,0 +1,1 @@
+"""The pruners of conf/pruner that are not Optuna's as they are."""

@@ -1,0 +1,145 @@
+"""What a search says: the leaderboard as a table, a picture and a file, and the best config as a command."""
+
+import io
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml as pyyaml
+from rich.table import Table
+from rich.text import Text
+
+from denoise.config.compose import as_yaml, is_group, parse
+from search.analysis import equivalent_trials as twins
+from search.console.console import Out
+from search.console.printed_commands import command, make
+from search.console.redact import hide, line
+from search.console.tables import Fitting
+from search.tracking.record import Record, best, difference, rank
+
+FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
+
+
+def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
+    """Rank, trial, what differs from the baseline, val/loss, samples/s, outcome; the best first."""
+    table = Fitting(title, spare=[4, 0])
+    table.add_column("rank", justify="right", no_wrap=True)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("differs from the baseline", overflow="fold", min_width=28)
+    table.add_column("val/loss", justify="right", no_wrap=True)
+    table.add_column("samples/s", justify="right", no_wrap=True)
+    table.add_column("outcome", min_width=13)
+    styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
+    ranked, same, places = rank(records), twins.find(records), itertools.count(1)
+    for record in ranked[:rows]:
+        outcome = record.outcome
+        if outcome == "pruned":
+            capped = record.tags.get("failure_kind") == "cap"
+            outcome = "over the cap" if capped else f"pruned at {record.step}"
+        elif outcome == "failed":
+            outcome = record.tags.get("failure_kind", "failed")
+            outcome += f" at {record.step}" if record.step else ""
+        shown = difference(record.overrides, baseline)
+        shown += f" (trial {same[record.run_id].of.number}'s weights)" if record.run_id in same else ""
+        table.add_row(
+            str(next(places)) if record.outcome == "complete" and record.run_id not in same else "",
+            "" if record.number is None else str(record.number),
+            Text(shown, "bold" if shown == "baseline" else ""),
+            "-" if record.value is None else f"{record.value:.4f}",
+            "-" if record.samples_per_second is None else f"{record.samples_per_second:.0f}",
+            outcome,
+            style=styles[record.outcome],
+        )
+    if rows is not None and len(ranked) > rows:
+        table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
+    return table
+
+
+def start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> list[str]:
+    """What an initialization that takes weights took, and what it left and why, a line each."""
+    more = [f"  and {len(left) - most} more: the run's artifact initializer.txt lists them all"] if left[most:] else []
+    return [summary, *(f"  {name}: {reason}" for name, reason in left[:most]), *more]
+
+
+def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
+    """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
+    table, same = leaderboard(records, baseline, title), twins.find(records)
+    console = Out(record=True, width=118, file=io.StringIO(), force_terminal=True)
+    console.print(table)
+    plain = [
+        {
+            "trial": record.number,
+            "run": record.run_id,
+            "outcome": record.outcome,
+            "step": record.step,
+            "val/loss": record.value,
+            "samples_per_second": record.samples_per_second,
+            "differs": difference(record.overrides, baseline),
+            "overrides": record.overrides,
+            "failure": record.failure,
+            "same_weights_as": same[record.run_id].of.number if record.run_id in same else None,
+        }
+        for record in rank(records)
+    ]
+    return {
+        "leaderboard.json": json.dumps(plain, indent=1).encode(),
+        "leaderboard.svg": sized(FONTS.sub("", console.export_svg(title="denoise-search", clear=False))).encode(),
+        "leaderboard.txt": console.export_text().encode(),
+    }
+
+
+def sized(svg: str) -> str:
+    """A picture with the width and the height of its view: without them some pages show it with none."""
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()  # type: ignore[union-attr]
+    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
+
+
+def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
+    """A config that trains these overrides, in Hydra's own form, to be used with --config-dir and --config-name.
+
+    says: what it is, in one line; run_id: the run that has its weights.
+    """
+    groups: list[dict[str, Any]] = []
+    values: dict[str, Any] = {}
+    for override in map(parse, overrides):
+        if is_group(override):
+            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
+        else:
+            _put(values, override.key_or_group.split("."), override.value())
+    head = f"# {line(says)}\n# its weights: run {run_id}\n"
+    head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
+    return hide(head + as_yaml({"defaults": ["train", *groups, "_self_"], **values})).encode()
+
+
+def says(record: Record, search: str) -> str:
+    """What a trial or a training is worth that was not confirmed."""
+    value = "-" if record.value is None else f"{record.value:.6f}"
+    if record.number is None:
+        return f"{search}: val/loss {value}"
+    return f"trial {record.number} of {search}: val/loss {value}, one seed, not confirmed"
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
+
+
+def yaml(content: Any) -> bytes:
+    """Plain data as YAML, in the order given."""
+    text: str = pyyaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+    return text.encode()
+
+
+def summary(records: Sequence[Record], baseline: Sequence[str]) -> str:
+    """One line: the best against the baseline, or that there is none."""
+    top = best(records)
+    first = next((r for r in records if difference(r.overrides, baseline) == "baseline" and r.value is not None), None)
+    if top is None or top.value is None:
+        return "No trial came to its end; raise search.n_trials or trainer.max_steps."
+    line = f"Best: trial {top.number}, val/loss {top.value:.4f}"
+    if first is not None and first.value is not None and first.run_id != top.run_id:
+        line += f" (baseline {first.value:.4f}, {(top.value / first.value - 1):+.1%})"
+    return line + ": one seed each, so a small difference may be luck."

@@ -1,0 +1,98 @@
+"""What a person reads of a search: its trials, what was confirmed of them, what each choice came to."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from denoise.errors import Refusal
+from search.analysis import confirmation as confirmation
+from search.report import confirmation as confirmation_report
+from search.report import findings as findings_report
+from search.report import leaderboard as report
+from search.report import pareto_front as front
+from search.tracking.record import Record, best, difference
+from search.tracking.tracker import Tracker
+
+ROWS = 10  # of the trials of a search that is stopped
+
+
+def show(
+    console: Console,
+    records: Sequence[Record],
+    baseline: Sequence[str],
+    name: str,
+    found: confirmation.Confirmation | None,
+    findings: findings_report.Findings | None,
+    cost: str | None = None,
+    starts: Sequence[int] = (),
+) -> None:
+    """Show the trials, of a search with a cost the front, what was confirmed, and what each choice came to.
+
+    starts: the numbers of the trials that were not drawn, of a search that asks which config is best.
+    """
+    console.print(report.leaderboard(records, baseline, name))
+    if cost is not None:
+        found_front = front.find(records, cost, baseline)
+        console.print(front.table(found_front, baseline))
+        for line in front.sentences(found_front):
+            console.print(line)
+    if found is None:
+        console.print(report.summary(records, baseline))
+    else:
+        for table in confirmation_report.tables(found):
+            console.print(table)
+        for line in confirmation_report.sentences(found):
+            console.print(line)
+    if line := undrawn(records, baseline, starts, found):
+        console.print(line)
+    if findings is not None:
+        findings_report.show(findings, console)
+
+
+def starts(tag: str) -> list[int]:
+    """The numbers in a search's tag; none where it has no such tag, as a search of before."""
+    return [int(number) for number in re.findall(r"\d{1,9}", tag)]
+
+
+def undrawn(
+    records: Sequence[Record], baseline: Sequence[str], starts: Sequence[int], found: confirmation.Confirmation | None
+) -> str:
+    """One sentence where the best is a known start or the baseline, and no config that was drawn; else nothing.
+
+    By the fresh seeds where there are some. That nothing is better than the baseline, the confirmation says itself.
+    """
+    drawn = sum(one.number not in starts for one in records)
+    top = best(records)
+    number = top.number if top is not None else None
+    if found is not None:
+        number = found.best.trial if isinstance(found.best, confirmation.Finalist) else None
+    start = next((one for one in records if one.number == number), None)
+    if start is None or number not in starts or not drawn:
+        return ""
+    differs = difference(start.overrides, baseline)
+    name = "your config as it is" if differs == "baseline" else f"the known start of trial {number} ({differs})"
+    beats = "has a lower val/loss than" if found is None else "is shown to be better than"
+    return f"None of the configs that were drawn ({drawn}) {beats} {name}."
+
+
+def stopped(console: Console, tracker: Tracker, baseline: Sequence[str], name: str, total: int) -> None:
+    """Show what a search has that is stopped here: its best trials so far, and how many are over."""
+    found = tracker.find(role="search", study=name)
+    records = tracker.records(found[0].info.run_id) if found else []
+    over = [one for one in records if one.outcome != "running"]
+    if over:
+        console.print(report.leaderboard(over, baseline, name, rows=ROWS))
+        console.print(report.summary(over, baseline))
+    console.print(f"stopped with {len(over)} of {total} trials over")
+
+
+def findings(tracker: Tracker, run_id: str) -> findings_report.Findings | None:
+    """Read what a search's run has of its choices; None where it has not come to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return findings_report.read(tracker.artifact(run_id, findings_report.NAME, Path(folder)).read_bytes())
+        except Refusal:
+            return None

@@ -1,0 +1,1 @@
+"""This process: started, watched, and patient with servers that do not answer."""

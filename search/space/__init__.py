@@ -1,0 +1,1 @@
+"""What is searched: options, domains, and how a draw becomes overrides."""

@@ -1,0 +1,1 @@
+"""One search: its spec, its loop, a trial, and its end."""

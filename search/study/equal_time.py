@@ -1,0 +1,62 @@
+"""Equal time: as many steps for a trial as the baseline's time allows."""
+
+from collections.abc import Container, Sequence
+
+from optuna.study import Study
+
+from denoise.config.compose import compose, raw_compose
+from denoise.training import train
+from search.trial import pretrained
+
+STEPS = 16  # of a look at the pace; the first ones are left out
+KEYS = ("trainer.max_steps=", "trainer.val_every=")  # what equal time sets
+
+
+def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
+    """Add trainer.max_steps and trainer.val_every to a trial, so that its steps take the time of the baseline's.
+
+    It has as many evaluations as the baseline, at the same fractions of the way. The baseline's pace is measured once
+    and kept with the study. A pace is measured, so equal time is equal within some per cent, and the number of steps
+    that a trial got is in its overrides.
+    """
+    known = study.user_attrs.get("pace")
+    if known is None:
+        known = pace(baseline)
+        study.set_user_attr("pace", known)
+    t = compose(list(baseline)).cfg.trainer
+    if list(overrides) == list(baseline):
+        return list(overrides)
+    own = pace(overrides)
+    if not known or not own:
+        return list(overrides)
+    ratio = known / own
+    every = max(1, round(t.val_every * ratio))
+    return [
+        *(text for text in overrides if not text.startswith(KEYS)),
+        f"trainer.max_steps={max(1, round(every * t.max_steps / t.val_every))}",
+        f"trainer.val_every={every}",
+    ]
+
+
+def as_it_was(overrides: Sequence[str], before: Sequence[str], searched: Container[str] = ()) -> list[str]:
+    """The overrides with the steps that a trial had before by its equal time; as they are where it had the same.
+
+    Of what is `searched`, then or now, the value is the trial's own: it is not put back.
+    """
+    steps = [text for text in before if text.startswith(KEYS) and text.partition("=")[0] not in searched]
+    if all(text in overrides for text in steps):
+        return list(overrides)
+    own = tuple(f"{text.partition('=')[0]}=" for text in steps)
+    return [*(text for text in overrides if not text.startswith(own)), *steps]
+
+
+def pace(overrides: Sequence[str]) -> float | None:
+    """Seconds of a training step, from a few of them; None for what cannot be trained, as its trial will say."""
+    cfg = raw_compose(tuple(overrides)).cfg
+    cfg.trainer.update({"max_steps": STEPS, "val_every": STEPS, "val_samples": 4, "gap_samples": 0})
+    cfg.trainer.health_every = 10 * STEPS
+    cfg.solver.update({"images": 1, "steps": 2})
+    try:
+        return train.train(pretrained.resolve(cfg)).metrics.get("cost/step_seconds")
+    except Exception:  # whatever an option of one's own may raise
+        return None

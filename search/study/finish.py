@@ -1,0 +1,167 @@
+"""What a search ends with: the finalists confirmed, the choices judged, the best config and its weights kept."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from denoise.errors import Refusal
+from search.analysis import confirmation as confirmation
+from search.analysis import equivalent_trials as twins
+from search.analysis import verdict as verdict_analysis
+from search.analysis.confirmation import Confirmation
+from search.confirmation import stored as stored_confirmation
+from search.confirmation.run import confirm as train_again
+from search.confirmation.trainings import Trainings
+from search.console.printed_commands import make
+from search.report import confirmation as confirmation_report
+from search.report import findings as findings_report
+from search.report import importance
+from search.report import leaderboard as report
+from search.report import rank_correlation as agreement
+from search.report.findings import Findings
+from search.study import objective as attempt
+from search.study import width_transfer as transfer
+from search.study.objective import Session
+from search.tracking import record, weights
+from search.tracking.record import Record
+from search.tracking.tracker import Run
+
+INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went well before
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found: its trials, best first, the run to take (None: none came to its end), what was confirmed.
+
+    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial; starts: the numbers of
+    the baseline and the known starts, in a search that asks which config is best.
+    """
+
+    records: list[Record]
+    best: Record | None
+    confirmation: Confirmation | None
+    findings: Findings
+    starts: Sequence[int] = ()
+
+
+def end(session: Session, began: float) -> Answer:
+    """Confirm, judge, keep what is to be kept and close the search's run; done again it trains nothing twice."""
+    searched = time.monotonic()
+    search, parent = session.search, session.parent
+    records = record.rank(session.tracker.records(parent.run_id))
+    for line in twins.lines(records):
+        session.display.note(line)
+    found = confirmed(session, records)
+    findings = judged(session, records, found)
+    files = report.files(records, search.baseline, search.name) | findings_report.files(findings)
+    files |= search.mode.files(records)
+    trainings = Trainings(session.tracker, parent)
+    for one in found.arms if found is not None else ():
+        trainings.keep(one)
+    top = winner(session, records, found)
+    if top is not None:
+        arm = found.best if found is not None else None
+        says = (
+            f"{search.name}: {confirmation_report.take(found)}"
+            if found is not None and arm
+            else report.says(top, search.name)
+        )
+        config = [text for text in (arm or top).overrides if text not in search.space.machine]
+        files["best.yaml"] = report.best_yaml(config, says, top.run_id)
+        parent.metrics(len(records), worth(top, found))
+        parent.flush({"best": top.run_id})
+        attempt.keep_weights(session)
+        crown(session, top)
+    trainings.clear()
+    parent.artifacts(files)
+    results = [one.result for one in session.trained if one.result is not None]
+    if results:
+        training = sum(result.training_seconds + result.evaluating_seconds for result in results)
+        training += session.crew.trained if session.crew is not None else 0.0
+        wall, workers = searched - began, session.search.division.workers
+        cost = {"wall_seconds": wall, "training_seconds": training, "overhead": 1 - training / (wall * workers)}
+        parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
+    whole = search.mode.asked_about is None and search.mode.cost is None
+    starts = search.mode.starts(session.trials()) if whole else []
+    parent.end("complete", {"starts": ", ".join(map(str, starts))})
+    return Answer(records, top, found, findings, starts)
+
+
+def so_far(session: Session) -> Answer:
+    """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
+    attempt.keep_weights(session)
+    records = record.rank(session.tracker.records(session.parent.run_id))
+    return Answer(records, record.best(records), None, Findings([]))
+
+
+def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:
+    """A verdict for each choice, what matters how much, and whether a short look and another width agree."""
+    search = session.search
+    sd, df = (found.seed_sd, found.seed_df) if found is not None else (None, None)
+    verdicts = [
+        verdict_analysis.judge(
+            records,
+            choice,
+            search.baseline,
+            finalists=found.finalists if found is not None else (),
+            seed_sd=sd,
+            seed_df=df,
+            asked=search.mode.asked_about,
+            independent=search.composed.choices["sampler"] in INDEPENDENT,
+            domains=search.space.describe()["domains"],
+        )
+        for choice in search.mode.choices()
+    ]
+    curves = {trial.number: trial.intermediate_values for trial in session.trials()}
+    settings = search.settings.transfer
+    small, large = transfer.train(settings, session.tracker, session.parent, records, session.display)
+    widths = [agreement.transfer(small, large, settings.path)] if large else []
+    share = importance.measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
+    return Findings(verdicts, share, agreement.rungs(curves, pruner=search.composed.cfg.pruner), widths)
+
+
+def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
+    """Train the finalists and the baseline on fresh seeds, as far as it is not done."""
+    search, mode = session.search, session.search.mode
+    asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
+    if not asked.finalists:  # what was confirmed before stays so
+        return stored_confirmation.stored(session.tracker, session.parent.run_id)
+    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.crew)
+    found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
+    return found if found.finalists else None
+
+
+def winner(session: Session, records: list[Record], found: Confirmation | None) -> Record | None:
+    """The run to take: of the confirmation's best arm the most typical seed's, else the search's best trial."""
+    arm = found.best if found is not None else None
+    if arm is None:
+        return record.best(records)
+    return session.tracker.record(Trainings(session.tracker, session.parent).kept(arm))
+
+
+def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
+    """What the best is worth: over the fresh seeds where there are some, else its one value."""
+    arm = found.best if found is not None else None
+    if arm is None:
+        return {"best/val/loss": top.value} if top.value is not None else {}
+    shown = {"best/test/loss": arm.mean, "best/val/loss": sum(arm.validation.values()) / len(arm.validation)}
+    if arm.interval is not None:
+        shown |= {"best/test/loss_low": arm.interval[0], "best/test/loss_high": arm.interval[1]}
+    return shown
+
+
+def crown(session: Session, top: Record) -> None:
+    """Register the best run's weights; a trial that was not trained here has another run's."""
+    tracker = session.tracker
+    origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
+    for run_id in (top.run_id, *origins):
+        with suppress(Refusal), TemporaryDirectory() as folder:
+            path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
+            if run_id != top.run_id:
+                Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")
+            tracker.champion(top.run_id)
+            return
+    session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

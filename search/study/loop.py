@@ -1,0 +1,250 @@
+"""One search: ask, train, tell, until the trials are done; the same command goes on where it was stopped."""
+
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from search.report import leaderboard as report
+from search.report.progress import Display, Shows
+from search.runtime import retry as patience
+from search.runtime import watchdog as watch
+from search.storages import database as storage
+from search.storages.ledger import earlier
+from search.storages.lock import turn
+from search.study import budget as stops
+from search.study import finish as ending
+from search.study import migrate as carry
+from search.study import reconcile as books
+from search.study.finish import Answer
+from search.study.migrate import Carried
+from search.study.modes import OVER
+from search.study.objective import Session, drawn, one_trial
+from search.study.spec import Search
+from search.study.spec import prepare as prepare
+from search.tracking.record import difference
+from search.tracking.tracker import Run, Tracker, open_tracker
+from search.trial import provenance as machine
+from search.trial.run import plain_config
+from search.workers import shared
+from search.workers.pool import Crew
+
+DIVISION = "division"  # of a study: threads of a process, lag
+WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the others' trials have ended
+
+
+def run(
+    search: Search, study: Study, tracker: Tracker, display: Display, began: float, crew: Crew | None = None
+) -> Answer:
+    """Run the trials that are still missing, and confirm the best on fresh seeds.
+
+    Several processes may run one search: each takes the next trial, and the last one ends it. Those of `crew` are
+    started and waited for here. `began` is when the opening of the stores did, on the monotonic clock: the cost of
+    searching counts from there.
+    """
+    patience.begin(search.composed.cfg.tracking.patience, display.note)
+    try:
+        with turn(search.store, search.name, url=search.storage_url):
+            compared = books.compare(search, study, tracker)
+            books.refuse(compared, search, study, tracker)
+            session = _join(search, study, tracker, display, crew)
+            with session.parent.resumable():
+                take_over(session)
+                books.settle(session, compared)
+        with session.parent.resumable():
+            return _run(session, display, began, crew)
+    finally:
+        patience.end()
+
+
+def _run(session: Session, display: Display, began: float, crew: Crew | None) -> Answer:
+    search, study = session.search, session.study
+    if crew is not None:
+        crew.show(display)
+        crew.note_death = partial(storage.note_death, study)
+    if search.left_out:
+        display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
+    if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
+        display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
+    done = len(session.own(*OVER))
+    display.continues(done, best_so_far(session))
+    if done and study.user_attrs.get("code") != machine.code():
+        display.note(
+            "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
+        )
+    several = crew is not None and search.division.workers > 1
+    if search.mode.lag == 1 and (several or storage.elsewhere(study)):
+        display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
+    elif search.settings.lag not in (None, search.mode.lag):
+        display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
+    stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
+    if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
+        crew.begin(search.name)
+    shown = {trial.number for trial in session.own(*OVER)}
+    while next_trial(session) or shared.waits(session):
+        shared.show(session, display, shown)
+    if crew is not None:
+        import_module("optuna.importance")  # for the end, while others still train
+        crew.wait()
+        while next_trial(session):  # what a worker left that died at last
+            pass
+    if others := storage.elsewhere(study):
+        display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
+        return ending.so_far(session)
+    waits = partial(display.note, "another process is ending this search")
+    with turn(search.store, f"{search.name}-end", waits, search.storage_url):
+        books.close(session)
+        answer = ending.end(session, began)
+        shared.end(study)
+        return answer
+
+
+def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
+    """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
+    patience.begin(search.composed.cfg.tracking.patience, display.note)
+    with turn(search.store, search.name, url=search.storage_url):
+        return _join(search, study, tracker, display, crew)
+
+
+def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None) -> Session:
+    divided = study.user_attrs.get(DIVISION)
+    if divided is None:
+        divided = inherited(search, study) or [search.division.threads, search.division.lag]
+        study.set_user_attr(DIVISION, divided)
+    search.divide(*divided)
+    watch.voice.silence = search.settings.silence
+    for death in watch.deaths:
+        storage.note_death(study, death)
+    return Session(search, study, tracker, open_parent(tracker, search), display, crew)
+
+
+def inherited(search: Search, study: Study) -> list[int | None] | None:
+    """How a study that is there already is divided, this one or that whose trials it will take over; None for none.
+
+    Before there were several processes it was one, with as many threads as torch took.
+    """
+    old = study if study.get_trials(deepcopy=False) else carry.latest(study._storage, search.family, search.name)
+    return None if old is None else list(old.user_attrs.get(DIVISION, [None, 1]))
+
+
+def next_trial(session: Session) -> bool:
+    """Run the next trial, first one that was left behind; False where all are done, or a budget is used up.
+
+    A trial is begun when all those are over whose results it is to know, `lag` or more before it. It is drawn before
+    the next one is begun. So what is drawn does not depend on how many processes search, nor on how fast they are.
+    """
+    study, search = session.study, session.search
+    with session.turn():
+        trials = session.trials()
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
+        running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
+        number = next((trial.number for trial in unfinished if trial.state == TrialState.WAITING), len(trials))
+        stale = storage.left_behind(study, running)
+        trial: Trial | None = None
+        if stale:
+            trial = Trial(study, stale[0]._trial_id)
+            storage.count_death(study, trial)
+        elif search.missing(trials) <= 0:
+            return False
+        elif all(other.number > number - search.mode.lag for other in running):
+            if used_up(session, trials, number):
+                return False
+            trial = study.ask() if search.mode.refill(study) else None
+        if trial is not None:
+            overrides = drawn(session, trial)
+            storage.claim(trial, overrides)
+    if trial is None:
+        time.sleep(WAIT_SECONDS)
+    else:
+        one_trial(session, trial, overrides, again=bool(stale))
+    return True
+
+
+def best_so_far(session: Session) -> tuple[float, int | None, str] | None:
+    """Objective, number and difference from the baseline of the best trial that is done; None where there is none."""
+    top = min(session.trials(TrialState.COMPLETE), key=lambda trial: trial.values[0], default=None)
+    if top is None:
+        return None
+    return top.values[0], top.number, difference(top.user_attrs["overrides"], session.search.baseline)
+
+
+def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
+    """Tell whether those that trial `number` is to know, which are all over, have used up a budget."""
+    stop = session.search.settings.stop
+    if any(limit is not None for limit in stop.values()):
+        known = trials[: earlier(trials, number - session.search.mode.lag)]
+        own = [trial for trial in known if "carried" not in trial.user_attrs]
+        if said := stops.reached(stop, own):
+            session.display.note(f"ends here: {said}")
+            return True
+    return False
+
+
+def open_stores(search: Search) -> tuple[Study, Tracker]:
+    """Open the study and the tracker, what lies elsewhere first, so that a refusal leaves nothing behind here."""
+    cfg = search.composed.cfg
+
+    def opened() -> Study:
+        return storage.open_study(search.storage_url, search.name, cfg, search.mode)
+
+    elsewhere = opened() if cfg.search.storage else None
+    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
+    with turn(search.store, "open"):  # two processes that make the tables at once break them
+        return elsewhere or opened(), tracker
+
+
+def open_parent(tracker: Tracker, search: Search) -> Run:
+    """The MLflow run of the search: the one that is there, or a new one; what a kill left out of it is put in."""
+    found = tracker.find(role="search", study=search.name)
+    found.sort(key=lambda run: -len(tracker.find(**{"mlflow.parentRunId": run.info.run_id})) if found[1:] else 0)
+    for twin in found[1:]:  # a reply was lost, and the run made twice; one that has trials stays
+        if not tracker.find(**{"mlflow.parentRunId": twin.info.run_id}):
+            tracker.client.delete_run(twin.info.run_id)
+    cfg, chosen = search.composed.cfg, search.composed.choices
+    params = {"mode": search.mode.name, "trials": search.total, "kinds": ", ".join(search.space.options)}
+    params |= {name: chosen[name] for name in ("data", "model", "sampler", "pruner")} | {"seed": cfg.seed}
+    if found:
+        parent = tracker.run(found[0].info.run_id)
+    else:
+        tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
+        tags |= {"places": json.dumps(search.places)}
+        tags |= {"cost": search.mode.cost} if search.mode.cost else {}
+        parent = tracker.start(search.name, tags, params)
+    with parent.resumable():
+        if found:
+            parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
+        if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
+            described = json.dumps(search.space.describe(), indent=1).encode()
+            parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
+    return parent
+
+
+def take_over(session: Session) -> None:
+    """Carry over what an older study of the same question found, where the space has changed since; once."""
+    study, search = session.study, session.search
+    if "family" not in study.user_attrs:
+        old = carry.latest(study._storage, search.family, search.name)
+        if old is not None:
+            found = carry.collect(old, search.space, search.mode.points[0], search.settings.caps)
+            changed = carry.difference(old.user_attrs.get("space", {}), search.space.describe())
+            study.set_user_attr("carries", said(found, changed, old.user_attrs.get("code")))
+            study.add_trials(found.trials[len(session.trials()) :])  # a kill may have torn it
+        study.set_user_attr("space", search.space.describe())
+        study.set_user_attr("opened", time.time())
+        study.set_user_attr("code", machine.code())
+        study.set_user_attr("family", search.family)  # the last one: it says that the taking over is done
+    if "carries" in study.user_attrs:
+        session.display.note(study.user_attrs["carries"])
+
+
+def said(found: Carried, changed: str, code: str | None) -> str:
+    """One line on what was carried over."""
+    kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
+    now = f" ({', '.join(found.fixed[:3])} now)" if found.fixed else ""
+    outside = f", {found.outside} outside the new space not{now}" if found.outside else ""
+    code = "" if code == machine.code() else "; they were trained with other code of src/denoise"
+    return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"

@@ -1,0 +1,143 @@
+"""Carrying the trials of an older study over into one of a changed space."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from denoise.config import trust
+from denoise.config.compose import next_compose, raw_compose
+from denoise.config.legal import exists, select
+from denoise.config.limits import as_text
+from search.space.search_space import Space
+from search.study import budget as stops
+from search.study import equal_time as pace
+from search.study.modes import further
+from search.trial.run import config_sha256
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was carried over: from which study, the trials as they are to be added, how many lie outside.
+
+    fixed: of what was searched and is not any more, the values now, where trials that had others are outside for it.
+    """
+
+    study: str
+    trials: list[FrozenTrial]
+    outside: int
+    fixed: list[str] = field(default_factory=list)
+
+
+class Known(optuna.trial.FixedTrial):
+    """A trial whose params are known; the distributions under which they are asked for are noted."""
+
+    def __init__(self, params: Mapping[str, Any], starts: Mapping[str, Any]) -> None:
+        super().__init__(dict(params))
+        self.starts = starts
+        self.asked: dict[str, BaseDistribution] = {}
+        self.given: dict[str, Any] = {}
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._params and name not in self.starts:
+            raise ValueError(f"{name} is not known")
+        value = self._params[name] if name in self._params else self.starts[name]
+        if not distribution._contains(distribution.to_internal_repr(value)):
+            raise ValueError(f"{name}={value} is outside")
+        self.asked[name], self.given[name] = distribution, value
+        return value
+
+
+def latest(storage: Any, family: str, name: str) -> Study | None:
+    """The latest other study of the same question, asked in another space."""
+    found = [
+        study
+        for study in optuna.get_all_study_summaries(storage, include_best_trial=False)
+        if study.user_attrs.get("family") == family and study.study_name != name and study.n_trials
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda study: study.user_attrs.get("opened", 0.0))
+    return optuna.load_study(study_name=newest.study_name, storage=storage)
+
+
+def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Carried:
+    """The finished trials of `old` that are legal in `space` under `caps`, as trials of it; `baseline`: its params.
+
+    A changed domain must hold the old value. A parameter that is new has the value that it had before it was searched,
+    one that is no longer searched must have had the value that it has now: the whole config must be the same one, and
+    so must one's own code.
+    """
+    finished = old.get_trials(deepcopy=False, states=OVER)
+    cheap = [t for t in finished if not stops.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
+    legal = [_legal(trial, space, baseline) for trial in cheap]
+    kept = [trial for trial in legal if trial is not None]
+    lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]
+    return Carried(old.study_name, kept, len(finished) - len(kept), _fixed(lost, space, baseline))
+
+
+def _fixed(lost: Sequence[FrozenTrial], space: Space, baseline: Mapping[str, Any]) -> list[str]:
+    """What the lost trials were searched by and the space holds no more, with the value that the config has now."""
+    gone = [n for n in dict.fromkeys(name for trial in lost for name in trial.params) if n not in space.free]
+    if not gone:
+        return []
+    now = next_compose(tuple(space.suggest(optuna.trial.FixedTrial(dict(baseline))))).cfg
+    values = {name: select(now, name) for name in gone if exists(now, name)}
+    texts = {name: as_text(value) for name, value in values.items() if not isinstance(value, DictConfig)}
+    return [f"{n}={text}" for n, text in texts.items() if any(as_text(t.params.get(n, text)) != text for t in lost)]
+
+
+def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> FrozenTrial | None:
+    starts = dict(baseline)
+    for place, names in space.options.items():
+        option = trial.params.get(place, baseline[place])
+        if option in names and baseline[place] != option:
+            starts |= space.defaults(place, option)
+    known = Known(trial.params, starts)
+    try:
+        overrides = space.suggest(known) + further(trial)
+    except ValueError:
+        return None
+    overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
+    if known.given != trial.params or trust.own():
+        before = trial.user_attrs.get("config_sha256")
+        if before is None or config_sha256(raw_compose(tuple(overrides))) != before:
+            return None
+    attributes = {**trial.user_attrs, "overrides": overrides, "carried": trial.user_attrs.get("run_id", "")}
+    attributes.pop("worker", None)
+    return create_trial(
+        state=trial.state,
+        values=trial.values if trial.state != TrialState.FAIL else None,
+        params=known.given,
+        distributions=known.asked,
+        user_attrs=attributes,
+        system_attrs=dict(trial.system_attrs),
+        intermediate_values=dict(trial.intermediate_values),
+    )
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Say what changed from one described space to another, in a few words."""
+    new = json.loads(json.dumps(new))  # as the old one was stored
+    said = []
+    for place in dict.fromkeys([*old.get("options", {}), *new["options"]]):
+        before, after = old.get("options", {}).get(place, []), new["options"].get(place, [])
+        changes = [f"+{name}" for name in after if name not in before]
+        changes += [f"-{name}" for name in before if name not in after]
+        if changes:
+            said.append(f"{place} {' '.join(changes[:4])}{' ...' if len(changes) > 4 else ''}")
+    before, after = old.get("domains", {}), new["domains"]
+    both = [name for name in after if name in before and before[name] != after[name]]
+    said += [f"the domain of {name} moved" for name in both[:3]]
+    options = {f"{place}.{name}" for place, names in new["options"].items() for name in names}
+    single = [n for n in (*after, *before) if (n in after) != (n in before) and n.rpartition(".")[0] not in options]
+    said += [f"{'+' if name in after else '-'}{name}" for name in dict.fromkeys(single)][:3]
+    return "; ".join(said) or "its settings or code of one's own"

@@ -1,0 +1,139 @@
+"""Which whole config is best: one study over everything that is searched."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.study import Study
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+
+from denoise.config.compose import Composed
+from search.confirmation.finalists import Tuned
+from search.space.search_space import Asked, Space
+from search.tracking.record import Record
+
+OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+BEGUN = (*OVER, TrialState.RUNNING)
+OBJECTIVE = "val/loss"
+FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
+
+
+class Joint:
+    """Which whole config is best: one study over everything that is searched, known starts first."""
+
+    name = "joint"
+    objectives: tuple[str, ...] = (OBJECTIVE,)
+    cost: str | None = None  # the metric that is weighed against quality
+    asked_about: list[str] | None = None  # what options are compared of, all else tuned fairly; None: of anything
+
+    def __init__(
+        self,
+        settings: DictConfig,
+        space: Space,
+        points: Sequence[Mapping[str, Any]],
+        further: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self.settings, self.space, self.points = settings, space, list(points)
+        self.further = [list(texts) for texts in further] or [[] for _ in points]  # of each start, what is in no domain
+        self.baseline = space.suggest(FixedTrial(dict(points[0])))
+        self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
+        self.filled = False
+
+    @staticmethod
+    def asked(composed: Composed) -> dict[str, Asked] | None:
+        """What is searched, place by place; None: what search.kinds says. Errors: Refusal."""
+        return None
+
+    @property
+    def total(self) -> int:
+        """How many trials of its own the search is to have."""
+        return int(self.settings.n_trials)
+
+    def question(self) -> dict[str, Any]:
+        """What is asked, apart from the space: trials are carried over between searches that ask the same."""
+        return {"mode": self.name}
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are still to be begun; those that were carried over are beside the search's own."""
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        carried = next((k for k, trial in enumerate(trials) if "carried" not in trial.user_attrs), len(trials))
+        return self.total - (len(trials) - waiting - carried)
+
+    def choices(self) -> list[str]:
+        """What the verdicts are about."""
+        return [place for place, names in self.space.options.items() if len(names) > 1]
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        """Of the trials, best first, those that may be confirmed."""
+        return list(records)
+
+    def tuned(self, records: Sequence[Record]) -> Tuned | None:
+        """The baseline's option, where each option is tuned for itself: what its own budget came to."""
+        return None
+
+    def files(self, records: Sequence[Record]) -> dict[str, bytes]:
+        """What a search of this mode leaves behind beside its leaderboard and its verdicts."""
+        return {}
+
+    def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
+        """Of the complete trials those that may yet be confirmed or win: their weights are kept.
+
+        The best with values of their own, so many as there are places, beside the baseline.
+        """
+        first = {trial.values[0]: trial for trial in sorted(trials, key=lambda trial: -trial.number)}
+        ranked = sorted(first.values(), key=lambda trial: trial.values[0])
+        return [trial for trial in ranked if trial.number != 0][:places]
+
+    def refill(self, study: Study) -> bool:
+        """Put the known starts that are still missing before what the sampler draws.
+
+        False where nothing can be asked for yet, since trials of other processes are to be waited for.
+        """
+        if self.filled:
+            return True
+        there = [(_given(trial), further(trial)) for trial in study.get_trials(deepcopy=False)]
+        for point, texts in zip(self.points, self.further, strict=True):
+            if not any(_covers(params, point) and texts == others for params, others in there):
+                study.enqueue_trial(dict(point), user_attrs={FURTHER: texts} if texts else None)
+        self.filled = True
+        return True
+
+    def starts(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """The numbers of the trials that nobody drew: the baseline and the known starts."""
+        points = list(zip(self.points, self.further, strict=True))
+        return [
+            trial.number
+            for trial in trials
+            if any(_covers(_given(trial), point) and further(trial) == texts for point, texts in points)
+        ]
+
+    def round(self, trial: FrozenTrial) -> int:
+        """What keys a trial's draws."""
+        return trial.number
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the sampler is to see it for a trial."""
+        return study
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        """The study as the pruner is to see it for a trial: those that it is compared with."""
+        return study
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """What Optuna is told of a complete trial."""
+        return [metrics[name] for name in self.objectives]
+
+
+def further(trial: FrozenTrial | Trial) -> list[str]:
+    """The overrides of a known start that no domain holds: they are trained, and the sampler does not see them."""
+    return list(trial.user_attrs.get(FURTHER, []))
+
+
+def _given(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The params of a trial, drawn or still waiting to be."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return {**fixed, **trial.params}
+
+
+def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:
+    return all(name in params and params[name] == value for name, value in point.items())

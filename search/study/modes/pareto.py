@@ -1,0 +1,70 @@
+"""Quality against a cost: what none is better than at its cost."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial
+
+from denoise.errors import Refusal, choose
+from search.report import pareto_front as front
+from search.space.search_space import Space
+from search.storages.snapshot import View
+from search.study.modes.joint import OBJECTIVE, Joint
+from search.tracking.record import Record
+
+COSTS = ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step")
+
+
+class Pareto(Joint):
+    """Quality against a cost: no trial that is as cheap and better, none that is as good and cheaper.
+
+    Optuna prunes nothing in a study of two objectives. Here a trial is stopped where the pruner would stop it among
+    those that cost no more: it is then behind trials that are both better and as cheap.
+    """
+
+    name = "pareto"
+
+    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+        super().__init__(settings, space, points, *more)
+        if settings.cost not in COSTS:
+            raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
+        self.cost: str = f"cost/{settings.cost}"
+        self.objectives = (OBJECTIVE, self.cost)
+
+    def question(self) -> dict[str, Any]:
+        return {"mode": self.name, "cost": self.cost}
+
+    def candidates(self, records: Sequence[Record]) -> list[Record]:
+        found = front.find(records, self.cost, self.baseline)
+        chosen = front.spread(found)
+        if found.baseline is not None and found.baseline not in chosen:
+            chosen.append(found.baseline)
+        return chosen
+
+    def files(self, records: Sequence[Record]) -> dict[str, bytes]:
+        return front.files(front.find(records, self.cost, self.baseline), self.baseline)
+
+    def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
+        best: list[FrozenTrial] = []
+        for trial in sorted(trials, key=lambda trial: (trial.values[1], trial.values[0], trial.number)):
+            if not best or trial.values[0] < best[-1].values[0]:
+                best.append(trial)
+        return best
+
+    def history(self, study: Study, trial: FrozenTrial) -> Study:
+        return ByQuality(study, lambda other: True)
+
+    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+        mine = trial.user_attrs.get(self.cost, math.inf)
+        return ByQuality(study, lambda other: other.user_attrs.get(self.cost, math.inf) <= mine)
+
+
+class ByQuality(View):
+    """A study of two objectives, whose reports are of the first."""
+
+    @property
+    def direction(self) -> StudyDirection:
+        return StudyDirection.MINIMIZE

@@ -1,0 +1,289 @@
+"""One trial of a search: drawn, found among what was done before or trained, and told."""
+
+import json
+import time
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from denoise.config.compose import Composed, next_compose
+from denoise.evaluation.prescreen import screen
+from denoise.training import train
+from search.report.progress import Shows
+from search.runtime import watchdog as watch
+from search.storages import database as storage
+from search.storages import history, rdb
+from search.storages.lock import turn
+from search.study import budget as stops
+from search.study import equal_time as pace
+from search.study.modes import further
+from search.study.spec import Search
+from search.tracking import record, weights
+from search.tracking import tracker as tracking
+from search.tracking.record import WEIGHTS_AT, Record
+from search.tracking.tracker import Run, Tracker
+from search.trial import provenance as machine
+from search.trial.run import Trained, Turned, config_sha256, end_turned, open_run, perform
+from search.workers.pool import Crew
+
+OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
+DEADLY = 2  # so many processes may die at a trial without a report between
+METRICS = "cost/"  # what of a training's metrics is kept with the trial
+COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
+
+
+@dataclass
+class Session:
+    """A search that runs: its study, its books, who watches and who helps; `trained` is what this process has done."""
+
+    search: Search
+    study: Study
+    tracker: Tracker
+    parent: Run
+    display: Shows
+    crew: Crew | None = None
+    trained: list[Trained] = field(default_factory=list)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials in these states; all without any."""
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Within, no other process begins a trial of this search."""
+        return turn(self.search.store, self.search.name, url=self.search.storage_url)
+
+    def own(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials in these states that were not carried over from another study."""
+        return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
+
+
+def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
+    """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
+    at = watch.voice.at(f"trial {trial.number}", stops.seconds(session.search.settings), trial=True)
+    with storage.beating(trial), at:
+        _one_trial(session, trial, overrides, again)
+
+
+def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool) -> None:
+    search, study, tracker, display = session.search, session.study, session.tracker, session.display
+    display.trial_starts(trial.number, record.difference(overrides, search.baseline))
+    began = time.monotonic()
+    tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
+    earlier = tracker.find(**tags) if again else []
+    ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
+    composed = next_compose(tuple(overrides))
+    trial.set_user_attr("config_sha256", config_sha256(composed))
+    if ended is not None:
+        tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
+        kind = ended.tags.get("failure_kind", "")
+        done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
+        done.weights_at = ended.tags.get(WEIGHTS_AT, "")
+    elif turned := deadly(trial):
+        done = _end(session, trial, composed, overrides, earlier, turned)
+    elif (twin := _twin(session, trial, composed)) is not None and not stops.said(search.settings.caps, twin.metrics):
+        done = _repeat(session, trial, composed, overrides, twin)
+    else:
+        done = _train(session, trial, composed, overrides, earlier)
+    seconds = time.monotonic() - began if done.result is not None else 0.0
+    attributes: dict[str, Any] = {"run_id": done.run_id, "outcome": done.kind or done.outcome}
+    attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
+    attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
+    if done.result is not None:
+        attributes |= stops.use(done.step, done.metrics, seconds)
+    rdb.note(trial, attributes)
+    _constrain(session, trial, done.metrics)
+    values = _values(search, done)
+    if values is not None:
+        study.tell(trial, values)
+    else:
+        study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
+    train.forget(_state(search, trial))
+    if weights_file(search, done.run_id).exists():
+        _forget(session)
+    session.trained.append(done)
+    display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
+
+
+def drawn(session: Session, trial: Trial) -> list[str]:
+    """The overrides of a trial: its draw's, and what makes its cost equal, which is measured only once."""
+    known = trial.user_attrs.get("overrides")
+    with rdb.together(trial):
+        overrides = session.search.space.suggest(trial) + further(trial)
+    if known is not None:
+        return list(known)
+    if session.search.settings.equal == "time":
+        overrides = pace.equal_time(session.study, overrides, session.search.baseline)
+    return overrides
+
+
+def _values(search: Search, done: Trained) -> list[float] | None:
+    if done.outcome != "complete" or done.value is None:
+        return None
+    try:
+        values = search.mode.values({**done.metrics, "val/loss": done.value})
+    except KeyError:
+        return None
+    return values if all(value == value for value in values) else None
+
+
+def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> None:
+    found = stops.constraints(session.search.settings.caps, metrics)
+    there = session.study._storage.get_trial(trial._trial_id).constraints if found else {}
+    for name, value in found.items():
+        if name not in there:
+            trial.set_constraint(name, value)
+
+
+def _train(session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any]) -> Trained:
+    search, study, tracker = session.search, session.study, session.tracker
+    checkpoint = _state(search, trial)
+    if earlier and earlier[0].data.tags.get("code") != machine.code():
+        train.forget(checkpoint)  # a training is of one code from its first step to its last
+    if earlier and checkpoint.exists():
+        run = tracker.run(earlier[0].info.run_id)
+    else:
+        for lost in earlier:
+            tracker.client.delete_run(lost.info.run_id)
+        run = _open(session, trial, composed, overrides)
+    reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
+    max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
+    exceeded: list[str] = []
+    began, seconds = time.monotonic() - watch.voice.waited, stops.seconds(search.settings)
+
+    def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
+        if seconds is not None and step < max_steps and time.monotonic() - watch.voice.waited - began > seconds:
+            exceeded.append(f"{watch.OVER}={seconds:g}: at step {step}")
+            return True
+        if costs := {name: metrics[name] for name in COSTS if name in metrics}:
+            rdb.note(trial, costs)
+        if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
+            exceeded.append(said)
+            return True
+        rung = round(step * whole / max_steps)  # of equal time: the step that the baseline would be at
+        again = rung in reported
+        if not again:
+            study._storage.set_trial_intermediate_value(trial._trial_id, rung, value)
+        if again and rung != max(reported):  # a kill came after: what was decided then is decided again
+            return False
+        if step >= max_steps:
+            return False
+        return storage.should_stop(study, trial, search.mode.rivals, search.mode.lag, again, session.display.note)
+
+    def admit(cfg: DictConfig, module: Any) -> None:
+        metrics = train.counted(cfg, module)
+        if said := stops.said(search.settings.caps, metrics):
+            raise Turned("pruned", "cap", said, metrics)
+        if search.settings.screen and (rejected := screen(cfg, module).rejected):
+            raise Turned("failed", "screened", rejected, metrics)
+
+    def keep(result: train.Result) -> None:
+        _keep(search, run.run_id, result)
+
+    done = perform(composed, run, session.display, stop, checkpoint, keep=keep, admit=admit)
+    if exceeded and done.outcome == "pruned":
+        done.kind, done.failure = "cap", exceeded[0]
+        run.flush({"failure": f"cap: {exceeded[0]}", "failure_kind": "cap"})
+    return done
+
+
+def deadly(trial: Trial) -> Turned | None:
+    """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
+
+    Where a training has reported since the death before, it was no death of the config's: it got beyond.
+    """
+    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(storage.DEATHS, {}).values())
+    step, last = deaths[-1] if deaths else (0, "")
+    if last.startswith(watch.OVER):
+        return Turned("pruned", "cap", last, {})
+    if sum(each == step for each, _ in deaths) < DEADLY:
+        return None
+    kind = "hung" if last.startswith(watch.SILENT) else "crashed"
+    return Turned("failed", kind, f"{last}; the second time", {})
+
+
+def _end(
+    session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any], turned: Turned
+) -> Trained:
+    """End a trial that is not trained again."""
+    run = session.tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, overrides)
+    return end_turned(run, composed, turned)
+
+
+def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
+    """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
+    sha256 = trial.user_attrs["config_sha256"]
+    other = history.of(session.study).twin(sha256, trial.number - session.search.mode.lag)
+    if other is not None:
+        return session.tracker.record(other.user_attrs["run_id"])
+    here = {"config_sha256": sha256, "outcome": "complete"}
+    here |= {"machine": json.dumps(machine.describe()), "code": machine.code()}
+    for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
+        tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
+        if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:
+            return tracking.record(run)
+    return None
+
+
+def _open(session: Session, trial: Trial, composed: Composed, overrides: list[str], **tags: str) -> Run:
+    number = str(trial.number)
+    tags = {"trial": number, "config_sha256": trial.user_attrs["config_sha256"]} | tags
+    return open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
+
+
+def found_with(record: Record) -> dict[str, str]:
+    """Where, with what and on what a result was found that is taken over; old records do not know their code."""
+    return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
+
+
+def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
+    run = _open(session, trial, composed, overrides, duplicate_of=twin.run_id, **found_with(twin))
+    run.metrics(twin.step, twin.metrics)
+    names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
+    run.end("complete", {"step": str(twin.step), **names})
+    done = Trained(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
+    done.weights_at = names.get(WEIGHTS_AT, "")
+    return done
+
+
+def _state(search: Search, trial: Trial) -> Path:
+    return search.store / "checkpoints" / search.name / f"{trial.number}.ckpt"
+
+
+def weights_file(search: Search, run_id: str) -> Path:
+    """Where the weights of a trial that may be the best wait until the search ends."""
+    return search.store / "checkpoints" / search.name / f"best-{run_id}.safetensors"
+
+
+def _keep(search: Search, run_id: str, result: train.Result) -> None:
+    weights.keep(weights_file(search, run_id), result.weights)
+
+
+def _forget(session: Session) -> None:
+    """Remove the weights of trials that better ones have overtaken; a trial that is not told yet keeps its own."""
+    complete = session.trials(TrialState.COMPLETE)
+    places = max(1, int(session.search.settings.confirm.finalists))
+    kept = [*session.search.mode.leaders(complete, places), *(trial for trial in complete if trial.number == 0)]
+    files, known = (
+        {weights_file(session.search, trial.user_attrs["run_id"]) for trial in some} for some in (kept, complete)
+    )
+    for path in known - files:
+        path.unlink(missing_ok=True)
+
+
+def keep_weights(session: Session) -> None:
+    """Put the weights that wait here with their runs; of those that no trial has any more nothing stays."""
+    for trial in session.trials(TrialState.COMPLETE):
+        run_id = trial.user_attrs["run_id"]
+        path = weights_file(session.search, run_id)
+        with suppress(FileNotFoundError):  # a worker beside this one keeps or forgets it
+            if not weights.put(path, Run(session.tracker, run_id)):
+                session.display.note(f"trial {trial.number}: the weights that waited are not those that were trained")
+            path.unlink()
+    if not storage.elsewhere(session.study):
+        for path in weights_file(session.search, "").parent.glob("best-*"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""A search that was checked and may begin: what it asks, in which space, from which starts, under which name."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from optuna.trial import FixedTrial, FrozenTrial
+
+from denoise.config import catalog, trust
+from denoise.config.compose import Composed
+from denoise.config.moved import as_first_named
+from denoise.errors import Refusal, choose
+from denoise.training import train
+from search.analysis import confirmation as confirmation
+from search.samplers import support as fit
+from search.space import inert
+from search.space import search_space as space
+from search.space.overrides import read
+from search.space.search_space import Space
+from search.storages import database as storage
+from search.storages import sqlite
+from search.storages.store_folder import store_of
+from search.study import budget as stops
+from search.study import corners
+from search.study import known_starts as starts
+from search.study import modes as mode
+from search.study import width_transfer as transfer
+from search.study.modes import Joint
+from search.trial import pretrained
+from search.trial.run import bare, plain_config
+from search.workers.allocation import Division, division
+
+EQUAL = ("steps", "time")
+
+
+@dataclass
+class Search:
+    """A search that was checked; nothing is written before. `family`: what else than the space names its question."""
+
+    composed: Composed
+    space: Space
+    mode: Joint
+    baseline: list[str]
+    left_out: list[str]
+    name: str
+    family: str
+    store: Path
+    storage_url: str
+    notes: list[str]
+    division: Division
+    most: int | None = None  # how many trials there can be, where the sampler lists the space
+    places: dict[str, int] = field(default_factory=dict)  # of each searched place, in the baseline's network
+
+    @property
+    def settings(self) -> Any:
+        """The config's search node."""
+        return self.composed.cfg.search
+
+    @property
+    def total(self) -> int:
+        """How many trials of its own the search is to have."""
+        return self.mode.total if self.most is None else min(self.mode.total, self.most)
+
+    def divide(self, threads: int | None, lag: int) -> None:
+        """Let every trial have so many threads, from the first one on, and know those begun `lag` before it."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.space.machine[:] = [] if threads is None else [f"trainer.num_threads={threads}"]
+        self.baseline = self.mode.baseline = self.space.suggest(FixedTrial(dict(self.mode.points[0])))
+        self.mode.lag = lag
+
+    def missing(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are still to be begun."""
+        return self.mode.missing(trials) - (self.mode.total - self.total)
+
+
+def prepare(typed: Sequence[str]) -> Search:
+    """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
+    composed, overrides = read(typed)
+    cfg = composed.cfg
+    kind = mode.find(composed)
+    if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
+        raise Refusal(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
+    if cfg.search.equal not in EQUAL:
+        raise Refusal(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
+    missing = space.drop_missing(composed, overrides)
+    found = space.build(composed, overrides, kind.asked(composed))
+    acting = inert.find(composed, found)
+    if acting.idle:
+        missing += inert.leave_out(composed, acting)
+        found = space.build(composed, overrides, kind.asked(composed))
+        inert.check(found, acting)
+    corners.check(composed, found.free)
+    first, left_out, said = starts.collect(composed, found, acting, overrides)
+    missing += said
+    points = [start.point for start in first]
+    asks = kind(cfg.search, found, points, [start.further for start in first])
+    module = train.prepare(pretrained.resolve(cfg))
+    if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
+        raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
+    confirming = confirmation.settings(cfg.search.confirm, cfg.seed)
+    if confirming.finalists and not train.test_images(cfg):
+        raise Refusal(
+            f"data={composed.choices['data']}: has no test images, on which a confirmation is judged; take "
+            "search.confirm.finalists=0, or data that have some"
+        )
+    if cfg.trainer.test_samples:
+        raise Refusal(
+            f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
+            "confirmation sees is search.confirm.test_samples"
+        )
+    inner = storage.sampler(cfg, asks).fresh(0)
+    if note := fit.check(inner, str(composed.choices["sampler"]), found):
+        missing.append(note)
+    catalog.call(cfg.pruner, kind="pruner")
+    store = store_of(cfg)
+    url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
+    base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
+    base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
+    base |= {"data_sha256": train.data_sha256(cfg)}
+    base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
+    caps = {name: cap for name, cap in cfg.search.caps.items() if name != "seconds"}  # a safeguard, and no question
+    what = base | {"space": found.describe(), "points": points, "caps": caps}
+    if any(start.further for start in first):
+        what["further"] = [start.further for start in first]
+    own = found.own_parts()
+    code = trust.own_code([base["config"], *own])
+    what |= {"own_code": code, "own_parts": own} if code or own else {}
+    name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
+    transfer.check(cfg.search.transfer, asks.baseline, found.free)
+    full = f"{name}-{digest(what)}"
+    family = f"{name}-{digest(base)}"
+    parts = division(cfg)
+    most = fit.most(inner, found)
+    places = {place: acting.places[place] for place in found.options}
+    return Search(
+        composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
+    )
+
+
+def database(url: str | None) -> str | None:
+    """The storage that a person names, with the driver that is installed: SQLAlchemy would take another by default."""
+    plain = "postgresql://"
+    return f"postgresql+psycopg2://{url.removeprefix(plain)}" if url and url.startswith(plain) else url
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Eight digits that name plain data."""
+    plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in content.items()}
+    return hashlib.sha256(json.dumps(as_first_named(plain), sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,79 @@
+"""Whether what is found at one shape holds at another: some of a search's configs, trained at that one too."""
+
+from collections.abc import Container, Sequence
+
+import numpy as np
+from omegaconf import DictConfig
+
+from denoise.config.compose import compose, parse
+from denoise.errors import Refusal
+from search.report.progress import Shows
+from search.runtime import watchdog as watch
+from search.tracking import record
+from search.tracking import tracker as tracking
+from search.tracking.record import Record
+from search.tracking.tracker import Run, Tracker
+from search.trial.run import config_sha256, open_run, perform
+
+
+def at(overrides: Sequence[str], settings: DictConfig) -> list[str]:
+    """The overrides of a config at the other shape."""
+    kept = [text for text in overrides if parse(text).key_or_group != settings.path]
+    return [*kept, f"{settings.path}={settings.to}"]
+
+
+def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -> None:
+    """Refuse a shape that the baseline cannot have, or that is searched itself (`free`)."""
+    if settings.to is None:
+        return
+    if settings.path in free:
+        raise Refusal(
+            f"search.transfer.path={settings.path}: is searched here; leave search.domains.{settings.path} out"
+        )
+    try:
+        compose(at(baseline, settings))
+    except Refusal as error:
+        raise Refusal(f"search.transfer: {error}") from error
+
+
+def chosen(records: Sequence[Record], trials: int) -> list[Record]:
+    """Complete trials with distinct configs, spread evenly from the best to the worst."""
+    complete = [r for r in record.distinct(record.rank(records)) if r.outcome == "complete"]
+    places = sorted({round(float(i)) for i in np.linspace(0, len(complete) - 1, min(trials, len(complete)))})
+    return [complete[i] for i in places] if complete else []
+
+
+def train(
+    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: Shows
+) -> tuple[list[Record], list[Record]]:
+    """Train what is missing of the chosen configs at the other shape: (as they were, as they are there), in order.
+
+    Each is a run of the search with the tag role=transfer; the same call after a kill trains only what did not end.
+    """
+    if settings.to is None:
+        return [], []
+    small, large = chosen(records, settings.trials), []
+    known = {r.tags.get("config_sha256"): r for r in _runs(tracker, parent)}
+    display.phase(f"at {settings.path}={settings.to}", len(small))
+    for one in small:
+        overrides = at(record.check_known(record.check(one)).overrides, settings)
+        composed = compose(overrides)
+        found = known.get(config_sha256(composed))
+        if found is None or found.outcome == "running":
+            if found is not None:
+                tracker.client.delete_run(found.run_id)
+            display.trial_starts(one.number, f"{settings.path} {settings.to}")
+            name = f"transfer-{one.number:>03}" if one.number is not None else "transfer"
+            run = open_run(tracker, composed, overrides, "transfer", name, parent.run_id, transfers=one.run_id)
+            with watch.voice.at(f"{name} at {settings.path}={settings.to}"):
+                done = perform(composed, run, display)
+            display.trial_ends(
+                done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure
+            )
+            found = tracker.record(run.run_id)
+        large.append(found)
+    return small, large
+
+
+def _runs(tracker: Tracker, parent: Run) -> list[Record]:
+    return [tracking.record(run) for run in tracker.find(**{"mlflow.parentRunId": parent.run_id, "role": "transfer"})]

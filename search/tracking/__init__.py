@@ -1,0 +1,1 @@
+"""MLflow: runs, their records and files. Nothing else talks to it."""

@@ -1,0 +1,1 @@
+"""One training that is tracked: run, named by its config, reproduced."""

@@ -1,0 +1,78 @@
+"""Train a recorded run again, from its MLflow record alone, and compare."""
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from denoise.config.compose import compose
+from denoise.errors import Refusal
+from search.console.tables import Fitting
+from search.tracking import weights
+from search.tracking.record import Record, check_known, tag
+from search.tracking.tracker import ANEW, Tracker
+from search.trial import provenance as machine
+from search.trial.run import Screen, config_sha256, open_run, perform
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The recorded run and the new one, side by side."""
+
+    rows: list[tuple[str, str, str]]
+    same: bool
+    same_machine: bool
+    other_machine: str
+    other_code: bool
+    run_id: str
+    put_back: bool = False  # the weights of the recorded run, which were gone or others
+
+
+def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
+    """Train the record's overrides up to the step it came to, and set objective and weights beside the recorded.
+
+    What comes back from the tracker is data: overrides, composed and checked against the local catalogue.
+    Errors: Refusal where they are not legal here, or where the config or the data are no longer the same.
+    """
+    if recorded.outcome not in ("complete", "pruned"):
+        raise Refusal(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
+    composed = compose(check_known(recorded).overrides)
+    if config_sha256(composed) != recorded.tags.get("config_sha256"):
+        raise Refusal(
+            f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
+            "or code of one's own has changed since; compare with its artifact config.yaml"
+        )
+    here, there = machine.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
+    stop_at = recorded.step if recorded.outcome == "pruned" else None
+    run = open_run(
+        tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
+    )
+    done = perform(composed, run, screen, stop_at=stop_at)
+    if done.kind == "refused":
+        raise Refusal(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
+    new = tracker.record(run.run_id)
+    names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
+    names += ["test/loss"] if "test/loss" in recorded.metrics else []
+    rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
+    tags = ["weights_sha256", "data_sha256"]
+    if ANEW in recorded.tags:  # of a record that is lost there may be less
+        names, tags = (
+            names[: None if "val/loss_band_0" in recorded.metrics else 1],
+            [t for t in tags if t in recorded.tags],
+        )
+    tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from
+    rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
+    rows.append(("steps", str(recorded.step), str(done.step)))
+    differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
+    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
+    back = same and done.result is not None and weights.put_back(tracker, recorded, done.result)
+    return Comparison(rows, same, not differs, differs, other_code, run.run_id, back)
+
+
+def table(found: Comparison, title: str) -> Fitting:
+    """What was compared, and where it differs."""
+    shown = Fitting(title)
+    for name in ("", "recorded", "new", ""):
+        shown.add_column(name, overflow="fold", min_width=7)
+    for name, old, new in found.rows:
+        shown.add_row(name, old, new, "same" if old == new else Text("differs", "bold red"))
+    return shown

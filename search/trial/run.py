@@ -1,0 +1,253 @@
+"""One tracked training: a trial of a search, a training of its own, or one that is done again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol
+
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save
+
+from denoise.config import catalog, trust
+from denoise.config.compose import Composed, as_yaml
+from denoise.config.moved import as_first_named
+from denoise.errors import Refusal
+from denoise.fault import Outside, blamed, line, of_memory, outside
+from denoise.training import train
+from search.runtime import watchdog as watch
+from search.space.search_space import NOT_THE_TRIALS
+from search.tracking import tracker as tracking
+from search.tracking.record import WEIGHTS_AT
+from search.tracking.tracker import Run, Tracker
+from search.trial import abandoned, pretrained
+from search.trial import provenance as machine
+
+P = ParamSpec("P")
+TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
+Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
+
+
+class Screen(Protocol):
+    """Who shows a training while it runs."""
+
+    def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None: ...
+
+
+class Turned(Exception):
+    """A config that is not trained: outcome pruned (it costs too much) or failed (it is dead), and why."""
+
+    def __init__(self, outcome: str, kind: str, message: str, metrics: dict[str, float]) -> None:
+        super().__init__(message)
+        self.outcome, self.kind, self.metrics = outcome, kind, metrics
+
+
+@dataclass
+class Trained:
+    """What a tracked training came to; `result` is None where it raised."""
+
+    run_id: str
+    outcome: str
+    step: int
+    value: float | None
+    failure: str
+    kind: str
+    result: train.Result | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    weights_at: str = ""  # what names its weights at some of its evaluations, as the run's tag has it
+
+
+class Follower:
+    """Hand a training's metrics to its MLflow run and to the screen, its objective to whoever may stop it."""
+
+    def __init__(self, run: Run, screen: Screen, max_steps: int, stop: Stop | None) -> None:
+        self.run, self.screen, self.max_steps, self.stop = run, screen, max_steps, stop
+        self.metrics: dict[str, float] = {}
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics |= metrics
+        with outside("writing to the tracker"):
+            self.run.metrics(step, metrics)
+        self.screen.progress(step, self.max_steps, metrics)
+
+    def on_objective(self, step: int, value: float) -> bool:
+        with outside("asking the other trials"):
+            return self.stop is not None and self.stop(step, value, self.metrics)
+
+    def on_save(self, step: int) -> None:
+        with outside("writing to the tracker"):
+            self.run.flush()
+
+    def on_step(self) -> None:
+        watch.voice.beat()
+
+
+def plain_config(composed: Composed) -> dict[str, Any]:
+    """The resolved config of a training, without what no training depends on."""
+    content = OmegaConf.to_container(composed.cfg, resolve=True)
+    assert isinstance(content, dict)
+    if not content["trainer"].get("test_samples"):  # it was not always there: what is not tested keeps its name
+        content["trainer"].pop("test_samples", None)
+    return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
+
+
+def config_sha256(composed: Composed) -> str:
+    """sha256 of the resolved config and of one's own code in it: the same hash, the same training.
+
+    Without what its files declare as legal, which no training depends on.
+    """
+    content = bare(plain_config(composed))
+    code = trust.own_code(content)
+    whole = content | {"own_code": code} if code else content
+    return hashlib.sha256(json.dumps(as_first_named(whole), sort_keys=True).encode()).hexdigest()
+
+
+def bare(node: Any) -> Any:
+    """A config without what its files declare as legal: domains, limits, words."""
+    if not isinstance(node, dict):
+        return node
+    return {key: bare(value) for key, value in node.items() if key not in catalog.LEGAL}
+
+
+def open_run(
+    tracker: Tracker,
+    composed: Composed,
+    overrides: Sequence[str],
+    role: str,
+    name: str,
+    parent: str | None = None,
+    **tags: str,
+) -> Run:
+    """Start the MLflow run of a training: its searched values as params, what reproduces it as tags."""
+    from denoise.training.train import data_sha256
+
+    if role in abandoned.ROLES:
+        abandoned.close(tracker)
+        tags |= abandoned.mark()
+    every = {
+        "role": role,
+        "overrides": json.dumps(list(overrides)),
+        "config_sha256": tags.get("config_sha256") or config_sha256(composed),
+        "data_sha256": data_sha256(composed.cfg),
+        "machine": json.dumps(machine.describe()),
+        "code": machine.code(),
+        **tags,
+    }
+    params = tracking.params(
+        composed.choices, composed.cfg, catalog.KINDS, lambda kind, option: catalog.entry(kind, option).space
+    )
+    return tracker.start(name, every, params, parent)
+
+
+def closed_if_interrupted(
+    training: Callable[Concatenate[Composed, Run, P], Trained],
+) -> Callable[Concatenate[Composed, Run, P], Trained]:
+    """A training whose run is closed as KILLED wherever an end comes from outside: before, in, or after its steps."""
+
+    @wraps(training)
+    def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> Trained:
+        with run.resumable():
+            return training(composed, run, *args, **more)
+
+    return closing
+
+
+@closed_if_interrupted
+def perform(
+    composed: Composed,
+    run: Run,
+    screen: Screen,
+    stop: Stop | None = None,
+    checkpoint: Path | None = None,
+    stop_at: int | None = None,
+    keep: Callable[[train.Result], None] | None = None,
+    admit: Callable[[DictConfig, Any], None] | None = None,
+) -> Trained:
+    """Train a config into an open run and close it: metrics, samples, config, outcome.
+
+    `keep` is given a complete result before the run is closed: a run that is closed has been kept. `admit` is given
+    the config and the prepared module of a training that has not begun, and raises Turned where it is not to.
+
+    A training that diverges, runs out of memory or raises is a failed run, never an error of the caller. What fails
+    around it says nothing of the config: the run stays as it is, to be resumed. Errors: Outside.
+    """
+    cfg = composed.cfg
+    follower = Follower(run, screen, cfg.trainer.max_steps, stop)
+    files = _config_file(composed)
+    try:
+        with outside("reading from the tracker"):
+            resolved = pretrained.resolve(cfg, run.tracker)
+        with blamed():
+            module = train.prepare(resolved)
+        if admit is not None and (checkpoint is None or not checkpoint.exists()):
+            with blamed():
+                admit(resolved, module)
+        result = train.fit(resolved, module, follower, checkpoint, stop_at)
+    except Turned as turned:
+        return end_turned(run, composed, turned)
+    except Outside:
+        raise
+    except Refusal as error:
+        return _failed(run, files, "refused", str(error))
+    except Exception as error:
+        return _failed(run, files, "out_of_memory" if of_memory(error) else "error", line(error, 500))
+    return _ended(run, files, result, keep)
+
+
+@outside("writing to the tracker")
+def _ended(
+    run: Run, files: dict[str, bytes], result: train.Result, keep: Callable[[train.Result], None] | None
+) -> Trained:
+    if result.health:
+        files["health.svg"] = result.health
+    tags: dict[str, str] = {}
+    if result.start:
+        files["initializer.txt"] = "\n".join(report.text() for report in result.start).encode()
+        read = [report.sha256 for report in result.start if report.sha256]
+        tags = {"initializer_sha256": ",".join(read)} if read else {}
+    if result.weights_at:
+        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
+    if result.failure is not None:
+        return _failed(run, files, result.failure.kind, result.failure.message, result)
+    outcome = "pruned" if result.outcome == "stopped" else "complete"
+    if outcome == "complete":
+        files["samples.png"] = result.samples
+        if result.tested:
+            files[TESTED] = save(result.tested)
+        if keep is not None:
+            keep(result)
+    run.artifacts(files)
+    run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
+    value, names = result.metrics.get("val/loss"), tags.get(WEIGHTS_AT, "")
+    return Trained(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
+
+
+@outside("writing to the tracker")
+def end_turned(run: Run, composed: Composed, turned: Turned) -> Trained:
+    """Close the run of a config that is not trained, or no further."""
+    run.metrics(0, turned.metrics)
+    run.artifacts(_config_file(composed))
+    tags = {"step": "0", "failure": f"{turned.kind}: {turned}", "failure_kind": turned.kind}
+    run.end(turned.outcome, tags)
+    return Trained(run.run_id, turned.outcome, 0, None, str(turned), turned.kind, None, turned.metrics)
+
+
+@outside("writing to the tracker")
+def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None) -> Trained:
+    step = result.failure.step if result is not None and result.failure is not None else 0
+    tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
+    if result is not None and result.failure is not None and result.failure.layer:
+        tags["failure_layer"] = result.failure.layer
+    if result is not None and result.weights_at:
+        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
+    run.artifacts(files)
+    run.end("failed", tags)
+    value = result.metrics.get("val/loss") if result is not None else None
+    metrics = result.metrics if result is not None else {}
+    return Trained(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
+
+
+def _config_file(composed: Composed) -> dict[str, bytes]:
+    return {"config.yaml": as_yaml(plain_config(composed)).encode()}

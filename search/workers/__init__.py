@@ -1,0 +1,1 @@
+"""The processes of a search: how many, started, shown, replaced."""

@@ -1,0 +1,1 @@
+"""Configs: composed, checked, their options and which code they may name."""

@@ -1,0 +1,291 @@
+"""From a person's overrides to a checked config: Hydra composes, and what it would accept silently is refused."""
+
+import copy
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf._utils import get_omega_conf_dumper
+from omegaconf.errors import OmegaConfBaseException
+
+from denoise.config import catalog, keys, plain
+from denoise.config import fast_compose as recompose
+from denoise.config import limits as domain
+from denoise.config.legal import check_type, select
+from denoise.config.override import parse as parse
+from denoise.config.override import quoted as quoted
+from denoise.config.override import readable
+from denoise.errors import Refusal, choose
+
+OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
+DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config, and which option each group has (None: none chosen)."""
+
+    cfg: DictConfig
+    choices: dict[str, str | None]
+
+
+def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
+    """Compose `root` with Hydra overrides and check them. Errors: Refusal, one line that names the fix.
+
+    Refused: what Hydra cannot read, unknown groups, options and keys (the nearest name is said), a value of
+    another type than the default's, and a component's parameter outside its declared domain.
+    """
+    parsed = [parse(text) for text in overrides]
+    for override in filter(is_group, parsed):
+        _check_option(override, root)
+    base = defaults(overrides, root)
+    if len(catalog.folders()) > 1 and not OmegaConf.missing_keys(base.cfg):
+        _check_keys(base, root)
+    for override in parsed:
+        if not is_group(override):
+            _check_value(override, base)
+    composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
+    if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
+        if missing := sorted(OmegaConf.missing_keys(composed.cfg)):
+            raise Refusal(f"{missing[0]}=???: has no value; write one into its file, null for none")
+        _check_keys(composed, root)
+    _check_domains(composed.cfg)
+    return composed
+
+
+def _check_keys(composed: Composed, root: str) -> None:
+    own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
+    keys.check(composed.cfg, composed.choices, root, own)
+
+
+def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
+    """Compose the options that overrides choose, at the values of their files."""
+    return next_compose(tuple(text for text in overrides if is_group(parse(text))), root)
+
+
+def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """What a person should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
+    chosen = [(at.partition("@")[0], option) for at, option in composed.choices.items() if option]
+    chosen += [(kind, option) for kind, options in (searched or {}).items() for option in options]
+    found = []
+    for kind, option in dict.fromkeys(pair for pair in chosen if pair[0] in catalog.KINDS):
+        for path, expected in catalog.entry(kind, option).expects.items():
+            value = select(composed.cfg, path)
+            if value is not None and value < expected["low"]:
+                found.append(f"note: {kind}={option} wants {path}={expected['low']} or more: {expected['why']}")
+    return found
+
+
+def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
+    """Compose without the checks, for overrides that were made or checked before."""
+    found = _compose(overrides, root, catalog.folders())
+    return Composed(copy.deepcopy(found.cfg), dict(found.choices))
+
+
+def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
+    """Compose as `raw_compose` does, quickly where the one before differs in options and their numbers."""
+    divided = recompose.divide(overrides, catalog.KINDS)
+    if divided is None:
+        return raw_compose(overrides, root)
+    options, values, others = divided
+    if not options and not values:
+        return raw_compose(overrides, root)
+    try:
+        base, chosen = _base(others, root, catalog.folders())
+        own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
+        cfg = None if own else recompose.assemble(base, chosen, options, values, _path, parse)
+    except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what a person can use
+        cfg = None
+    return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
+
+
+def _path(kind: str, option: str) -> Path | None:
+    return catalog.entry(kind, option).path if option in catalog.options(kind) else None
+
+
+@lru_cache(maxsize=16)
+def _base(
+    overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    found = _compose(overrides, root, folders, resolve=False)
+    plain: Any = OmegaConf.to_container(found.cfg, resolve=False)
+    return plain, found.choices
+
+
+@lru_cache(maxsize=64)
+def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], resolve: bool = True) -> Composed:
+    GlobalHydra.instance().clear()
+    primary = _home(root, folders)
+    searchpath = ",".join(quoted(f"file://{folder}") for folder in folders if folder != primary)
+    extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(primary)):
+            whole = [readable(each) for text in overrides for each in _replacing(text)]
+            cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
+            choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+            with open_dict(cfg):
+                del cfg["hydra"]
+            if primary != folders[-1] or extra:
+                _check_looked_up(cfg, whole)
+            if resolve:
+                OmegaConf.resolve(cfg)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise Refusal(f"config: {' '.join(str(error).split())}") from error
+    return Composed(cfg, choices)
+
+
+def _check_looked_up(cfg: DictConfig, typed: Sequence[str]) -> None:
+    """Refuse a resolver (${oc.env:X}) in a config that nobody typed: it came from a file."""
+    content: Any = OmegaConf.to_container(cfg, resolve=False)
+    plain.check_text(content, "config", " ".join(typed))
+
+
+def _replacing(text: str) -> list[str]:
+    """A domain that is typed whole replaces the one that is there; Hydra alone would mix the keys of both."""
+    whole = DOMAIN.fullmatch(text)
+    return [text] if whole is None else [f"++{whole[1]}=null", f"++{whole[1]}={whole[2]}"]
+
+
+def _home(root: str, folders: tuple[Path, ...]) -> Path:
+    """Where a root config lies; one of a person's own may set what stands under a kind."""
+    return next((folder for folder in folders if (folder / f"{root}.yaml").exists()), folders[-1])
+
+
+def as_yaml(plain: Any) -> str:
+    """Plain data as OmegaConf writes it: what looks like a number and is a word is quoted."""
+    return yaml.dump(
+        plain, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper()
+    )
+
+
+def is_group(override: Override) -> bool:
+    """Tell a choice of an option (activation=swish) from a value (optimizer.lr=0.01)."""
+    return "." not in override.key_or_group and override.key_or_group in _groups()
+
+
+def _groups() -> set[str]:
+    return {path.name for folder in catalog.folders() for path in folder.iterdir() if path.is_dir()}
+
+
+def _names(group: str) -> list[str]:
+    return sorted({path.stem for folder in catalog.folders() for path in (folder / group).glob("*.yaml")})
+
+
+def _is_own(group: str, option: str | None) -> bool:
+    return option is not None and not (catalog.CONF / group / f"{option}.yaml").exists()
+
+
+def _check_option(override: Override, root: str) -> None:
+    group, package = override.key_or_group, override.package
+    at = group if package is None else f"{group}@{package}"
+    places = _compose((), root, catalog.folders()).choices
+    if at not in places:
+        raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
+    value, names = override.value(), _names(group)
+    if value is None and places.get(at, "required") is None:
+        return
+    if override.is_delete() or value is None:
+        raise Refusal(f"{override.input_line}: a config needs its {at}; legal: {', '.join(names)}")
+    if not isinstance(value, str):
+        raise Refusal(f"{override.input_line}: not a name; legal: {', '.join(names)}")
+    if value not in names:
+        raise Refusal(f"{override.input_line}: unknown option; {choose(value, names)}")
+
+
+def _check_value(override: Override, base: Composed) -> None:
+    name, text = override.key_or_group, str(override.input_line)
+    parent, _, last = name.rpartition(".")
+    above = select(base.cfg, parent) if parent else base.cfg
+    exists = isinstance(above, DictConfig) and last in above
+    if DOMAIN.fullmatch(text) and not name.startswith(OPEN):
+        _check_space(text, override.value(), name, base)
+        return
+    if (override.is_add() or override.is_force_add()) and not exists:
+        target_takes_it = isinstance(above, DictConfig) and "_target_" in above
+        if not target_takes_it and not name.startswith(OPEN):
+            raise Refusal(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
+        return
+    if override.is_delete() and not name.startswith(OPEN):
+        raise Refusal(f"{text}: a config needs every key; leave it at its default, or set it to null where it is null")
+    if isinstance(above, DictConfig) and last in above:
+        default = above[last]
+    elif isinstance(above, ListConfig) and last.isdigit() and int(last) < len(above):
+        default = above[int(last)]
+    else:
+        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+    if not override.is_delete() and not name.startswith(OPEN):
+        words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
+        check_type(text, override.value(), default, list(words))
+
+
+def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
+    at, _, parameter = name.rpartition("space")
+    node = select(base.cfg, at.rstrip("."))
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+    legal = [str(key) for key in node if key != "_target_" and key not in catalog.RESERVED]
+    for one, given in ({parameter[1:]: value} if parameter else value).items():
+        if one not in legal:
+            raise Refusal(f"{text}: {at}{one} is no parameter; {choose(one, legal)}")
+        if not isinstance(given, dict) or not domain.is_domain(given):
+            raise Refusal(f"{text}: not a domain; {domain.FORM}")
+
+
+def _no_such_key(name: str, base: Composed) -> str:
+    parent = name.rpartition(".")[0]
+    above = select(base.cfg, parent) if parent else base.cfg
+    if ".space." in parent and isinstance(above, DictConfig):
+        return f"a domain of another form is typed whole: {parent}={{type:float,low:0.001,high:0.01}}"
+    if parent and isinstance(above, DictConfig):
+        legal = [f"{parent}.{key!s}" for key in above if key != "_target_" and key not in catalog.RESERVED]
+        option = base.choices.get(parent)
+        who = f"{parent} {option}" if option else parent
+        return f"{who} has no such parameter; {choose(name, legal)}"
+    every = [key for key, _ in leaves(base.cfg)] if "." in name else [str(key) for key in base.cfg]
+    near = difflib.get_close_matches(name, every, n=1)
+    if near:
+        return f"no such key; did you mean {near[0]!r}?"
+    return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"
+
+
+def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """List (path, value) of everything that is not a mapping."""
+    for name in cfg:
+        node, path = cfg[name], f"{prefix}{name}"
+        if isinstance(node, DictConfig):
+            yield from leaves(node, f"{path}.")
+        else:
+            yield path, node
+
+
+def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
+    """Check every node against the domains and the limits that its file declares."""
+    for key, (legal, form) in domain.DECLARED.items():
+        declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
+        if not isinstance(declared, DictConfig):
+            raise Refusal(
+                f"{prefix}{key}={domain.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
+            )
+        for name, value in declared.items():
+            if not legal(value):
+                raise Refusal(f"{prefix}{key}.{name!s}={domain.as_text(value)}: {form}")
+    words = cfg.get("words") or {}
+    for key, check in (("space", domain.check_domain), ("limits", domain.check_limits)):
+        for name, declared in (cfg.get(key) or {}).items():
+            value = select(cfg, str(name))
+            if value is not None and value not in list(words.get(name, [])):
+                check(f"{prefix}{name!s}", value, declared)
+    for name, node in cfg.items():
+        if isinstance(node, DictConfig) and name not in (*catalog.RESERVED, "kinds", "domains"):
+            _check_domains(node, f"{prefix}{name!s}.")

@@ -1,0 +1,80 @@
+"""What a config may hold at a path: the type of its default, the words and the limits that its files declare."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from denoise.config import limits as domain
+from denoise.config.limits import as_text
+from denoise.errors import Refusal
+
+KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    (int, "a whole number"),
+    ((int, float), "a number"),
+    (str, "a word"),
+)
+
+
+def select(cfg: DictConfig, path: str) -> Any:
+    """The value at a path; None where there is none."""
+    try:
+        return OmegaConf.select(cfg, path) if path else cfg
+    except OmegaConfBaseException:
+        return None
+
+
+def exists(cfg: DictConfig, path: str) -> bool:
+    """Tell whether a config has a key at a path, if only null."""
+    above = select(cfg, path.rpartition(".")[0])
+    return isinstance(above, DictConfig) and path.rpartition(".")[2] in above
+
+
+def words_of(cfg: DictConfig, path: str) -> list[str]:
+    """The words that are legal at a path beside a number."""
+    above = select(cfg, path.rpartition(".")[0])
+    declared = above.get("words") if isinstance(above, DictConfig) else None
+    return list((declared or {}).get(path.rpartition(".")[2], []))
+
+
+def limits_of(cfg: DictConfig, path: str) -> Any:
+    """The limits that a node above a path declares for it; None where none does."""
+    names = path.split(".")
+    for depth in range(len(names)):
+        node = select(cfg, ".".join(names[:depth]))
+        declared = node.get("limits") if isinstance(node, DictConfig) else None
+        if (found := (declared or {}).get(".".join(names[depth:]))) is not None:
+            return found
+    return None
+
+
+def check_value(path: str, value: Any, default: Any, words: Sequence[str] = (), limits: Any = None) -> None:
+    """Refuse a value of another type than the default's, or outside the limits. Errors: Refusal."""
+    check_type(f"{path}={as_text(value)}", value, default, words)
+    if limits is not None and value is not None and value not in words:
+        domain.check_limits(path, value, limits)
+
+
+def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -> None:
+    """Refuse a value of another type than the default's; `text` is the override that says it. Errors: Refusal."""
+    if words:
+        if isinstance(value, bool) or not (value in words or isinstance(value, int | float)):
+            raise Refusal(f"{text}: not legal; legal: {', '.join(words)}, or a number")
+        return
+    if default is None:
+        return
+    if isinstance(default, dict) or OmegaConf.is_dict(default):
+        if not isinstance(value, dict) or not value:
+            legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
+            raise Refusal(f"{text}: stands for several keys{', and sets none' * (value == {})}; legal: {legal}")
+        return
+    if isinstance(default, list) or OmegaConf.is_list(default):
+        if not isinstance(value, list):
+            raise Refusal(f"{text}: must be a list such as {as_text(default)}")
+        return
+    wanted, said = next((kind, said) for kind, said in KINDS if isinstance(default, kind))
+    truth = isinstance(value, bool) and wanted is not bool
+    if truth or value in (None, "") or not isinstance(value, wanted):
+        raise Refusal(f"{text}: must be {said}, such as {default}")

@@ -1,0 +1,65 @@
+"""One override as Hydra reads it; a value that Hydra cannot read is taken as it was typed."""
+
+import re
+from functools import lru_cache
+from itertools import accumulate
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from denoise.errors import Refusal
+
+SIMPLE = re.compile(r"[\w@.+~]+=[\w./+-]+", re.ASCII)  # nothing to quote
+LONG, DEEP = 10_000, 50  # characters, which Hydra takes up to 3 s to read; brackets within brackets
+KEPT = 160  # characters of what is longer, as it is said
+DEPTH = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+BEGUN = ("'", '"', "[", "{")  # what begins so and is not ended is a slip, and no text
+
+
+def parse(text: str) -> Override:
+    """Read one override. Errors: Refusal for what is none, and for sweeps."""
+    if len(text) > LONG or _depth(text) > DEEP:
+        what = f"longer than {LONG} characters" if len(text) > LONG else f"nested deeper than {DEEP}"
+        raise Refusal(f"{text[:KEPT]}...: {what}; a long list goes into a file of a folder for --config-dir")
+    try:
+        override = OverridesParser.create().parse_override(readable(text))
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits
+        raise Refusal(f"{text}: cannot be read ({' '.join(str(error).split())[:160]})") from error
+    except HydraException as error:
+        raise Refusal(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
+    if override.is_sweep_override():
+        raise Refusal(f"{text}: a list of values to try; give one value here and search over it with make search")
+    return override
+
+
+@lru_cache(maxsize=4096)
+def readable(text: str) -> str:
+    """The override with its value in quotes where Hydra reads it only so: key=/a(b)=c becomes key='/a(b)=c'.
+
+    A path or an address with a comma too: Hydra takes it for a list of values to try.
+    """
+    key, _, value = text.partition("=")
+    value = value.strip()
+    if SIMPLE.fullmatch(text) or not value or value.startswith(BEGUN) or _reads(text, "/" not in value):
+        return text
+    as_text = f"{key}={quoted(value)}"
+    return as_text if _reads(as_text) else text
+
+
+def quoted(value: str) -> str:
+    """The value in quotes of Hydra's, within which only a quote means something."""
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once at most, as far as they pair."""
+    return max(accumulate(DEPTH.get(letter, 0) for letter in text), default=0)
+
+
+def _reads(text: str, sweeps: bool = True) -> bool:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except (HydraException, ValueError, RecursionError):
+        return False
+    return sweeps or not override.is_sweep_override()

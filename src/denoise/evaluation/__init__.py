@@ -1,0 +1,1 @@
+"""A network looked at without a training, and several as one."""

@@ -1,0 +1,119 @@
+"""Where the choices of a config reach its network: what its backbone takes of its parts, and what two of them share.
+
+A look builds the backbone once, without its initialization and without a training.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from denoise.data import images
+from denoise.data.images import Images
+from denoise.model.block import Part, Parts
+from denoise.model.initialize import layers_of, start_at_zero
+from denoise.process_state import steady
+from denoise.randomness import seeded
+from denoise.training.build import build_backbone, build_parts
+
+TAKEN = ("activation", "normalization", "feed_forward")  # kinds that a backbone takes where it likes
+GIVEN = ("weight_normalization", "initializer")  # kinds that come to its layers, and that it may take too
+LOOKED_AT = ["seed", "data", "model", "parts", "placement", "dropout", "zero_output", *TAKEN, *GIVEN]  # of a config
+WHOLE = ("optimizer", "lr_schedule")  # kinds of the whole network, wherever it has something to train
+PARTS = tuple(field.name for field in fields(Parts) if field.name != "zero_output")
+Place = tuple[str, str]  # a kind and the part that it is chosen for, "" for the whole network
+
+
+@dataclass(frozen=True)
+class Look:
+    """A backbone as a config builds it. places: how often each kind is taken for each part; zeroed: what starts at 0.
+
+    A kind of TAKEN is counted where its factory is called, one of GIVEN at the layers whose weights are drawn, one of
+    WHOLE at the parameters. A choice without a place cannot act.
+    """
+
+    backbone: nn.Module
+    places: Mapping[Place, int]
+    zeroed: frozenset[str]
+
+
+class _Counted:
+    """A factory that counts its calls."""
+
+    def __init__(self, factory: Callable[..., Any], place: Place, places: Counter[Place]) -> None:
+        self.factory, self.place, self.places = factory, place, places
+
+    def __call__(self, *args: Any) -> Any:
+        self.places[self.place] += 1
+        return self.factory(*args)
+
+
+@steady()
+def look(cfg: DictConfig) -> Look:
+    """Build the config's backbone and count. Errors: Refusal for a config that cannot be built."""
+    data, places = images.load(cfg.data), Counter[Place]()
+    with seeded(cfg.seed, "reach"):
+        backbone = build_backbone(cfg, data, _counted(build_parts(cfg), places))
+        if not all(any(kind == taken for taken, _ in places) for kind in TAKEN):
+            _run(cfg, backbone, data)  # it may take a component only when it runs
+    zeroed = start_at_zero(backbone, cfg.zero_output)
+    for layer, part in layers_of(backbone).values():
+        if layer not in zeroed:
+            places.update((kind, part) for kind in GIVEN)
+    trained = sum(parameter.requires_grad for parameter in backbone.parameters())
+    places.update({(kind, ""): trained for kind in WHOLE if trained})
+    return Look(backbone, dict(places), frozenset(n for n, module in backbone.named_modules() if module in zeroed))
+
+
+def differ(one: Look, other: Look) -> bool:
+    """Tell whether two networks differ in anything: a layer, a setting, a shape, a first value, what starts at zero.
+
+    What cannot be compared, such as two functions, is taken for different.
+    """
+    return one.zeroed != other.zeroed or not _same(one.backbone, other.backbone, set())
+
+
+def _counted(parts: Parts, places: Counter[Place]) -> Parts:
+    def of(name: str) -> Part:
+        part: Part = getattr(parts, name)
+        watched: Any = {kind: _Counted(getattr(part, kind), (kind, name), places) for kind in (*TAKEN, *GIVEN)}
+        return replace(part, **watched)
+
+    each: Any = {name: of(name) for name in PARTS}
+    return replace(parts, **each)
+
+
+@torch.no_grad()
+def _run(cfg: DictConfig, backbone: nn.Module, data: Images) -> None:
+    labels = torch.zeros(1, dtype=torch.int64) if cfg.model.class_conditional else None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of one image; more threads wait for each other beside other processes
+    try:
+        backbone(torch.zeros(1, data.channels, data.size, data.size), torch.zeros(1), labels)
+    except Exception:  # what is wrong with it, its training says
+        return
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _same(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
+    if type(one) is not type(other):
+        return False
+    if (id(one), id(other)) in seen or isinstance(one, _Counted):
+        return True
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, nn.Module):  # which others may hold too; it lives as long as the look, and so its id is its own
+        seen.add((id(one), id(other)))
+        one, other = ({name: value for name, value in vars(of).items() if name != "kind"} for of in (one, other))
+    if isinstance(one, Part | Parts):
+        one, other = vars(one), vars(other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key], seen) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(_same(a, b, seen) for a, b in zip(one, other, strict=True))
+    return bool(one == other)

@@ -1,0 +1,41 @@
+"""Weight initializations. Call shape and rules: denoise.initializer.library."""
+
+from denoise.initializer.library import (
+    auto_gain,
+    constant,
+    delta_orthogonal,
+    kaiming_normal,
+    kaiming_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    orthogonal,
+    resolve_gain,
+    sparse,
+    torch_default,
+    trunc_normal,
+    uniform,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+
+__all__ = [
+    "auto_gain",
+    "constant",
+    "delta_orthogonal",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "orthogonal",
+    "resolve_gain",
+    "sparse",
+    "torch_default",
+    "trunc_normal",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]

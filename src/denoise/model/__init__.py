@@ -1,0 +1,1 @@
+"""The denoiser: backbones, their blocks, the noise, the solver."""

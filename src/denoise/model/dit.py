@@ -1,0 +1,66 @@
+"""The transformer backbone."""
+
+from torch import Tensor, nn
+
+from denoise.errors import Refusal
+from denoise.kernels.linear import Linear
+from denoise.model.block import Modulation, NoiseEmbedding, Parts, TransformerBlock
+from denoise.model.embedding import sin_cos_2d
+
+
+class DiT(nn.Module):
+    """Patches as tokens through `depth` transformer blocks and back: a diffusion transformer.
+
+    (B, channels, S, S), c_noise (B,), labels (B,) or None -> (B, channels, S, S). Peebles & Xie 2023,
+    arXiv:2212.09748, with scale and shift after each norm and zeroed last layers in the place of its gates.
+    """
+
+    part_names = ("transformer", "embedding")
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        num_classes: int,
+        parts: Parts,
+        patch_size: int = 2,
+        dim: int = 96,
+        depth: int = 4,
+        num_heads: int = 4,
+        feed_forward_ratio: float = 4.0,
+        embedding_dim: int = 128,
+    ) -> None:
+        super().__init__()
+        if patch_size < 1 or image_size % patch_size:
+            raise Refusal(
+                f"model.patch_size={patch_size}: does not divide the image size {image_size}; "
+                f"legal: {', '.join(str(p) for p in range(1, image_size + 1) if image_size % p == 0)}"
+            )
+        if dim % 4:
+            raise Refusal(f"model.dim={dim}: must be a multiple of 4; take {dim - dim % 4 or 4}")
+        part = parts.transformer
+        self.grid = image_size // patch_size
+        self.patch = nn.Conv2d(channels, dim, patch_size, stride=patch_size)
+        self.embedding = NoiseEmbedding(parts.embedding, embedding_dim, num_classes)
+        self.register_buffer("place", sin_cos_2d(dim, self.grid), persistent=False)
+        hidden = max(1, round(dim * feed_forward_ratio))
+        self.blocks = nn.ModuleList(TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth))
+        self.norm_out = part.normalization(dim)
+        self.modulation_out = Modulation(dim, embedding_dim)
+        self.out = Linear(dim, patch_size**2 * channels)
+        self.patch_size = patch_size
+
+    place: Tensor
+
+    def zero_layers(self) -> list[nn.Module]:
+        return [self.out]
+
+    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedding = self.embedding(c_noise, labels)
+        h = self.patch(x).flatten(2).transpose(1, 2) + self.place  # (B, T, dim)
+        for block in self.blocks:
+            h = block(h, embedding)
+        h = self.out(self.modulation_out(self.norm_out(h), embedding))  # (B, T, p p C)
+        batch, p, grid = len(h), self.patch_size, self.grid
+        h = h.view(batch, grid, grid, p, p, -1).permute(0, 5, 1, 3, 2, 4)
+        return h.reshape(batch, -1, grid * p, grid * p)

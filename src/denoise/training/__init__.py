@@ -1,0 +1,1 @@
+"""A training: built, run, saved, measured."""

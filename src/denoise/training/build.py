@@ -1,0 +1,133 @@
+"""From a config to everything that a training needs, built and checked, with nothing written."""
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from denoise.config import catalog
+from denoise.data import images as data_images
+from denoise.data.images import Images
+from denoise.errors import Refusal, choose
+from denoise.initializer.stage import Scope, Stage
+from denoise.model.block import Part, Parts
+from denoise.model.denoiser import Denoiser
+from denoise.model.initialize import finish, initialize
+from denoise.process_state import steady
+from denoise.randomness import seeded
+from denoise.training.accelerator import ACCELERATORS
+from denoise.training.module import DenoiseModule
+
+PRECISIONS = ("32-true", "bf16-mixed")
+CLIPPINGS = ("norm", "value")
+
+
+def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) -> DenoiseModule:
+    """Put a denoiser into the module that trains or evaluates it as the config says; `more`: what a training has."""
+    return DenoiseModule(
+        denoiser,
+        data,
+        make_optimizer=catalog.factory("optimizer", cfg.optimizer),
+        make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
+        elementwise=catalog.elementwise(cfg.optimizer),
+        seed=cfg.seed,
+        batch_size=cfg.data.batch_size,
+        max_steps=cfg.trainer.max_steps,
+        val_samples=cfg.trainer.val_samples,
+        test_samples=cfg.trainer.test_samples,
+        class_conditional=cfg.model.class_conditional,
+        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+        **more,
+    )
+
+
+def prepare(cfg: DictConfig) -> DenoiseModule:
+    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
+    _check_trainer(cfg.trainer)
+    if cfg.trainer.num_threads is not None:
+        torch.set_num_threads(cfg.trainer.num_threads)
+    data = data_images.load(cfg.data)
+    if cfg.trainer.test_samples and not len(data.images["test"]):
+        raise Refusal(
+            f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
+            "trainer.test_samples=0, and in a search search.confirm.finalists=0"
+        )
+    denoiser, stages = _build(cfg, data)
+    module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
+    if stages:
+        with steady():
+            module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
+    module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
+    return module
+
+
+def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
+    """Build the backbone of the chosen components, initialized from the seed, in its preconditioning.
+
+    The second stage of an initializer that has one (lsuv, pretrained) is left out: it is a training's.
+    """
+    return _build(cfg, data)[0]
+
+
+def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]:
+    parts = build_parts(cfg)
+    with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
+        backbone = build_backbone(cfg, data, parts)
+    stages = initialize(backbone, parts, cfg.seed)
+    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
+    return denoiser, stages
+
+
+def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
+    """Build the config's backbone of these parts, its weights as torch starts them. Errors: Refusal."""
+    num_classes = data.num_classes if cfg.model.class_conditional else 0
+    model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
+    backbone = catalog.call(
+        model, kind="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
+    )
+    for name in cfg.parts:
+        if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
+            raise Refusal(
+                f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
+            )
+    return backbone
+
+
+def build_parts(cfg: DictConfig) -> Parts:
+    """Give each part its components: its own where it has one, else the config's."""
+
+    def part(name: str) -> Part:
+        own = cfg.parts.get(name) or {}
+        kinds = ("activation", "normalization", "weight_normalization", "initializer", "feed_forward")
+        nodes = {kind: own.get(kind) or cfg[kind] for kind in kinds}
+        for kind, node in nodes.items():
+            _check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
+        chosen = {kind: catalog.factory(kind, node) for kind, node in nodes.items()}
+        placement, dropout = own.get("placement"), own.get("dropout")
+        return Part(
+            **chosen,
+            placement=cfg.placement if placement is None else placement,
+            dropout=cfg.dropout if dropout is None else dropout,
+        )
+
+    return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def _check_inplace(node: DictConfig, path: str) -> None:
+    for name, value in node.items():
+        if name == "inplace" and value:
+            raise Refusal(
+                f"{path}.inplace=true: would write over its input, which a skip connection or a gradient may still "
+                "need; legal: false, which computes the same"
+            )
+        if isinstance(value, DictConfig):
+            _check_inplace(value, f"{path}.{name!s}")
+
+
+def _check_trainer(t: DictConfig) -> None:
+    words = (("accelerator", ACCELERATORS), ("precision", PRECISIONS), ("gradient_clip_by", CLIPPINGS))
+    for name, legal in words:
+        if t[name] not in legal:
+            raise Refusal(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
+    if t.accelerator == "gpu" and not torch.cuda.is_available():
+        raise Refusal("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")

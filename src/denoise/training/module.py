@@ -1,0 +1,216 @@
+"""The LightningModule: what one training step and one evaluation are, every draw from a keyed stream."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from denoise.data.images import Batches, Images
+from denoise.fault import ends_no_loop
+from denoise.initializer.stage import Report
+from denoise.model.denoiser import Denoiser
+from denoise.optimizer import joined, parameter_groups
+from denoise.randomness import Clock, attach, key, stream
+
+BANDS = 4
+EVALUATED = 2  # batches of a training at once: without gradients little of one is kept
+
+
+class Steps:
+    """A loader of numbers only: a step finds its own batch by its number, so a resumed run cannot lose its place."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+
+class Triples:
+    """A fixed set of (image, sigma, noise) triples of one split, spread evenly over the noise distribution.
+
+    The i-th of n triples has the noise level at quantile (i + 1/2) / n, so the k-th quarter of them is the k-th
+    noise band. Which image (`order`) and which noise it has is the same for every trial, whatever its seed.
+    """
+
+    def __init__(self, data: Images, denoiser: Denoiser, count: int, split: str = "validation") -> None:
+        images = data.images[split]
+        self.order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
+        order = self.order.to(images.device)
+        self.images, self.labels = images[order], data.labels[split][order]
+        self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
+        noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
+        self.noise = noise.to(images.device)
+
+    def parts(self, size: int) -> list[slice]:
+        """Divide into batches of at most so many, each with noise levels from end to end, as a training's have."""
+        count = -(-len(self.sigma) // size)
+        return [slice(first, None, count) for first in range(count)]
+
+    def __deepcopy__(self, memo: object) -> "Triples":
+        return self
+
+
+class DenoiseModule(LightningModule):
+    """Train a denoiser: EDM's loss on keyed batches, noise levels and noise.
+
+    `memory_format` is that of the weights and the images. With `compiled` the denoiser's loss runs through
+    torch.compile, but for the sampled steps on which layers are watched. With `elementwise` the optimizer gets the
+    parameters as one tensor a group.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        data: Images,
+        make_optimizer: Callable[[Any], Optimizer],
+        make_lr_schedule: Callable[[Optimizer, int], LRScheduler],
+        seed: int,
+        batch_size: int,
+        max_steps: int,
+        val_samples: int,
+        gap_samples: int = 0,
+        test_samples: int = 0,
+        class_conditional: bool = False,
+        compiled: bool = False,
+        elementwise: bool = False,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser.to(memory_format=memory_format)  # type: ignore[call-overload]
+        self.data = data
+        self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
+        self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
+        self.elementwise = elementwise
+        self.val_samples, self.gap_samples, self.test_samples = val_samples, gap_samples, test_samples
+        self.class_conditional = class_conditional
+        self.format = memory_format
+        self.clock = Clock(seed)
+        attach(self.denoiser, self.clock)
+        self.batches = Batches(data, batch_size, seed)
+        self.triples: Triples | None = None
+        self.seen: Triples | None = None  # of training images, for the generalization gap
+        self.start: list[Report] = []  # what an initializer's second stage did
+        self.losses: list[Tensor] = []
+        self.tested: dict[str, Tensor] = {}  # of each test triple: losses, and the number of its image
+        self.objective: dict[str, float] = {}
+        self.watched = False
+        self.fast_loss = torch.compile(self.denoiser.loss) if compiled else self.denoiser.loss
+
+    def setup(self, stage: str) -> None:
+        self.data = self.data.to(self.device)
+        self.batches = Batches(self.data, self.batch_size, self.seed)
+        self.triples = Triples(self.data, self.denoiser, self.val_samples)
+        self.seen = Triples(self.data, self.denoiser, self.gap_samples, "train") if self.gap_samples else None
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
+        images, labels = self.batches(step)
+        images = images.contiguous(memory_format=self.format)
+        u = torch.rand(len(images), generator=stream(self.seed, "sigma", step, self.device), device=self.device)
+        sigma = self.denoiser.sigma(u.clamp(1e-6, 1 - 1e-6))
+        noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
+        return images, sigma, noise, labels if self.class_conditional else None
+
+    def key_others(self, name: str) -> None:
+        """Key torch's global generators: what is not ours, such as torch.nn.RReLU, draws from them."""
+        torch.manual_seed(key(self.seed, f"others/{name}", self.global_step))
+
+    @ends_no_loop
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        step = self.global_step
+        self.clock.step = step
+        self.key_others("training")
+        loss = self.denoiser.loss if self.watched else self.fast_loss
+        return loss(*self.draw(step)).mean()
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm of all gradients together, or each entry by its value; None: not at all.
+
+        Lightning's own clipping refuses fused optimizers in mixed precision, which matters for 16 bits only.
+        """
+        if gradient_clip_val is None:
+            return
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
+    @torch.enable_grad()
+    def curvature(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Estimate the Gauss-Newton diagonal of this step's loss, for an optimizer that wants it.
+
+        The probe has a stream of its own, and running averages are put back: asking changes nothing else.
+        """
+        step = self.clock.step
+        images, sigma, noise, labels = self.draw(step)
+        probe = torch.empty_like(images).normal_(generator=stream(self.seed, "curvature", step, self.device))
+        kept = [(buffer, buffer.clone()) for buffer in self.denoiser.buffers()]
+        found = self.denoiser.curvature(parameters, images, sigma, noise, labels, probe)
+        for buffer, before in kept:
+            buffer.data.copy_(before)
+        return found
+
+    @ends_no_loop
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Evaluate all triples: the weights stay, so what a weight normalization makes of them is made once."""
+        self.key_others("validation")
+        with parametrize.cached():
+            self.losses = [self._losses(triples) for triples in (self.triples, self.seen) if triples is not None]
+
+    def _losses(self, triples: Triples) -> Tensor:
+        losses = torch.empty_like(triples.sigma)
+        for part in triples.parts(EVALUATED * self.batch_size):
+            images = triples.images[part].contiguous(memory_format=self.format)
+            labels = triples.labels[part] if self.class_conditional else None
+            losses[part] = self.denoiser.loss(images, triples.sigma[part], triples.noise[part], labels)
+        return losses
+
+    def on_validation_epoch_end(self) -> None:
+        unseen, *seen = (losses.double() for losses in self.losses)
+        values = torch.stack([losses.mean() for losses in (unseen, *unseen.tensor_split(BANDS), *seen)]).tolist()
+        self.objective = {"val/loss": values[0]}
+        self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
+        if seen:
+            self.objective["health/generalization_gap"] = values[0] - values[-1]
+
+    @ends_no_loop
+    def test_step(self, batch: int, batch_idx: int) -> None:
+        """Evaluate the triples of test images, which no search has seen."""
+        triples = Triples(self.data, self.denoiser, self.test_samples, "test")
+        self.key_others("test")
+        with parametrize.cached():
+            self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}
+
+    @property
+    def test_loss(self) -> float:
+        """The mean over the test triples."""
+        return self.tested["losses"].mean().item()
+
+    def train_dataloader(self) -> Steps:
+        return Steps(self.max_steps)
+
+    def val_dataloader(self) -> Steps:
+        return Steps(1)
+
+    def test_dataloader(self) -> Steps:
+        return Steps(1)
+
+    def configure_optimizers(self) -> Any:
+        groups = parameter_groups(self.denoiser)
+        optimizer = joined(self.make_optimizer, groups) if self.elementwise else self.make_optimizer(groups)
+        if hasattr(optimizer, "curvature"):
+            optimizer.curvature = self.curvature
+        schedule = self.make_lr_schedule(optimizer, self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

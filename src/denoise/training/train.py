@@ -1,0 +1,278 @@
+"""Train one config: train(cfg) -> Result, and the plain Hydra entry of one training."""
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.nn.utils import parametrize
+
+from denoise.config import catalog
+from denoise.data import images as data_images
+from denoise.data.images import Images
+from denoise.errors import Refusal
+from denoise.fault import Overheard, blame, blamed, line, of_memory
+from denoise.initializer.stage import Report
+from denoise.interruption import heard_as_before
+from denoise.model.denoiser import Denoiser
+from denoise.model.solver import sigma_steps
+from denoise.pictures.grid import grid_png
+from denoise.pictures.health import layers_by_steps
+from denoise.process_state import steady
+from denoise.randomness import seeded, stream
+from denoise.training import cost, diagnostics
+from denoise.training.accelerator import accelerator
+from denoise.training.build import build_denoiser as build_denoiser
+from denoise.training.build import build_parts as build_parts
+from denoise.training.build import prepare as prepare
+from denoise.training.callbacks import Diverged, ExponentialAverage, Follow, Observer
+from denoise.training.checkpoint import Save, whole
+from denoise.training.checkpoint import forget as forget
+from denoise.training.module import DenoiseModule
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a training ended early: diverged or out_of_memory, at which step, and where in the network."""
+
+    kind: str
+    step: int
+    message: str
+    layer: str = ""
+
+
+@dataclass
+class Result:
+    """What a training gave.
+
+    outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
+    value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
+    tested: with trainer.test_samples the losses of the test triples, float64, and the image of each;
+    health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
+    of the objective; start: what the initializer's second stage did, where it has one; weights_at: step -> what names
+    the trained weights then, at a few of the evaluations.
+    """
+
+    outcome: str
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, torch.Tensor] = field(repr=False)
+    weights_sha256: str = ""
+    tested: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    samples: bytes = field(default=b"", repr=False)
+    health: bytes = field(default=b"", repr=False)
+    failure: Failure | None = None
+    training_seconds: float = 0.0
+    evaluating_seconds: float = 0.0
+    start: list[Report] = field(default_factory=list)
+    weights_at: dict[int, str] = field(default_factory=dict)
+
+
+def train(
+    cfg: DictConfig,
+    observer: Observer | None = None,
+    checkpoint: Path | None = None,
+    stop_at: int | None = None,
+) -> Result:
+    """Train the config to trainer.max_steps and evaluate it; nothing is written but `checkpoint`.
+
+    `observer` is told the metrics and may end the training at an evaluation. Where `checkpoint` exists the
+    training goes on from it, bit for bit as if it had not been interrupted, and it is kept up to date; without it
+    nothing is saved. `stop_at` ends the training at the first evaluation at or after that step.
+    Errors: Refusal for a config that cannot be trained.
+    """
+    module = prepare(cfg)
+    return fit(cfg, module, observer, checkpoint, stop_at)
+
+
+@steady()
+def fit(
+    cfg: DictConfig, module: DenoiseModule, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
+) -> Result:
+    """Run the steps of a prepared module.
+
+    What the observer raises is raised as it is. Errors: Outside for what the machine says, such as a full disk; what a
+    component raises is an Exception whatever it was, SystemExit too.
+    """
+    from lightning.pytorch import Trainer
+
+    t = cfg.trainer
+    observer = Overheard(observer) if observer is not None else None
+    follow = Follow(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
+    callbacks: list[Any] = [ExponentialAverage(t.ema_decay), follow]
+    if checkpoint is not None:
+        callbacks.append(Save(checkpoint, t.val_every, t.save_seconds, observer))
+    failure: Failure | None = None
+    with quiet():
+        trainer = Trainer(
+            accelerator=accelerator(t.accelerator),
+            devices=1,
+            precision=t.precision,
+            max_steps=t.max_steps,
+            max_epochs=-1,
+            val_check_interval=min(t.val_every, t.max_steps),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            gradient_clip_val=t.gradient_clip,
+            gradient_clip_algorithm=t.gradient_clip_by,
+            deterministic=t.deterministic,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+        )
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads what it did not write
+        if trainer.strategy.root_device.type == "cpu":
+            cost.keep_freed_memory()
+        memory = cost.PeakMemory(trainer.strategy.root_device)
+        follow.measure = lambda: _measured(cfg, follow, memory)
+        resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
+        try:
+            if resume is None:
+                follow.report(0, counted(cfg, module))
+            with heard_as_before(), cost.no_subnormals(trainer.strategy.root_device):
+                trainer.fit(module, ckpt_path=resume, weights_only=True)
+                if trainer.global_step % t.val_every and not follow.stopped:
+                    trainer.validate(module, verbose=False)
+                if module.test_samples and not follow.stopped:
+                    trainer.test(module, verbose=False)
+                    follow.report(trainer.global_step, {"test/loss": module.test_loss})
+        except Diverged as error:
+            failure = Failure("diverged", error.step, str(error), error.layer)
+        except BaseException as error:
+            if not of_memory(error):
+                blame(error, observer)
+            failure = Failure("out_of_memory", trainer.global_step, line(error, 500))
+    step = trainer.global_step
+    follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
+    weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
+    result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
+    result.tested, result.weights_at = module.tested, follow.weights_at
+    result.health = layers_by_steps(follow.history)
+    result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
+    if failure is not None:
+        result.outcome = "failed"
+        return result
+    result.outcome = "stopped" if follow.stopped else "complete"
+    result.weights_sha256 = sha256(weights)
+    if result.outcome == "complete":
+        with blamed():
+            result.samples = grid_png(draw(cfg, module.denoiser, module.data))
+    return result
+
+
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, S, S) in about [-1, 1]."""
+    solver = {name: value for name, value in cfg.solver.items() if name not in ("steps", "images")}
+    count, device = cfg.solver.images, next(denoiser.parameters()).device
+    noise = torch.randn(count, data.channels, data.size, data.size, generator=stream(seed, "sample/noise"))
+    labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    was_training = denoiser.training
+    denoiser.eval()
+    with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
+        images: torch.Tensor = catalog.call(
+            solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, kind="solver"
+        )
+    denoiser.train(was_training)
+    return images
+
+
+def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
+    """Draw a grid of samples as PNG from averaged weights in a safetensors file.
+
+    Errors: Refusal where the weights are not those of the config.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    data = data_images.load(cfg.data)
+    denoiser = build_denoiser(cfg, data)
+    try:
+        denoiser.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
+        raise Refusal(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
+    return grid_png(draw(cfg, denoiser, data, seed))
+
+
+def data_sha256(cfg: DictConfig) -> str:
+    """sha256 of the content of the config's data."""
+    return data_images.content_hash(cfg.data)
+
+
+def test_images(cfg: DictConfig) -> int:
+    """How many images of the config's data are held back for the end."""
+    return len(data_images.load(cfg.data).images["test"])
+
+
+def sha256(weights: dict[str, torch.Tensor]) -> str:
+    """sha256 over names, shapes and bytes, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+@steady()
+def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
+    """Count what a prepared training costs before its first step: parameters, operations of a step."""
+    data, denoiser = module.data, module.denoiser
+    classes = data.num_classes if cfg.model.class_conditional else 0
+    return {
+        "cost/parameters": cost.parameters(denoiser),
+        "cost/flops_per_step": cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+    }
+
+
+def _measured(cfg: DictConfig, follow: Follow, memory: cost.PeakMemory) -> dict[str, float]:
+    metrics: dict[str, float] = {
+        "cost/peak_memory_bytes": memory.bytes(),
+        "cost/training_seconds": follow.training_seconds,
+    }
+    rate = follow.samples_per_second(cfg.data.batch_size)
+    if rate is not None:
+        metrics["cost/samples_per_second"] = rate
+        metrics["cost/step_seconds"] = cfg.data.batch_size / rate
+    use = cost.gpu_utilization(memory.device)
+    if use is not None:
+        metrics["cost/gpu_utilization"] = use
+    return metrics
+
+
+@hydra.main(version_base="1.3", config_path=str(catalog.CONF), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train one config without tracking: python -m denoise.training.train activation=swish (make train tracks it)."""
+    OmegaConf.resolve(cfg)
+    result = train(cfg)
+    print({name: value for name, value in result.metrics.items() if name.startswith(("val/", "cost/"))})
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's hints about hardware and loaders off the terminal: here they are wrong or known."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+        yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+
+
+if __name__ == "__main__":
+    main()
