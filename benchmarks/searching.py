@@ -29,10 +29,9 @@ from benchmarks import arguments, results
 from benchmarks.filling import Random, add, fill
 from denoise.errors import Refusal
 from denoise.training import train
+from search.pruners import decision
 from search.space.search_space import Space
-from search.storages import database as storage
 from search.storages import rdb
-from search.storages.database import open_study
 from search.study import loop as searching
 from search.study import objective as attempt
 from search.study.objective import Session
@@ -43,7 +42,7 @@ WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls
     "ask": [(optuna.Study, "ask")],
     "suggest": [(Space, "suggest")],
     "compose": [(attempt, "next_compose")],
-    "report": [(storage, "should_stop")],
+    "report": [(decision, "should_stop")],
     "tell": [(optuna.Study, "tell"), (rdb, "note")],
 }
 TRACKER = ("create_run", "log_batch", "log_artifacts", "set_terminated", "search_runs", "get_run", "update_run")
@@ -133,7 +132,7 @@ def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
     loading = []
     for _ in range(3):
         began = time.perf_counter()
-        study = open_study(prepared.storage_url, prepared.name, prepared.composed.cfg, prepared.mode)
+        study = searching.open_study(prepared)
         study.get_trials(deepcopy=False)
         loading.append(time.perf_counter() - began)
     rows, clock = [], Clock()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from denoise.training import train
-from search.storages import database as storage
+from search.storages import liveness
 from search.study import loop as searching
 from search.study import objective as attempt
 from search.study.spec import Search
@@ -66,7 +66,7 @@ def formula(cfg: Any, module: Any, observer: Any, *args: Any) -> train.Result:
 
 def a_new_process(monkeypatch: pytest.MonkeyPatch, life: int) -> None:
     """From here on trials are claimed by another process, and the one before is dead."""
-    monkeypatch.setattr(storage, "me", lambda: {"host": storage.os.uname().nodename, "pid": 1, "began": f"{life}"})
+    monkeypatch.setattr(liveness, "me", lambda: {"host": liveness.os.uname().nodename, "pid": 1, "began": f"{life}"})
 
 
 @cache

@@ -22,11 +22,11 @@ from sqlalchemy.exc import OperationalError
 
 from denoise.config.compose import compose
 from denoise.training import train
+from search.pruners import decision
 from search.report.progress import Display
 from search.runtime import watchdog as watch
 from search.samplers.seeded import KeyedSampler
 from search.samplers.tpe import TPE
-from search.storages import database as storage
 from search.study import loop as searching
 from search.study import spec as plan
 from search.workers import pool as crew_module
@@ -262,9 +262,9 @@ def test_a_trial_that_is_lost_for_good_is_not_waited_for(tmp_path: Path, monkeyp
     study, _ = searching.open_stores(prepared)
     lost, waiting = study.ask(), study.ask()
     lost.set_user_attr("worker", {"host": os.uname().nodename, "pid": 2**22 + 1, "began": "1"})
-    monkeypatch.setattr(storage, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(decision, "LOST_SECONDS", 0.0)
     said: list[str] = []
     for step in (1, 2):
         study._storage.set_trial_intermediate_value(waiting._trial_id, step, 0.5)
-        assert not storage.should_stop(study, waiting, prepared.mode.rivals, 4, says=said.append)
+        assert not decision.should_stop(study, waiting, prepared.mode.rivals, 4, says=said.append)
     assert len(said) == 1 and "trial 0" in said[0] and "trial 1" in said[0]

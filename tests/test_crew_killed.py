@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.runtime import watchdog as watch
-from search.storages import database as storage
+from search.storages import liveness
 from search.tracking.tracker import Tracker
 from tests.process import start
 from tests.quick import content
@@ -124,7 +124,7 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp
     assert process.exitcode == 0, said
     assert "worker 1 ended with -9 (trial " in said and "killed by SIGKILL" in said
     assert "another takes its place" in said
-    died = [trial.user_attrs.get(storage.DEATHS, {}) for trial in trials_known(store)]
+    died = [trial.user_attrs.get(liveness.DEATHS, {}) for trial in trials_known(store)]
     assert sum(map(len, died)) == 1 and all("SIGKILL" in how for each in died for _, how in each.values())
     assert (trials_of(store), confirmed(store)) == alone
 
@@ -176,9 +176,9 @@ def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:
     """As where the first process of a container leaves those of others unasked."""
     process = subprocess.Popen(["sleep", "100"])
     worker = {"host": os.uname().nodename, "pid": process.pid, "began": watch.began(process.pid)}
-    assert storage.runs_here(worker)
+    assert liveness.runs_here(worker)
     process.kill()
     while not gone(process.pid):
         time.sleep(0.01)
-    assert not storage.runs_here(worker)
+    assert not liveness.runs_here(worker)
     process.wait()

@@ -10,7 +10,8 @@ from optuna.trial import Trial, TrialState
 
 from denoise.config import catalog
 from denoise.errors import Refusal
-from search.storages import database as storage
+from search.pruners import decision
+from search.samplers import make as samplers
 from search.study import spec as plan
 from search.study.modes import Ablation, Pareto
 from search.study.spec import Search
@@ -29,7 +30,7 @@ def opened(search: Search) -> Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         directions=["minimize"] * len(search.mode.objectives),
-        sampler=storage.sampler(cfg, search.mode),
+        sampler=samplers.sampler(cfg, search.mode),
         pruner=catalog.call(cfg.pruner, kind="pruner"),
     )
 
@@ -108,7 +109,7 @@ def test_a_search_that_was_stopped_anywhere_goes_on_to_the_same_trials(kept: int
     study = opened(search)
     first = play(search, study, quality, limit=kept)
     again, _ = ablation(*ACTIVATIONS)
-    study.sampler = storage.sampler(again.composed.cfg, again.mode)
+    study.sampler = samplers.sampler(again.composed.cfg, again.mode)
     assert first + play(again, study, quality) == whole
 
 
@@ -173,7 +174,7 @@ def reported(search: Search, study: Study, cost: float, value: float) -> tuple[T
     search.space.suggest(trial)
     trial.set_user_attr("cost/parameters", cost)
     study._storage.set_trial_intermediate_value(trial._trial_id, 2, value)
-    return trial, storage.should_stop(study, trial, search.mode.rivals)
+    return trial, decision.should_stop(study, trial, search.mode.rivals)
 
 
 def test_a_trial_is_stopped_only_behind_trials_that_cost_no_more() -> None:

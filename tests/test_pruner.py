@@ -17,8 +17,8 @@ from denoise.config import catalog
 from denoise.config.catalog import CONF
 from denoise.config.compose import compose
 from denoise.errors import Refusal
+from search.pruners import decision
 from search.pruners.funnel import Hyperband, Wilcoxon
-from search.storages import database as storage
 from search.study import loop as searching
 from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 
@@ -103,7 +103,7 @@ def test_a_decision_that_a_kill_cut_off_is_taken_again(name: str) -> None:
             decided = trial.should_prune()
             noted = study._storage.get_trial(trial._trial_id).system_attrs
             again = optuna.trial.Trial(study, trial._trial_id)
-            found = storage.should_stop(study, again, whole_study, again=True)
+            found = decision.should_stop(study, again, whole_study, again=True)
             assert found == decided, f"trial {trial.number}, step {step}"
             assert study._storage.get_trial(trial._trial_id).system_attrs == noted
             if decided and step < STEPS:
@@ -126,7 +126,7 @@ def test_a_decision_before_which_a_kill_came_is_the_one_that_would_have_been_tak
             trial.report(float(curve[step - 1]), step)
             second.pruner = pruner(name)
             again = optuna.trial.Trial(second, trial._trial_id)
-            if storage.should_stop(second, again, whole_study, again=True) and step < STEPS:
+            if decision.should_stop(second, again, whole_study, again=True) and step < STEPS:
                 second.tell(trial, state=TrialState.PRUNED)
                 break
         else:
@@ -149,7 +149,7 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     whole, _ = run(stores[0], wanted, monkeypatch)
     states = {state for _, state, _ in whole}
     assert states == ({"COMPLETE"} if name == "none" else {"COMPLETE", "PRUNED"})
-    decide, report = storage.should_stop, _CachedStorage.set_trial_intermediate_value
+    decide, report = decision.should_stop, _CachedStorage.set_trial_intermediate_value
     calls: list[Any] = []
 
     def about_to_stop(*args: Any) -> bool:
@@ -163,7 +163,7 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
         if len(calls) == 7:
             raise Killed
 
-    places = [(storage, "should_stop", about_to_stop), (_CachedStorage, "set_trial_intermediate_value", reported)]
+    places = [(decision, "should_stop", about_to_stop), (_CachedStorage, "set_trial_intermediate_value", reported)]
     for life, (owner, method, dying) in enumerate(places):
         if name == "none" and method == "should_stop":
             continue

@@ -21,10 +21,10 @@ from scipy.stats import qmc
 from denoise.config.catalog import CONF
 from denoise.config.compose import compose
 from denoise.errors import Refusal
+from search.samplers import make as samplers
 from search.samplers import support as fit
 from search.samplers.seeded import Informative, KeyedSampler
 from search.samplers.tpe import TPE, group
-from search.storages import database as storage
 from search.storages.rdb import Storage
 from search.study import loop as searching
 from tests.quick import CHOICES, LISTED, NUMBERS, SMALL, Killed, a_new_process, run
@@ -111,7 +111,7 @@ def searched(sampler: KeyedSampler, number: int, storage_: Any = None) -> optuna
 
 def keyed(sampler: str, *more: str, seed: int = 0) -> KeyedSampler:
     """The sampler as a search config builds it."""
-    return storage.sampler(compose([f"sampler={sampler}", f"seed={seed}", *more], "search").cfg)
+    return samplers.sampler(compose([f"sampler={sampler}", f"seed={seed}", *more], "search").cfg)
 
 
 def test_qmc_fills_the_space_as_the_sequence_does_and_better_than_chance() -> None:

@@ -175,7 +175,7 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, 
 # where a kill leaves most behind, each as code that ends the process there without a word
 MOMENTS = {
     "a trial is about to be stopped": """
-decide = storage.should_stop
+decide = decision.should_stop
 
 
 def die(*args):
@@ -184,7 +184,7 @@ def die(*args):
     return False
 
 
-storage.should_stop = die
+decision.should_stop = die
 """,
     "a trial's outcome is written and its run is not closed": """
 def die(self, run_id, status=None, end_time=None):
@@ -220,7 +220,7 @@ import os
 import optuna
 from mlflow.tracking import MlflowClient
 from search.study import objective as attempt
-from search.storages import database as storage
+from search.pruners import decision
 """
 
 

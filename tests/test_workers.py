@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from denoise.config.compose import compose
 from search.storages import database as storage
+from search.storages import liveness
 from search.storages.lock import turn
 from search.study import loop as searching
 from search.study import objective as attempt
@@ -69,13 +70,13 @@ def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
 ) -> None:
     """A container that is started again has another host name."""
     trial = study.ask()
-    monkeypatch.setattr(storage, "me", lambda: ELSEWHERE)
-    storage.claim(trial, [])
+    monkeypatch.setattr(liveness, "me", lambda: ELSEWHERE)
+    liveness.claim(trial, [])
     monkeypatch.undo()
     silent(tmp_path, seconds)
     running = study.get_trials(deepcopy=False)
-    assert [t.number for t in storage.left_behind(study, running)] == ([0] if dead else [])
-    assert [t.number for t in storage.elsewhere(study)] == ([] if dead else [0])
+    assert [t.number for t in liveness.left_behind(study, running)] == ([0] if dead else [])
+    assert [t.number for t in liveness.elsewhere(study)] == ([] if dead else [0])
 
 
 def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
@@ -93,11 +94,11 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
             thrice.set()
 
     monkeypatch.setattr(storage.Storage, "record_heartbeat", counted)
-    monkeypatch.setattr(storage, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.01)
     trial = study.ask()
-    storage.claim(trial, [])
+    liveness.claim(trial, [])
     assert len(beats) == 1
-    with storage.beating(trial):
+    with liveness.beating(trial):
         assert thrice.wait(60)
     assert set(beats) == {trial._trial_id}
 

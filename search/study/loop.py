@@ -9,20 +9,23 @@ from importlib import import_module
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from denoise.config import catalog
 from search.report import leaderboard as report
 from search.report.progress import Display, Shows
 from search.runtime import retry as patience
 from search.runtime import watchdog as watch
+from search.samplers import make as samplers
 from search.storages import database as storage
+from search.storages import liveness
 from search.storages.ledger import earlier
 from search.storages.lock import turn
+from search.storages.trial_states import OVER
 from search.study import budget as stops
 from search.study import finish as ending
 from search.study import migrate as carry
 from search.study import reconcile as books
 from search.study.finish import Answer
 from search.study.migrate import Carried
-from search.study.modes import OVER
 from search.study.objective import Session, drawn, one_trial
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
@@ -65,10 +68,10 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
     search, study = session.search, session.study
     if crew is not None:
         crew.show(display)
-        crew.note_death = partial(storage.note_death, study)
+        crew.note_death = partial(liveness.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
-    if search.settings.equal == "time" and (search.division.workers > 1 or storage.elsewhere(study)):
+    if search.settings.equal == "time" and (search.division.workers > 1 or liveness.elsewhere(study)):
         display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
     done = len(session.own(*OVER))
     display.continues(done, best_so_far(session))
@@ -77,11 +80,11 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
             "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
         )
     several = crew is not None and search.division.workers > 1
-    if search.mode.lag == 1 and (several or storage.elsewhere(study)):
+    if search.mode.lag == 1 and (several or liveness.elsewhere(study)):
         display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
     elif search.settings.lag not in (None, search.mode.lag):
         display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
-    stale = len(storage.left_behind(study, session.trials(TrialState.RUNNING)))
+    stale = len(liveness.left_behind(study, session.trials(TrialState.RUNNING)))
     if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
         crew.begin(search.name)
     shown = {trial.number for trial in session.own(*OVER)}
@@ -92,7 +95,7 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
         crew.wait()
         while next_trial(session):  # what a worker left that died at last
             pass
-    if others := storage.elsewhere(study):
+    if others := liveness.elsewhere(study):
         display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
         return ending.so_far(session)
     waits = partial(display.note, "another process is ending this search")
@@ -118,7 +121,7 @@ def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: 
     search.divide(*divided)
     watch.voice.silence = search.settings.silence
     for death in watch.deaths:
-        storage.note_death(study, death)
+        liveness.note_death(study, death)
     return Session(search, study, tracker, open_parent(tracker, search), display, crew)
 
 
@@ -143,11 +146,11 @@ def next_trial(session: Session) -> bool:
         unfinished = [trial for trial in trials if not trial.state.is_finished()]
         running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
         number = next((trial.number for trial in unfinished if trial.state == TrialState.WAITING), len(trials))
-        stale = storage.left_behind(study, running)
+        stale = liveness.left_behind(study, running)
         trial: Trial | None = None
         if stale:
             trial = Trial(study, stale[0]._trial_id)
-            storage.count_death(study, trial)
+            liveness.count_death(study, trial)
         elif search.missing(trials) <= 0:
             return False
         elif all(other.number > number - search.mode.lag for other in running):
@@ -156,7 +159,7 @@ def next_trial(session: Session) -> bool:
             trial = study.ask() if search.mode.refill(study) else None
         if trial is not None:
             overrides = drawn(session, trial)
-            storage.claim(trial, overrides)
+            liveness.claim(trial, overrides)
     if trial is None:
         time.sleep(WAIT_SECONDS)
     else:
@@ -187,14 +190,18 @@ def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> boo
 def open_stores(search: Search) -> tuple[Study, Tracker]:
     """Open the study and the tracker, what lies elsewhere first, so that a refusal leaves nothing behind here."""
     cfg = search.composed.cfg
-
-    def opened() -> Study:
-        return storage.open_study(search.storage_url, search.name, cfg, search.mode)
-
-    elsewhere = opened() if cfg.search.storage else None
+    elsewhere = open_study(search) if cfg.search.storage else None
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
     with turn(search.store, "open"):  # two processes that make the tables at once break them
-        return elsewhere or opened(), tracker
+        return elsewhere or open_study(search), tracker
+
+
+def open_study(search: Search) -> Study:
+    """Open the study of a search, or make it. Errors: Refusal where the storage cannot be used."""
+    cfg = search.composed.cfg
+    sampler, pruner = samplers.sampler(cfg, search.mode), catalog.call(cfg.pruner, kind="pruner")
+    own = None if cfg.search.storage else search.store
+    return storage.open_study(search.storage_url, search.name, len(search.mode.objectives), sampler, pruner, own)
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:

@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from denoise.config.compose import Composed, next_compose
 from denoise.evaluation.prescreen import screen
 from denoise.training import train
+from search.pruners import decision
 from search.report.progress import Shows
 from search.runtime import watchdog as watch
-from search.storages import database as storage
-from search.storages import history, rdb
+from search.storages import history, liveness, rdb
 from search.storages.lock import turn
 from search.study import budget as stops
 from search.study import equal_time as pace
@@ -65,7 +65,7 @@ class Session:
 def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
     """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
     at = watch.voice.at(f"trial {trial.number}", stops.seconds(session.search.settings), trial=True)
-    with storage.beating(trial), at:
+    with liveness.beating(trial), at:
         _one_trial(session, trial, overrides, again)
 
 
@@ -172,7 +172,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
             return False
         if step >= max_steps:
             return False
-        return storage.should_stop(study, trial, search.mode.rivals, search.mode.lag, again, session.display.note)
+        return decision.should_stop(study, trial, search.mode.rivals, search.mode.lag, again, session.display.note)
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
@@ -196,7 +196,7 @@ def deadly(trial: Trial) -> Turned | None:
 
     Where a training has reported since the death before, it was no death of the config's: it got beyond.
     """
-    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(storage.DEATHS, {}).values())
+    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
     step, last = deaths[-1] if deaths else (0, "")
     if last.startswith(watch.OVER):
         return Turned("pruned", "cap", last, {})
@@ -284,6 +284,6 @@ def keep_weights(session: Session) -> None:
             if not weights.put(path, Run(session.tracker, run_id)):
                 session.display.note(f"trial {trial.number}: the weights that waited are not those that were trained")
             path.unlink()
-    if not storage.elsewhere(session.study):
+    if not liveness.elsewhere(session.study):
         for path in weights_file(session.search, "").parent.glob("best-*"):
             path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from denoise.config.compose import raw_compose
 from denoise.errors import Refusal
 from search.console.printed_commands import make
-from search.study.modes import OVER
+from search.storages.trial_states import OVER
 from search.study.objective import METRICS, Session, found_with, weights_file
 from search.study.spec import Search
 from search.tracking import weights

@@ -18,12 +18,12 @@ from denoise.config.moved import as_first_named
 from denoise.errors import Refusal, choose
 from denoise.training import train
 from search.analysis import confirmation as confirmation
+from search.samplers import make as samplers
 from search.samplers import support as fit
 from search.space import inert
 from search.space import search_space as space
 from search.space.overrides import read
 from search.space.search_space import Space
-from search.storages import database as storage
 from search.storages import sqlite
 from search.storages.store_folder import store_of
 from search.study import budget as stops
@@ -115,7 +115,7 @@ def prepare(typed: Sequence[str]) -> Search:
             f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
             "confirmation sees is search.confirm.test_samples"
         )
-    inner = storage.sampler(cfg, asks).fresh(0)
+    inner = samplers.sampler(cfg, asks).fresh(0)
     if note := fit.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")

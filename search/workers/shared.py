@@ -30,9 +30,9 @@ def withdraw(study: Any) -> None:
 
 def waits(session: Any) -> bool:
     """Tell whether a search that is shared is still under way in other processes, after a moment."""
-    from search.storages import database as storage
+    from search.storages import liveness
 
-    if not session.search.settings.shared or not storage.elsewhere(session.study):
+    if not session.search.settings.shared or not liveness.elsewhere(session.study):
         return False
     time.sleep(WAIT_SECONDS)
     return True
@@ -40,7 +40,7 @@ def waits(session: Any) -> bool:
 
 def show(session: Any, display: Any, shown: set[int]) -> None:
     """Show the trials of a shared search that have ended in other processes since the last time."""
-    from search.study.modes import OVER
+    from search.storages.trial_states import OVER
     from search.tracking.record import difference
 
     if not session.search.settings.shared:

@@ -3,8 +3,6 @@
 from denoise.config.compose import Composed
 from denoise.errors import Refusal, choose
 from search.study.modes.ablation import Ablation as Ablation
-from search.study.modes.joint import BEGUN as BEGUN
-from search.study.modes.joint import OVER as OVER
 from search.study.modes.joint import Joint as Joint
 from search.study.modes.joint import further as further
 from search.study.modes.pareto import Pareto as Pareto

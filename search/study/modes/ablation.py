@@ -20,7 +20,8 @@ from search.space.domains import ends as domain_ends
 from search.space.domains import flat
 from search.space.search_space import Asked, Space, kind_of
 from search.storages.snapshot import View
-from search.study.modes.joint import BEGUN, Joint
+from search.storages.trial_states import BEGUN
+from search.study.modes.joint import Joint
 from search.tracking.record import Record
 
 

@@ -12,8 +12,6 @@ from search.confirmation.finalists import Tuned
 from search.space.search_space import Asked, Space
 from search.tracking.record import Record
 
-OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-BEGUN = (*OVER, TrialState.RUNNING)
 OBJECTIVE = "val/loss"
 FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
 
