@@ -16,7 +16,7 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.training import train
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import config_sha256
 
 TRAININGS = results.FOLDER / "lr_sweep.jsonl"
@@ -34,7 +34,7 @@ def spread(option: str) -> list[float]:
 
 def measure(option: str, rates: Sequence[float], width: int, steps: int, schedule: str) -> dict[float, float]:
     """Train with each rate, but for what the file has from this machine; rate -> objective, NaN where it diverged."""
-    here, found = machine.describe(), {}
+    here, found = provenance.describe(), {}
     known = {one["config_sha256"]: one for one in trainings(TRAININGS) if one["machine"] == here}
     for rate in rates:
         domain = [f"optimizer.space.lr.low={min(rates)}", f"optimizer.space.lr.high={max(rates)}"]

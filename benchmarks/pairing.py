@@ -22,7 +22,7 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.training import train
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import config_sha256
 
 TRAININGS = results.FOLDER / "pairing.jsonl"
@@ -47,7 +47,7 @@ def measure(path: Path, activations: Sequence[str], seeds: int, steps: int) -> d
 
     A new training is appended as soon as it ends.
     """
-    here = machine.describe()
+    here = provenance.describe()
     known = {one["config_sha256"]: one["val_loss"] for one in trainings(path) if one["machine"] == here}
     values: dict[str, list[float]] = {name: [] for name in activations}
     total, began = seeds * len(activations), time.perf_counter()
@@ -136,7 +136,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "command": " ".join(["python -m benchmarks.pairing", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": results.commit(),
-        "machine": machine.describe(),
+        "machine": provenance.describe(),
         "steps": options["steps"],
         "seeds": options["seeds"],
         "values": values,

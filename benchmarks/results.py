@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from search.trial import provenance as machine
+from search.trial import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "results"
@@ -103,7 +103,7 @@ def start(command: str, size: str) -> dict[str, Any]:
         "size": size,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
-        "machine": machine.describe(),
+        "machine": provenance.describe(),
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),

@@ -32,8 +32,7 @@ from denoise.training import train
 from search.pruners import decision
 from search.space.search_space import Space
 from search.storages import rdb
-from search.study import loop as searching
-from search.study import objective as attempt
+from search.study import loop, objective
 from search.study.objective import Session
 
 GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 3.0
@@ -41,7 +40,7 @@ PARTS = ("ask", "suggest", "compose", "report", "tracker", "tell", "other")
 WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls within each other the outermost counts
     "ask": [(optuna.Study, "ask")],
     "suggest": [(Space, "suggest")],
-    "compose": [(attempt, "next_compose")],
+    "compose": [(objective, "next_compose")],
     "report": [(decision, "should_stop")],
     "tell": [(optuna.Study, "tell"), (rdb, "note")],
 }
@@ -102,7 +101,7 @@ def no_training(cfg: Any, module: Any, observer: Any, *args: Any) -> Any:
 def watched(clock: Clock, tracker: Any) -> Iterator[None]:
     """Time the parts of the loop, with no training."""
     patches: list[Any] = [patch.object(train, "fit", no_training), patch.object(train, "prepare", lambda cfg: None)]
-    patches += [patch.object(train, "counted", lambda cfg, module: {}), patch.object(attempt, "_keep")]
+    patches += [patch.object(train, "counted", lambda cfg, module: {}), patch.object(objective, "_keep")]
     for part, places in WATCHED.items():
         patches += [patch.object(at, name, clock.timed(part, getattr(at, name))) for at, name in places]
     client = tracker.client
@@ -125,14 +124,14 @@ class Silent:
 
 def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
     """Milliseconds of each of `repeat` trials in a study of `count`, by part; seconds to load it."""
-    prepared = searching.prepare([f"store={store}", f"search.n_trials={count + repeat + 2}", "trainer.num_threads=1"])
-    study, tracker = searching.open_stores(prepared)
+    prepared = loop.prepare([f"store={store}", f"search.n_trials={count + repeat + 2}", "trainer.num_threads=1"])
+    study, tracker = loop.open_stores(prepared)
     fill(study, prepared.space, count)
-    parent = searching.open_parent(tracker, prepared)
+    parent = loop.open_parent(tracker, prepared)
     loading = []
     for _ in range(3):
         began = time.perf_counter()
-        study = searching.open_study(prepared)
+        study = loop.open_study(prepared)
         study.get_trials(deepcopy=False)
         loading.append(time.perf_counter() - began)
     rows, clock = [], Clock()
@@ -141,7 +140,7 @@ def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
         for k in range(repeat + 2):
             clock.seconds.clear()
             began, worked = time.perf_counter(), time.process_time()
-            searching.next_trial(session)
+            loop.next_trial(session)
             whole, cpu = 1000 * (time.perf_counter() - began), 1000 * (time.process_time() - worked)
             row = {part: 1000 * seconds for part, seconds in clock.seconds.items()}
             if k >= 2:  # the first ones warm up

@@ -15,9 +15,9 @@ from denoise import fault
 from denoise.errors import Refusal, choose
 from denoise.interruption import interruptible
 from search.cli.from_make import known_user
-from search.console import printed_commands as commands
+from search.console import printed_commands
 from search.console.redact import hide, line
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.runtime.startup import leave
 
 VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
     try:
         with interruptible():
-            verb, options = read(commands.handed_over(sys.argv[1:]) if arguments is None else arguments)
+            verb, options = read(printed_commands.handed_over(sys.argv[1:]) if arguments is None else arguments)
             from search.cli import commands as verbs
 
             run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
@@ -81,8 +81,8 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
     if options.beside and options.verb != "search":
         raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
-    if options.run is not None and options.verb not in commands.OF_RUN:
-        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(commands.OF_RUN)} do")
+    if options.run is not None and options.verb not in printed_commands.OF_RUN:
+        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(printed_commands.OF_RUN)} do")
     _check_flags(options)
     _trust(options)
     return options.verb, options
@@ -119,7 +119,7 @@ def _trust(options: argparse.Namespace) -> None:
     if options.config_name == best_file.NAME:
         best = best_file.folder(folders)
         folders, options.config_name = [folder for folder in folders if folder != best], None
-    commands.remember(options.overrides, [str(folder) for folder in folders])
+    printed_commands.remember(options.overrides, [str(folder) for folder in folders])
     for folder in folders:
         catalog.add_folder(folder)
     consent = [text for text in options.overrides if text.lstrip("+").startswith("allow=")]
@@ -147,5 +147,5 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
 if __name__ == "__main__":
     sys.excepthook = _crash
     threading.excepthook = lambda args: _crash(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-    alone = "search" not in sys.argv[1:] or watch.FLAG in sys.argv or not hasattr(os, "fork")
-    leave(watch.whole(main) if alone else watch.watch(main))
+    alone = "search" not in sys.argv[1:] or watchdog.FLAG in sys.argv or not hasattr(os, "fork")
+    leave(watchdog.whole(main) if alone else watchdog.watch(main))

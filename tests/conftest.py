@@ -14,7 +14,7 @@ import torch
 
 from denoise.config import catalog, trust
 from denoise.errors import Refusal
-from search.console import printed_commands as commands
+from search.console import printed_commands
 from search.tracking import tables
 
 torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def catalogue() -> Iterator[None]:
     """The folders, the trust and the words typed that a test adds are taken away after it."""
-    lists = (catalog._folders, trust.homes, trust.allowed, sys.path, commands.given)
+    lists = (catalog._folders, trust.homes, trust.allowed, sys.path, printed_commands.given)
     before = [list(each) for each in lists]
     yield
     if list(catalog._folders) != before[0]:

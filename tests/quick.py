@@ -9,8 +9,7 @@ import pytest
 
 from denoise.training import train
 from search.storages import liveness
-from search.study import loop as searching
-from search.study import objective as attempt
+from search.study import loop, objective
 from search.study.spec import Search
 
 SMALL = [
@@ -72,14 +71,14 @@ def a_new_process(monkeypatch: pytest.MonkeyPatch, life: int) -> None:
 @cache
 def asked(*overrides: str) -> Search:
     """The search that overrides ask for; checked once."""
-    return searching.prepare(overrides)
+    return loop.prepare(overrides)
 
 
 def free(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on trials take no time, and keep nothing."""
     for name, stub in (("prepare", lambda cfg: None), ("counted", lambda *args: {}), ("fit", formula)):
         monkeypatch.setattr(train, name, stub)
-    monkeypatch.setattr(attempt, "_keep", lambda *args: None)
+    monkeypatch.setattr(objective, "_keep", lambda *args: None)
 
 
 def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
@@ -88,8 +87,8 @@ def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> t
     display = Silent()
     prepared = asked(f"store={store}", *SMALL, *overrides)
     prepared.mode.filled = False  # as a process that has just started has it
-    study, tracker = searching.open_stores(prepared)
-    searching.run(prepared, study, tracker, display, 0.0)  # type: ignore[arg-type]
+    study, tracker = loop.open_stores(prepared)
+    loop.run(prepared, study, tracker, display, 0.0)  # type: ignore[arg-type]
     return content(study), display
 
 

@@ -17,8 +17,7 @@ from torch import Tensor
 from benchmarks.activations import PLAIN
 from denoise.activation import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.model.block import Parts
 from denoise.model.dit import DiT
@@ -62,7 +61,7 @@ def of(wanted: type) -> list[str]:
     return [option for option in OPTIONS if isinstance(catalog.build("activation", option), wanted)]
 
 
-PARTS = build_parts(config.compose(["normalization=layer_norm"]).cfg)
+PARTS = build_parts(compose.compose(["normalization=layer_norm"]).cfg)
 OWN, STOCHASTIC = of(Elementwise), of(Stochastic)
 
 

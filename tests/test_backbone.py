@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.model.block import PLACEMENTS, Parts
 from denoise.model.dit import DiT
@@ -18,7 +17,7 @@ from denoise.model.initialize import initialize
 from denoise.model.unet import UNet
 from denoise.training.train import build_parts
 
-PARTS = build_parts(config.compose(["activation=tanh", "normalization=layer_norm"]).cfg)
+PARTS = build_parts(compose.compose(["activation=tanh", "normalization=layer_norm"]).cfg)
 
 
 def with_parts(zero_output: bool = True, **change) -> Parts:
@@ -247,7 +246,7 @@ def test_more_layers_change_no_others_weights(build, more):
 
 @both
 def test_another_component_changes_no_weights(build):
-    other = build_parts(config.compose(["activation=relu", "normalization=none", "placement=post", "dropout=0.2"]).cfg)
+    other = build_parts(compose.compose(["activation=relu", "normalization=none", "placement=post", "dropout=0.2"]).cfg)
     one, two = build().state_dict(), build(other).state_dict()
     drawn = [name for name in two if two[name].ndim >= 2]
     assert drawn and all(torch.equal(one[name], two[name]) for name in drawn)
@@ -264,9 +263,9 @@ def test_layers_of_one_shape_start_differently(build):
 def test_weight_normalization_leaves_the_start_as_it_is(build):
     """And layers that start at zero have none, since a zero vector has no direction."""
     normed = build_parts(
-        config.compose(["weight_normalization=weight_norm", "normalization=layer_norm", "zero_output=false"]).cfg
+        compose.compose(["weight_normalization=weight_norm", "normalization=layer_norm", "zero_output=false"]).cfg
     )
-    plain = build_parts(config.compose(["normalization=layer_norm", "zero_output=false"]).cfg)
+    plain = build_parts(compose.compose(["normalization=layer_norm", "zero_output=false"]).cfg)
     x = inputs()
     model = build(normed)
     torch.testing.assert_close(model(*x), build(plain)(*x), rtol=1e-4, atol=1e-5)

@@ -19,7 +19,7 @@ from denoise.errors import Refusal
 from denoise.training import train
 from search.__main__ import main
 from search.storages import sqlite
-from search.study import loop as searching
+from search.study import loop
 from search.study.spec import Search
 from search.tracking.artifacts import Files
 from search.tracking.tracker import STATUS, Run, Tracker, open_tracker, record
@@ -77,7 +77,7 @@ class Store:
         quick.free(self.monkeypatch)
         self.monkeypatch.setattr(train, "fit", fit)
         prepared, display = self.asked(*more), quick.Silent()
-        searching.run(prepared, *searching.open_stores(prepared), display, 0.0)  # type: ignore[arg-type]
+        loop.run(prepared, *loop.open_stores(prepared), display, 0.0)  # type: ignore[arg-type]
         return [note for note in display.notes if "weights were not kept" not in note]
 
     def parent(self) -> Any:
@@ -365,9 +365,9 @@ def test_the_run_of_a_search_is_whole_after_a_kill(at: str, tmp_path: Path, monk
     else:
         with monkeypatch.context() as patch, pytest.raises(quick.Killed):
             patch.setattr(Run, at, lambda *args: (_ for _ in ()).throw(quick.Killed()))
-            searching.open_parent(store.tracker, prepared)
+            loop.open_parent(store.tracker, prepared)
     for _ in range(2):
-        run_id = searching.open_parent(store.tracker, prepared).run_id
+        run_id = loop.open_parent(store.tracker, prepared).run_id
         parent = store.parent()
         assert parent.info.run_id == run_id
         assert {"mode", "trials", "kinds", "data", "model", "seed", "sampler", "pruner"} <= set(parent.data.params)

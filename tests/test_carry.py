@@ -8,12 +8,10 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from denoise.config.compose import raw_compose
-from search.study import equal_time as pace
-from search.study import migrate as carry
-from search.study import spec as plan
+from search.study import equal_time, migrate, spec
 from search.study.loop import said
 from search.study.spec import Search
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import config_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,7 +23,7 @@ KINDS = [
 
 
 def asked(*overrides: str) -> Search:
-    return plan.prepare([*TINY, *KINDS, *overrides])
+    return spec.prepare([*TINY, *KINDS, *overrides])
 
 
 def filled(search: Search, trials: int = 8) -> Study:
@@ -49,9 +47,9 @@ def filled(search: Search, trials: int = 8) -> Study:
 OLD = "search.kinds.activation=[silu,relu]"
 
 
-def collected(*overrides: str) -> tuple[carry.Carried, Study, Search]:
+def collected(*overrides: str) -> tuple[migrate.Carried, Study, Search]:
     study, new = filled(asked(OLD)), asked(*overrides)
-    return carry.collect(study, new.space, new.mode.points[0], new.settings.caps), study, new
+    return migrate.collect(study, new.space, new.mode.points[0], new.settings.caps), study, new
 
 
 def test_an_option_that_is_added_leaves_every_old_trial_legal() -> None:
@@ -97,7 +95,7 @@ def test_a_value_that_is_searched_anew_is_what_the_old_trials_had() -> None:
 def test_what_is_over_a_new_cap_is_left_out() -> None:
     study, new = filled(asked(OLD)), asked(OLD)
     new.settings.caps.parameters = 2500.0
-    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
     assert len(found.trials) == 3
 
 
@@ -112,7 +110,7 @@ def test_what_is_over_a_new_cap_is_left_out() -> None:
 )
 def test_the_change_is_said(overrides: list[str], said: list[str]) -> None:
     old: dict[str, Any] = asked(OLD).space.describe()
-    change = carry.difference(old, asked(*overrides).space.describe())
+    change = migrate.difference(old, asked(*overrides).space.describe())
     assert all(part in change for part in said), change
 
 
@@ -141,22 +139,22 @@ def test_of_a_domain_that_is_gone_only_trials_with_the_value_of_now_are_carried_
     old, new = asked(*kinds, f"+search.domains.{path}={GONE[path]}"), asked(*kinds)
     study = filled(old, 6)
     now = old.mode.points[0][path]
-    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
     same = [trial for trial in study.trials if trial.params[path] == now]
     assert [trial.user_attrs["carried"] for trial in found.trials] == [trial.user_attrs["run_id"] for trial in same]
     assert 0 < len(same) < 6 and found.outside == 6 - len(same)
     shown = "null" if now is None else now
     assert found.fixed == [f"{path}={shown}"]
-    line = said(found, carry.difference(old.space.describe(), new.space.describe()), machine.code())
+    line = said(found, migrate.difference(old.space.describe(), new.space.describe()), provenance.code())
     assert f"-{path}" in line and f"{found.outside} outside the new space not ({path}={shown} now)" in line
-    again = carry.collect(study, old.space, old.mode.points[0], old.settings.caps)
+    again = migrate.collect(study, old.space, old.mode.points[0], old.settings.caps)
     assert len(again.trials) == 6 and again.fixed == [], "searched still, each keeps its own value"
 
 
 def test_equal_time_keeps_the_steps_that_each_trial_had() -> None:
-    assert pace.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"]) == [
+    assert equal_time.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"]) == [
         "a=1",
         "trainer.max_steps=6",
     ]
-    longer = pace.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"], {"trainer.max_steps"})
+    longer = equal_time.as_it_was(["a=1", "trainer.max_steps=8"], ["a=1", "trainer.max_steps=6"], {"trainer.max_steps"})
     assert longer == ["a=1", "trainer.max_steps=8"], "what was searched is not put back"

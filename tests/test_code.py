@@ -8,7 +8,7 @@ import denoise
 from denoise.training import train
 from search.__main__ import main
 from search.tracking.tracker import Tracker
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import Follower
 from tests.quick import a_new_process
 from tests.test_question import NO_CONFIRM, TINY, latest, searched
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def changed(monkeypatch: pytest.MonkeyPatch, code: str = "0123456789ab") -> None:
     """Go on with another version of the project."""
-    monkeypatch.setattr(machine, "code", lambda: code)
+    monkeypatch.setattr(provenance, "code", lambda: code)
 
 
 def test_the_code_is_named_by_the_content_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_the_code_is_named_by_the_content_of_its_files(tmp_path: Path, monkeypat
         lambda: (tmp_path / "notes.txt").write_text("no code"),
     ):
         change()
-        names.append(machine.code.__wrapped__())
+        names.append(provenance.code.__wrapped__())
     assert len(set(names[:3])) == 3 and names[3] == names[2]
     assert all(len(name) == 12 and int(name, 16) >= 0 for name in names)
 
@@ -98,7 +98,7 @@ def test_a_training_that_was_interrupted_goes_on_with_its_own_code_only(
     (after,) = latest(store).records
     assert began == [not same]
     assert (after.run_id == run.info.run_id) is same and after.step == 6
-    assert after.tags["code"] == machine.code()
+    assert after.tags["code"] == provenance.code()
 
 
 def test_reproduce_says_whether_the_code_is_that_of_then(

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from denoise.activation import Swish
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.training.train import prepare
 
@@ -15,11 +14,11 @@ TINY = {
     "unet": ["model=unet", "model.width=8", "model.embedding_dim=16", "model.num_heads=2"],
     "dit": ["model=dit", "model.dim=16", "model.depth=1", "model.num_heads=2", "model.embedding_dim=16"],
 }
-PARTS = [place for place in config.compose().choices if "@parts." in place]
+PARTS = [place for place in compose.compose().choices if "@parts." in place]
 
 
 def backbone(model: str, *overrides: str) -> torch.nn.Module:
-    cfg = config.compose([*TINY[model], "trainer.accelerator=cpu", "zero_output=false", *overrides]).cfg
+    cfg = compose.compose([*TINY[model], "trainer.accelerator=cpu", "zero_output=false", *overrides]).cfg
     return prepare(cfg).denoiser.backbone
 
 
@@ -51,7 +50,7 @@ def base(model: str) -> tuple[torch.nn.Module, dict[str, tuple]]:
 def other_option(place: str) -> str:
     """An option that the baseline does not have."""
     kind = place.partition("@")[0]
-    chosen = config.compose().choices[kind]
+    chosen = compose.compose().choices[kind]
     return next(option for option in reversed(catalog.options(kind)) if option not in (chosen, "zeros"))
 
 
@@ -129,7 +128,7 @@ def test_placement_and_dropout_of_one_part():
 )
 def test_what_is_wrong_is_refused_in_one_line_that_says_the_fix(override, said):
     with pytest.raises(Refusal) as refusal:
-        config.compose(override.split())
+        compose.compose(override.split())
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
@@ -138,18 +137,18 @@ def test_what_is_wrong_is_refused_in_one_line_that_says_the_fix(override, said):
 )
 def test_what_cannot_be_trained_is_refused(value):
     with pytest.raises(Refusal, match=value.split("=")[0].replace(".", r"\.")):
-        prepare(config.compose([*TINY["unet"], value] if "precision" not in value else [f"{value}-true"]).cfg)
+        prepare(compose.compose([*TINY["unet"], value] if "precision" not in value else [f"{value}-true"]).cfg)
 
 
 def test_a_domain_can_be_left_on_purpose():
-    cfg = config.compose(["optimizer=sgd", "optimizer.space.lr.high=1000", "optimizer.lr=900"]).cfg
+    cfg = compose.compose(["optimizer=sgd", "optimizer.space.lr.high=1000", "optimizer.lr=900"]).cfg
     assert cfg.optimizer.lr == 900
 
 
 def test_composing_twice_gives_configs_that_share_nothing():
-    one, other = config.compose().cfg, config.compose().cfg
+    one, other = compose.compose().cfg, compose.compose().cfg
     one.optimizer.lr = 0.5
-    assert other.optimizer.lr != 0.5 and config.compose().cfg.optimizer.lr != 0.5
+    assert other.optimizer.lr != 0.5 and compose.compose().cfg.optimizer.lr != 0.5
 
 
 EXPECTING = [
@@ -163,16 +162,16 @@ EXPECTING = [
 @pytest.mark.parametrize(("kind", "option", "path"), EXPECTING)
 def test_what_an_option_expects_is_said_below_it_and_not_above(kind, option, path):
     low = catalog.entry(kind, option).expects[path]["low"]
-    above, below = (config.compose([f"{kind}={option}", f"{path}={value}"]) for value in (low, low - 1))
-    assert config.notes(above) == []
-    (note,) = config.notes(below)
+    above, below = (compose.compose([f"{kind}={option}", f"{path}={value}"]) for value in (low, low - 1))
+    assert compose.notes(above) == []
+    (note,) = compose.notes(below)
     assert f"{kind}={option}" in note and f"{path}={low}" in note and "\n" not in note
-    default = config.compose([f"{path}={low - 1}"])
-    assert config.notes(default) == []
-    assert config.notes(default, {kind: catalog.options(kind)}) == [note], "a search may choose it"
+    default = compose.compose([f"{path}={low - 1}"])
+    assert compose.notes(default) == []
+    assert compose.notes(default, {kind: catalog.options(kind)}) == [note], "a search may choose it"
 
 
 def test_a_parts_own_choice_is_noted_too_and_once():
     own = ["normalization@parts.transformer.normalization=batch_norm", "data.batch_size=4"]
-    assert len(config.notes(config.compose(own))) == 1
-    assert config.notes(config.compose([*own, "normalization=batch_norm"])) == config.notes(config.compose(own))
+    assert len(compose.notes(compose.compose(own))) == 1
+    assert compose.notes(compose.compose([*own, "normalization=batch_norm"])) == compose.notes(compose.compose(own))

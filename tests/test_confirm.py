@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from denoise.errors import Refusal
 from denoise.training.train import sha256
-from search.analysis import sequential_test as statistics
+from search.analysis import sequential_test
 from search.analysis.confirmation import Arm, Confirmation, Ensemble, Finalist, Settings, comparison
 from search.analysis.confirmation import settings as read
 from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
@@ -344,7 +344,7 @@ def test_a_finalist_whose_case_is_clear_is_trained_no_more(instead: Any, store: 
     seen = [(one.untuned.verdict, one.untuned.pairs) for one in (gelu, sigmoid)]
     assert seen == [(BETTER, 3), (OPEN, 5)] and found.best is gelu
     assert gelu.untuned.theirs == pytest.approx(sum(found.baseline.numbers()[:3]) / 3), "on the same seeds"
-    assert found.seed_sd == pytest.approx(statistics.pooled_sd([arm.finite for arm in found.arms])[0])
+    assert found.seed_sd == pytest.approx(sequential_test.pooled_sd([arm.finite for arm in found.arms])[0])
 
 
 def test_an_option_is_compared_with_the_baseline_s_own_best(instead: Any, store: Path) -> None:

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.model.denoiser import Denoiser
 from denoise.training import cost
 from denoise.training.train import prepare
@@ -38,7 +37,7 @@ def test_flops_of_convolutions():
 
 def tiny(*overrides: str):
     base = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.accelerator=cpu"]
-    return prepare(config.compose([*base, *overrides]).cfg).denoiser
+    return prepare(compose.compose([*base, *overrides]).cfg).denoiser
 
 
 WEIGHT_NORMALIZATIONS = [[f"weight_normalization={option}"] for option in catalog.options("weight_normalization")]
@@ -82,7 +81,7 @@ def test_what_was_counted_for_one_model_holds_for_another():
 @pytest.mark.parametrize("overrides", [*CONFIGS, ("model=dit", "model.dim=16", "model.depth=1")])
 def test_a_model_counts_the_same_with_and_without_storage(overrides, monkeypatch):
     """Small ones are counted while they compute, large ones on torch's meta device."""
-    model = prepare(config.compose([*overrides, "trainer.num_threads=1"]).cfg).denoiser
+    model = prepare(compose.compose([*overrides, "trainer.num_threads=1"]).cfg).denoiser
     classes = 10 if "model.class_conditional=true" in overrides else 0
     computed = cost._count(model, 1, 8, classes)
     monkeypatch.setattr(cost, "SMALL_MODEL", 0)

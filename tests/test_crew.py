@@ -24,12 +24,11 @@ from denoise.config.compose import compose
 from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Display
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.samplers.seeded import KeyedSampler
 from search.samplers.tpe import TPE
-from search.study import loop as searching
-from search.study import spec as plan
-from search.workers import pool as crew_module
+from search.study import loop, spec
+from search.workers import pool
 from search.workers.allocation import GPUS, Division, division, likely_several
 from search.workers.pool import Crew, Member
 from tests.process import context
@@ -86,9 +85,9 @@ def search_on(typed: list[str], seed: int, meeting: Barrier) -> None:
     with pytest.MonkeyPatch.context() as patch:
         free(patch)
         patch.setattr(train, "fit", unsteady)
-        prepared = plan.prepare(typed)
-        session = searching.join(prepared, *searching.open_stores(prepared), Silent())  # type: ignore[arg-type]
-        while searching.next_trial(session):
+        prepared = spec.prepare(typed)
+        session = loop.join(prepared, *loop.open_stores(prepared), Silent())  # type: ignore[arg-type]
+        while loop.next_trial(session):
             pass
 
 
@@ -200,18 +199,18 @@ def test_how_a_member_ended_is_noted_when_the_storage_answers_again(monkeypatch:
     locked: list[Exception] = [OperationalError("INSERT", {}, Exception("database is locked")) for _ in range(3)]
     noted: list[Any] = []
 
-    def note(found: watch.Death) -> None:
+    def note(found: watchdog.Death) -> None:
         if locked:
             raise locked.pop()
         noted.append(found)
 
-    monkeypatch.setattr(crew_module, "LAST_SECONDS", 0.1)
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
     crew, member = Crew([]), Member(1, Died(), io.StringIO())  # type: ignore[arg-type]
     crew.note_death, crew.members = note, [member]
     member.seen.hear({"at": "trial 1", "trial": True})
     crew._follow(member)
-    assert [each["how"] for each in noted] == [watch.how(-9)] and not crew.members and not crew.error
+    assert [each["how"] for each in noted] == [watchdog.how(-9)] and not crew.members and not crew.error
     locked.append(AssertionError("a mistake of ours"))
     crew.members = [member]
     member.errors = io.StringIO()
@@ -224,8 +223,8 @@ def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:
     typed = [f"store={tmp_path}", *[text for text in SMALL if "num_threads" not in text], *CHOICES]
     found = []
     for more in (["search.workers=2"], ["search.workers=1"], ["search.workers=3", "search.lag=5"]):
-        prepared = plan.prepare([*typed, *more])
-        session = searching.join(prepared, *searching.open_stores(prepared), Silent())  # type: ignore[arg-type]
+        prepared = spec.prepare([*typed, *more])
+        session = loop.join(prepared, *loop.open_stores(prepared), Silent())  # type: ignore[arg-type]
         found.append((prepared.name, prepared.baseline, prepared.mode.lag, session.parent.run_id))
     assert found[0] == found[1] == found[2]
     assert "trainer.num_threads=1" in found[0][1] and found[0][2] == 6
@@ -234,10 +233,10 @@ def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:
 def test_a_search_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
     """One that was begun when there was one process: as many threads as torch took, each trial known to the next."""
     typed = [f"store={tmp_path}", *[text for text in SMALL if "num_threads" not in text], *CHOICES, "search.workers=2"]
-    prepared = plan.prepare(typed)
-    study, tracker = searching.open_stores(prepared)
+    prepared = spec.prepare(typed)
+    study, tracker = loop.open_stores(prepared)
     study.ask()
-    session = searching.join(prepared, study, tracker, Silent())  # type: ignore[arg-type]
+    session = loop.join(prepared, study, tracker, Silent())  # type: ignore[arg-type]
     assert session.search.mode.lag == 1 and not [text for text in prepared.baseline if "num_threads" in text]
 
 
@@ -258,8 +257,8 @@ def test_a_note_does_not_wait_for_who_draws_the_picture() -> None:
 
 def test_a_trial_that_is_lost_for_good_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process has gone and nobody takes it up: who waits says so once, and is judged without it."""
-    prepared = plan.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
-    study, _ = searching.open_stores(prepared)
+    prepared = spec.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
+    study, _ = loop.open_stores(prepared)
     lost, waiting = study.ask(), study.ask()
     lost.set_user_attr("worker", {"host": os.uname().nodename, "pid": 2**22 + 1, "began": "1"})
     monkeypatch.setattr(decision, "LOST_SECONDS", 0.0)

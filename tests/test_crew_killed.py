@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.storages import liveness
 from search.tracking.tracker import Tracker
 from tests.process import start
@@ -175,7 +175,7 @@ def test_a_refusal_of_the_stores_leaves_no_worker(tmp_path: Path, capfd: pytest.
 def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:
     """As where the first process of a container leaves those of others unasked."""
     process = subprocess.Popen(["sleep", "100"])
-    worker = {"host": os.uname().nodename, "pid": process.pid, "began": watch.began(process.pid)}
+    worker = {"host": os.uname().nodename, "pid": process.pid, "began": watchdog.began(process.pid)}
     assert liveness.runs_here(worker)
     process.kill()
     while not gone(process.pid):

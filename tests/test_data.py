@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.data import idx, load
 from denoise.data.digits import digits
 from denoise.data.images import Batches, Images, check, content_hash, resize, split
@@ -62,7 +62,7 @@ def test_a_split_is_a_permutation_and_always_the_same(count, validation, test):
 def test_range_and_sigma_data(name):
     if name == "fashion_mnist" and not FASHION.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not here")
-    cfg = config.compose([f"data={name}"]).cfg.data
+    cfg = compose.compose([f"data={name}"]).cfg.data
     data = load(cfg)
     assert data.num_classes == 10 and data.channels == 1 and data.size == cfg.image_size
     for images, labels in zip(data.images.values(), data.labels.values(), strict=True):
@@ -74,16 +74,16 @@ def test_range_and_sigma_data(name):
 def test_fashion_mnist_is_whole():
     if not FASHION.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not here")
-    data = load(config.compose(["data=fashion_mnist"]).cfg.data)
+    data = load(compose.compose(["data=fashion_mnist"]).cfg.data)
     assert {name: len(x) for name, x in data.images.items()} == {"train": 51000, "validation": 9000, "test": 10000}
 
 
 def test_hash_is_of_the_content():
     """The golden value says that the split, too, is the same on every machine."""
-    cfg = config.compose().cfg.data
+    cfg = compose.compose().cfg.data
     assert content_hash(cfg) == digits().content_hash()
-    assert content_hash(config.compose(["data.batch_size=7"]).cfg.data) == content_hash(cfg)
-    assert content_hash(config.compose(["data.image_size=4"]).cfg.data) != content_hash(cfg)
+    assert content_hash(compose.compose(["data.batch_size=7"]).cfg.data) == content_hash(cfg)
+    assert content_hash(compose.compose(["data.image_size=4"]).cfg.data) != content_hash(cfg)
     assert content_hash(cfg).startswith(GOLDEN_DIGITS)
 
 
@@ -99,7 +99,7 @@ def test_another_image_size(size):
 
 
 def test_a_second_load_is_the_same_object():
-    assert load(config.compose().cfg.data) is load(config.compose(["data.batch_size=3"]).cfg.data)
+    assert load(compose.compose().cfg.data) is load(compose.compose(["data.batch_size=3"]).cfg.data)
 
 
 # ---------------------------------------------------------------- idx files
@@ -182,7 +182,7 @@ def test_idx_files_of_other_things_are_refused(tmp_path, case):
     write(tmp_path, packed=False)
     (tmp_path / name).write_bytes(idx_bytes(array))
     with pytest.raises(Refusal, match=said) as refusal:
-        load(config.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
+        load(compose.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
     assert "\n" not in str(refusal.value)
 
 
@@ -192,7 +192,7 @@ def test_too_few_images_are_refused(tmp_path, count):
     for name, array in ((IMAGES, np.zeros((count, 6, 6))), (LABELS, np.zeros(count))):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
     with pytest.raises(Refusal, match="no (train|validation) images"):
-        load(config.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
+        load(compose.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
 
 
 @given(body=st.binary(max_size=64), header=st.tuples(*[st.integers(0, 255)] * 4), packed=st.booleans())

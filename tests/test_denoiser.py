@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.model.denoiser import Denoiser
 from denoise.training.train import prepare
 
@@ -92,7 +92,7 @@ def test_noise_levels_are_log_normal(u):
 
 def test_drawn_noise_levels_are_log_normal():
     """Kolmogorov and Smirnov's test on what 60 training steps draw."""
-    module = prepare(config.compose(["trainer.accelerator=cpu", "model.width=8"]).cfg)
+    module = prepare(compose.compose(["trainer.accelerator=cpu", "model.width=8"]).cfg)
     sigma = torch.cat([module.draw(step)[1] for step in range(60)])
     law = scipy.stats.lognorm(s=1.2, scale=math.exp(-1.2))
     assert scipy.stats.kstest(sigma.numpy(), law.cdf).pvalue > 1e-3
@@ -101,6 +101,6 @@ def test_drawn_noise_levels_are_log_normal():
 
 
 def test_a_fresh_model_starts_at_a_loss_of_about_one():
-    module = prepare(config.compose(["trainer.accelerator=cpu", "model.width=8"]).cfg)
+    module = prepare(compose.compose(["trainer.accelerator=cpu", "model.width=8"]).cfg)
     losses = [module.denoiser.loss(*module.draw(step)).mean().item() for step in range(5)]
     assert sum(losses) / 5 == pytest.approx(1, abs=0.15)

@@ -8,8 +8,7 @@ import torch
 from hydra.utils import get_object
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.training.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
 from denoise.training.train import prepare
@@ -18,7 +17,7 @@ OPTIONS = catalog.options("activation")
 
 
 def activation(option: str = "relu") -> nn.Module:
-    cfg = config.compose([f"activation={option}"]).cfg
+    cfg = compose.compose([f"activation={option}"]).cfg
     return catalog.factory("activation", cfg.activation)()
 
 
@@ -31,7 +30,7 @@ def flow(model: nn.Module, x: torch.Tensor) -> dict[str, float]:
 
 def module():
     tiny = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.accelerator=cpu"]
-    return prepare(config.compose([*tiny, "data.batch_size=8", "zero_output=false", "activation=relu"]).cfg)
+    return prepare(compose.compose([*tiny, "data.batch_size=8", "zero_output=false", "activation=relu"]).cfg)
 
 
 @pytest.mark.parametrize(("bias", "fraction"), [(-1e6, 1.0), (1e6, 0.0)])
@@ -143,7 +142,7 @@ def test_an_activation_that_writes_over_its_input_has_the_same_figures(make):
 def test_what_would_write_over_its_input_is_refused(override, path):
     """With normalization=none relu's input is what the skip connection takes."""
     with pytest.raises(Refusal, match=rf"{path}\S*inplace=true: .*legal: false"):
-        prepare(config.compose([*override.split(), "normalization=none"]).cfg)
+        prepare(compose.compose([*override.split(), "normalization=none"]).cfg)
 
 
 def test_hooks_are_taken_off():

@@ -17,7 +17,7 @@ import yaml
 
 from denoise.errors import Refusal
 from search.cli import standby
-from search.console import printed_commands as commands
+from search.console import printed_commands
 from search.workers import shared
 
 ROOT = Path(__file__).parents[1]
@@ -245,9 +245,9 @@ def test_a_verb_runs_in_a_container_word_for_word_and_no_secret_is_in_its_argv(t
 
 def test_a_printed_command_names_the_service_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE", "compose")
-    assert commands.command(["a=1"], "best") == 'make best ENGINE=compose ARGS="a=1"'
+    assert printed_commands.command(["a=1"], "best") == 'make best ENGINE=compose ARGS="a=1"'
     monkeypatch.delenv("ENGINE")
-    assert commands.command(["a=1"], "best") == 'make best ARGS="a=1"'
+    assert printed_commands.command(["a=1"], "best") == 'make best ARGS="a=1"'
 
 
 # ---------------------------------------------------------------- searches that workers wait for
@@ -300,18 +300,18 @@ def test_a_database_that_cannot_be_used_is_one_line(
 ) -> None:
     from sqlalchemy.exc import OperationalError
 
-    from search.runtime import retry as patience
-    from search.storages import schema as migrate
+    from search.runtime import retry
+    from search.storages import schema
 
     class Engine:
         def connect(self) -> None:
             raise OperationalError("", {}, Exception(error))
 
-    monkeypatch.setattr(migrate, "create_engine", lambda url, **options: Engine())
-    monkeypatch.setattr(migrate, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(patience, "limit", 0.0)
+    monkeypatch.setattr(schema, "create_engine", lambda url, **options: Engine())
+    monkeypatch.setattr(schema, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "limit", 0.0)
     try:
-        assert migrate.main(["postgresql://host/optuna", "postgresql://host/mlflow"]) == status
+        assert schema.main(["postgresql://host/optuna", "postgresql://host/mlflow"]) == status
     finally:
         logging.disable(logging.NOTSET)
     (line,) = capsys.readouterr().err.splitlines()

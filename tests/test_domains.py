@@ -13,7 +13,7 @@ from optuna.trial import FixedTrial
 from denoise.config.compose import Composed, compose, next_compose, parse
 from denoise.config.limits import as_choice, as_text, as_value
 from denoise.errors import Refusal
-from search.space import search_space as space
+from search.space import search_space
 from search.space.search_space import Space
 from search.study import corners
 from search.study.modes.ablation import Ablation
@@ -31,7 +31,7 @@ LR = "optimizer.space.lr={type:categorical,choices:[0.001,0.002]}"
 
 def built(*overrides: str) -> Space:
     composed = compose([*TINY, *overrides], "search")
-    found = space.build(composed, [*TINY, *overrides])
+    found = search_space.build(composed, [*TINY, *overrides])
     corners.check(composed, found.free)
     found.point(composed)
     return found
@@ -50,7 +50,7 @@ def refused(override: str) -> str:
         given, composed = parse(override), Composed(base().cfg.copy(), base().choices)
         with open_dict(composed.cfg):
             OmegaConf.update(composed.cfg, given.key_or_group, given.value())
-        found = space.build(composed, TINY)
+        found = search_space.build(composed, TINY)
         corners.check(composed, found.free)
         found.point(composed)
     assert "\n" not in str(refusal.value)

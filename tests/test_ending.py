@@ -16,13 +16,12 @@ from denoise.errors import Refusal
 from denoise.training import train
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings, comparison
 from search.analysis.sequential_test import Rule
-from search.cli import choose_run as runs
-from search.confirmation import run as confirming
+from search.cli import choose_run
+from search.confirmation import run
 from search.confirmation.stored import load
-from search.report import summary as answer
+from search.report import summary
 from search.report.confirmation import take
-from search.study import finish as ending
-from search.study import width_transfer as transfer
+from search.study import finish, width_transfer
 from search.study.finish import worth
 from search.study.modes import Ablation, Joint
 from search.tracking.record import Record, distinct
@@ -74,14 +73,14 @@ def test_it_is_said_where_no_config_that_was_drawn_is_the_best(
 ) -> None:
     records = [given(1, "a1", 0.3), given(2, "a2", 0.4), given(0, "a0", 0.5), given(3, "a3", 0.6)]
     found = confirmed(*curves) if curves is not None else None
-    line = answer.undrawn(records, ["activation=a0"], starts, found)
+    line = summary.undrawn(records, ["activation=a0"], starts, found)
     assert line.endswith(said) and bool(line) == bool(said)
     assert not line or line.startswith("None of the configs that were drawn (2)")
 
 
 def test_that_no_draw_is_better_than_the_baseline_is_said_where_nothing_is_confirmed() -> None:
     records = [given(0, "a0", 0.3), given(1, "a1", 0.4)]
-    line = answer.undrawn(records, ["activation=a0"], [0], None)
+    line = summary.undrawn(records, ["activation=a0"], [0], None)
     assert line == "None of the configs that were drawn (1) has a lower val/loss than your config as it is."
 
 
@@ -91,7 +90,7 @@ def test_the_record_of_a_search_says_what_was_not_drawn(tmp_path: Path, monkeypa
     trials, _ = quick.run(tmp_path, [*quick.CHOICES, starts, "search.n_trials=5"], monkeypatch)
     tracker = Tracker(None, "denoise-search", tmp_path)
     (parent,) = tracker.searches()
-    assert answer.starts(parent.data.tags["starts"]) == [0, 1, 2]
+    assert summary.starts(parent.data.tags["starts"]) == [0, 1, 2]
     assert "optimizer=lion" in trials[1][0] and "trainer.gradient_clip=1" in trials[2][0]
 
 
@@ -164,7 +163,7 @@ def test_a_record_that_was_changed_chooses_no_code(tmp_path: Path) -> None:
     for overrides in (["allow=[subprocess.]"], code):
         changed = Record(0, "run", "complete", 1, overrides, 0.5)
         with pytest.raises(Refusal, match="would choose code to run"):
-            transfer.train(settings, Books(), SimpleNamespace(run_id="run"), [changed], Silent())  # type: ignore[arg-type]
+            width_transfer.train(settings, Books(), SimpleNamespace(run_id="run"), [changed], Silent())  # type: ignore[arg-type]
     assert not made.exists()
 
 
@@ -194,8 +193,8 @@ def judged(better: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         quick, "free", lambda patch, free=quick.free: (free(patch), patch.setattr(train, "fit", on_test_images(better)))
     )
-    monkeypatch.setattr(confirming, "ensembles", lambda *given: [])
-    monkeypatch.setattr(ending.importance, "measure", lambda *given: None)
+    monkeypatch.setattr(run, "ensembles", lambda *given: [])
+    monkeypatch.setattr(finish.importance, "measure", lambda *given: None)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -203,16 +202,16 @@ def test_a_champion_that_is_deleted_in_mlflow_is_trained_again(tmp_path: Path, m
     judged(0.1, monkeypatch)
     quick.run(tmp_path, CONFIRMED, monkeypatch)
     tracker = Tracker(None, "denoise-search", tmp_path)
-    before = runs.chosen(tracker, None)
+    before = choose_run.chosen(tracker, None)
     gone = before.record.run_id
     tracker.client.delete_run(gone)
-    says = runs.chosen(tracker, None).says
+    says = choose_run.chosen(tracker, None).says
     assert says.endswith(
         f"; run {gone}, that it ended with, is deleted in MLflow, and the same make search trains it again"
     )
     _, display = quick.run(tmp_path, CONFIRMED, monkeypatch)
     assert "deleted in MLflow, so trained again: 1 of the trainings on fresh seeds" in display.notes
-    now = runs.chosen(tracker, None)
+    now = choose_run.chosen(tracker, None)
     assert now.record.run_id != gone and (now.says, now.overrides) == (before.says, before.overrides)
     assert now.record.tags["weights_sha256"] == before.record.tags["weights_sha256"]
     champion = tracker.client.get_model_version_by_alias(MODEL, "champion")
@@ -222,7 +221,7 @@ def test_a_champion_that_is_deleted_in_mlflow_is_trained_again(tmp_path: Path, m
     _, display = quick.run(tmp_path, CONFIRMED, monkeypatch)
     assert [note for note in display.notes if "weights were not kept: make reproduce" in note]
     tracker.files.write(tracker.searches()[0].info.run_id, {"confirmation.json": b"torn"})  # type: ignore[union-attr]
-    assert runs.chosen(tracker, None).says.endswith("cannot be read, and the same make search makes it anew")
+    assert choose_run.chosen(tracker, None).says.endswith("cannot be read, and the same make search makes it anew")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -234,7 +233,7 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
     store = tmp_path / "runs"
     if killed is not None:
         with monkeypatch.context() as patch, pytest.raises(quick.Killed):
-            patch.setattr(ending, killed, lambda *given: (_ for _ in ()).throw(quick.Killed()))
+            patch.setattr(finish, killed, lambda *given: (_ for _ in ()).throw(quick.Killed()))
             quick.run(store, CONFIRMED, monkeypatch)
     quick.run(store, CONFIRMED, monkeypatch)
     tracker = Tracker(None, "denoise-search", store)
@@ -253,7 +252,7 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
     assert metrics["best/test/loss"] == pytest.approx(found.best.mean) and "best/test/loss_high" in metrics
     assert metrics["best/val/loss"] == pytest.approx(np.mean(list(found.best.validation.values())))
     assert not list((store / "checkpoints").rglob("confirm-*")), "the others' weights are not kept"
-    chosen = runs.chosen(tracker, None)
+    chosen = choose_run.chosen(tracker, None)
     assert chosen.record.run_id == best.run_id and ("nothing is shown to be better" in chosen.says) == (not better)
     says = tracker.artifact(parent.info.run_id, "best.yaml", tmp_path).read_text()
     assert chosen.says in says and "seed:" not in says and "test_samples" not in says

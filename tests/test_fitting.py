@@ -15,12 +15,7 @@ from search.analysis.learning_rate import LrRange
 from search.analysis.verdict import Row, Verdict
 from search.console.tables import Fitting
 from search.report import confirmation as confirmation_report
-from search.report import importance
-from search.report import leaderboard as report
-from search.report import network_health as health
-from search.report import pareto_front as front
-from search.report import rank_correlation as agreement
-from search.report import verdict as verdict_report
+from search.report import importance, leaderboard, network_health, pareto_front, rank_correlation, verdict
 from search.report.importance import Importance, Share
 from search.report.progress import Display
 from search.report.rank_correlation import Agreement
@@ -74,7 +69,7 @@ RECORDS = [
 
 @WIDTHS
 def test_a_leaderboard(width: int) -> None:
-    text = drawn(report.leaderboard(RECORDS, BASELINE, "joint-3fa2b1c09d77"), width)
+    text = drawn(leaderboard.leaderboard(RECORDS, BASELINE, "joint-3fa2b1c09d77"), width)
     for word in (
         *WORDS.split(),
         "val/loss",
@@ -91,8 +86,8 @@ def test_a_leaderboard(width: int) -> None:
 
 @WIDTHS
 def test_a_front(width: int) -> None:
-    found = front.find([record(1, LONG, 0.2315), record(0, BASELINE, 0.2402)], "cost/parameters", BASELINE)
-    text = cells(drawn(front.table(found, BASELINE), width))
+    found = pareto_front.find([record(1, LONG, 0.2315), record(0, BASELINE, 0.2402)], "cost/parameters", BASELINE)
+    text = cells(drawn(pareto_front.table(found, BASELINE), width))
     assert all(word in text for word in (*WORDS.split(), "0.2315", "1.23 M", "val/loss", "parameters"))
 
 
@@ -133,7 +128,7 @@ def row(option: str, rank: int, **more: object) -> Row:
 @pytest.mark.parametrize("note", ["", "diverged on 3 of 12"])
 def test_a_verdict(note: str, width: int) -> None:
     rows = [row("schedule_free_adamw", 1), row("lion", 1), row("sgd", 3, note=note)]
-    text = cells(drawn(verdict_report.table(Verdict("optimizer", rows)), width))
+    text = cells(drawn(verdict.table(Verdict("optimizer", rows)), width))
     assert all(word in text for word in ("schedule_free_adamw", "lion", "0.2315", "0.2301 to 0.2333", "option"))
     assert note in text or width < 80
 
@@ -149,7 +144,7 @@ def test_an_importance(width: int) -> None:
 @WIDTHS
 def test_an_agreement(width: int) -> None:
     found = [Agreement(f"step {k}", "step 150", 24, 12, 0.71, 0.32, 0.89, 0.25) for k in (15, 50)]
-    text = cells(drawn(agreement.table(found), width))
+    text = cells(drawn(rank_correlation.table(found), width))
     assert all(word in text for word in ("step 15", "0.71", "0.32 to 0.89", found[0].answer))
 
 
@@ -157,7 +152,7 @@ def test_an_agreement(width: int) -> None:
 def test_the_layers_of_a_network(width: int) -> None:
     names = ["embedding.hidden_activation", "down.1.1.feed_forward.activation", "up.0.0.activation_out"]
     layers = [Layer(name, 0.123 * 10**k, 0.00456, 0.0, 0.25) for k, name in enumerate(names)]
-    text = drawn(health.layers(layers, "unet at initialization: activation silu"), width)
+    text = drawn(network_health.layers(layers, "unet at initialization: activation silu"), width)
     found = cells(text).replace(" ", "")
     assert all(word in found for word in (*names, "0.0046", "25%", "signal,std", "gradient,rms", "dead"))
     assert ("█" in text) == (width > 80)
@@ -193,7 +188,7 @@ def test_what_is_reproduced(width: int) -> None:
 
 # the live picture
 
-NAMES = [report.difference(LONG, BASELINE), "gelu, lion lr 0.0012"]
+NAMES = [leaderboard.difference(LONG, BASELINE), "gelu, lion lr 0.0012"]
 
 
 def display(width: int, height: int, *, resumed: bool = False) -> tuple[Display, Callable[[], str]]:
@@ -261,7 +256,7 @@ def test_a_search_that_is_resumed_begins_with_the_best_of_what_is_done(
     trials, _ = quick.run(tmp_path, [*given, "search.n_trials=4", "pruner=none"], monkeypatch)
     quick.run(tmp_path, [*given, "search.n_trials=5", "pruner=none"], monkeypatch)
     value, number = min((curve[8], k) for k, (_, _, curve) in enumerate(trials))
-    assert told == [(0, None), (4, (value, number, report.difference(trials[number][0], trials[0][0])))]
+    assert told == [(0, None), (4, (value, number, leaderboard.difference(trials[number][0], trials[0][0])))]
 
 
 def test_a_resumed_search_says_its_best_in_a_pipe() -> None:

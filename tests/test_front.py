@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from search.report import pareto_front as front
+from search.report import pareto_front
 from search.report.pareto_front import Front
 from search.tracking.record import Record
 
@@ -23,7 +23,7 @@ def record(number: int, cost: float, value: float | None, outcome: str = "comple
 
 
 def found(points: list[tuple[int, int]]) -> Front:
-    return front.find([record(i, cost, value) for i, (cost, value) in enumerate(points)], COST, BASE)
+    return pareto_front.find([record(i, cost, value) for i, (cost, value) in enumerate(points)], COST, BASE)
 
 
 def dominated(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -40,7 +40,7 @@ def test_the_front_is_what_none_is_better_than_at_its_cost(points: list[tuple[in
 @given(POINTS)
 def test_what_is_confirmed_spans_the_front(points: list[tuple[int, int]]) -> None:
     line = found(points)
-    order = front.spread(line)
+    order = pareto_front.spread(line)
     assert sorted(one.run_id for one in order) == sorted(one.run_id for one in line.best)
     if not points:
         return
@@ -52,23 +52,23 @@ def test_what_is_confirmed_spans_the_front(points: list[tuple[int, int]]) -> Non
 
 def test_the_middle_is_confirmed_before_what_lies_beside_the_ends() -> None:
     line = found([(9, 9), (1, 8), (2, 7), (3, 6), (4, 5), (5, 4)])
-    assert [one.number for one in front.spread(line)] == [5, 1, 3, 2, 4]
+    assert [one.number for one in pareto_front.spread(line)] == [5, 1, 3, 2, 4]
 
 
 def test_what_did_not_come_to_its_end_is_on_no_front() -> None:
     records = [record(0, 5, 5.0), record(1, 1, 1.0, "pruned"), record(2, 1, None, "failed")]
-    assert [one.number for one in front.find(records, COST, BASE).all] == [0]
+    assert [one.number for one in pareto_front.find(records, COST, BASE).all] == [0]
 
 
 @given(POINTS)
 def test_any_front_is_drawn_and_said(points: list[tuple[int, int]]) -> None:
     line = found(points)
-    tree = ET.fromstring(front.picture(line, BASE))
+    tree = ET.fromstring(pareto_front.picture(line, BASE))
     marks = [child for child in tree if child.find("{http://www.w3.org/2000/svg}title") is not None]
     assert len(marks) == len(points)
     console = Console(file=StringIO(), width=140)
-    console.print(front.table(line, BASE))
-    assert len(front.sentences(line)) == 1
+    console.print(pareto_front.table(line, BASE))
+    assert len(pareto_front.sentences(line)) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_any_front_is_drawn_and_said(points: list[tuple[int, int]]) -> None:
     ],
 )
 def test_where_the_baseline_stands_is_said(points: list[tuple[int, int]], said: str) -> None:
-    assert said in front.sentences(found(points))[0]
+    assert said in pareto_front.sentences(found(points))[0]
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_where_the_baseline_stands_is_said(points: list[tuple[int, int]], said: 
     [(0.0123, "12.3 m"), (1_250_000, "1.25 M"), (3.2e9, "3.2 G"), (7, "7"), (4.5e-5, "45 µ"), (0.0, "0")],
 )
 def test_a_cost_is_shown_in_three_digits(value: float, said: str) -> None:
-    assert front.amount(value) == said
-    assert front.amount(value, "s") == (said if said[-1].isalpha() else f"{said} ") + "s"
+    assert pareto_front.amount(value) == said
+    assert pareto_front.amount(value, "s") == (said if said[-1].isalpha() else f"{said} ") + "s"

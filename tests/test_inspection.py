@@ -5,17 +5,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.evaluation import inspection
 from denoise.pictures import health as picture
 from denoise.training.train import train
-from search.report import network_health as health
+from search.report import network_health
 
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "data.batch_size=8", "trainer.accelerator=cpu"]
 
 
 def inspect(*overrides: str) -> inspection.Inspection:
-    return inspection.inspect(config.compose([*TINY, "zero_output=false", *overrides]).cfg)
+    return inspection.inspect(compose.compose([*TINY, "zero_output=false", *overrides]).cfg)
 
 
 def test_a_sigmoid_stack_loses_its_gradient_and_a_relu_stack_with_he_keeps_it() -> None:
@@ -24,21 +24,21 @@ def test_a_sigmoid_stack_loses_its_gradient_and_a_relu_stack_with_he_keeps_it() 
     assert sigmoid.stack[0].gradient < 1e-20 * sigmoid.stack[-1].gradient
     assert 0.1 < relu.stack[0].gradient / relu.stack[-1].gradient < 10
     assert 0.1 < relu.stack[-1].signal / relu.stack[0].signal < 10
-    assert "vanishes" in health.verdict(sigmoid)[1] and "holds" in health.verdict(relu)[1]
+    assert "vanishes" in network_health.verdict(sigmoid)[1] and "holds" in network_health.verdict(relu)[1]
 
 
 @pytest.mark.parametrize("model", ["unet", "dit"])
 def test_every_activation_layer_of_the_network_is_met_with_its_gradient(model: str) -> None:
     small = ["model=dit", "model.dim=16", "model.depth=2"] if model == "dit" else []
     overrides = [*small, *(o for o in TINY if model == "unet" or "width" not in o), "zero_output=false"]
-    found = inspection.inspect(config.compose(overrides).cfg).network
+    found = inspection.inspect(compose.compose(overrides).cfg).network
     assert len(found) == (2 if model == "dit" else 2 * 5 + 3 + 1)
     assert all(row.signal > 0 and row.gradient > 0 and math.isfinite(row.gradient) for row in found)
 
 
 def test_closed_branches_hand_back_no_gradient() -> None:
     """With zero_output the network's last layer is zero: nothing comes back, and that is said, not hidden."""
-    cfg = config.compose([*TINY, "zero_output=true"]).cfg
+    cfg = compose.compose([*TINY, "zero_output=true"]).cfg
     assert all(row.gradient == 0 for row in inspection.inspect(cfg).network)
 
 
@@ -51,17 +51,17 @@ def test_an_inspection_is_the_same_twice() -> None:
     [(0.0, "vanishes"), (1e-9, "vanishes"), (0.01, "shrinks"), (1.0, "holds"), (50.0, "grows"), (math.inf, "explodes")],
 )
 def test_words_for_factors(factor: float, said: str) -> None:
-    assert health.word(factor) == said
+    assert network_health.word(factor) == said
 
 
 def test_bars_are_logarithmic() -> None:
-    lengths = [len(health.bar(v, [1e-4, 1e-2, 1.0], "red").plain) for v in (1e-4, 1e-2, 1.0, 0.0)]
-    assert lengths == [0, health.CELLS // 2, health.CELLS, 0]
+    lengths = [len(network_health.bar(v, [1e-4, 1e-2, 1.0], "red").plain) for v in (1e-4, 1e-2, 1.0, 0.0)]
+    assert lengths == [0, network_health.CELLS // 2, network_health.CELLS, 0]
 
 
 def test_a_training_draws_its_layers_by_steps() -> None:
     steps = ["trainer.max_steps=4", "trainer.val_every=4", "trainer.health_every=2", "trainer.val_samples=16"]
-    result = train(config.compose([*TINY, *steps, "solver.images=1", "solver.steps=2"]).cfg)
+    result = train(compose.compose([*TINY, *steps, "solver.images=1", "solver.steps=2"]).cfg)
     drawn = ElementTree.fromstring(result.health)
     titles = [node.text or "" for node in drawn.iter() if node.tag.endswith("title")]
     assert any(title.startswith("embedding.hidden_activation, step 2:") for title in titles)

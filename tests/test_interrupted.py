@@ -18,9 +18,8 @@ from denoise.fault import Outside
 from denoise.interruption import ENDS
 from denoise.training import train
 from search.__main__ import main
-from search.runtime import watchdog as watch
-from search.study import finish as ending
-from search.study import loop as study
+from search.runtime import watchdog
+from search.study import finish, loop
 from search.study import reconcile as books
 from search.tracking.tracker import Run, Tracker, open_tracker
 from search.trial.run import open_run
@@ -98,8 +97,8 @@ def test_a_training_that_is_interrupted_says_what_the_same_command_does(
 
 
 PLACES = [
-    *((Run, "params"), (Run, "artifacts"), (Tracker, "has"), (study, "take_over"), (books, "settle")),
-    *((study, "next_trial"), (train, "fit"), (ending, "end")),
+    *((Run, "params"), (Run, "artifacts"), (Tracker, "has"), (loop, "take_over"), (books, "settle")),
+    *((loop, "next_trial"), (train, "fit"), (finish, "end")),
 ]
 
 
@@ -131,11 +130,11 @@ def test_a_training_that_was_killed_is_closed_when_the_next_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker, composed = open_tracker(None, "denoise-search", tmp_path), compose([])
-    here, this = os.uname().nodename, watch.this()
+    here, this = os.uname().nodename, watchdog.this()
     dead = [this | {"began": "0"}, {"pid": 2**22 + 1, "began": "5"}]
 
     def begun(role: str, who: dict[str, Any]) -> str:
-        monkeypatch.setattr(watch, "this", lambda: who)
+        monkeypatch.setattr(watchdog, "this", lambda: who)
         return open_run(tracker, composed, [], role, role, reproduces="0").run_id
 
     def status(run: str) -> str:

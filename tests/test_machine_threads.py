@@ -9,7 +9,7 @@ import torch
 
 from denoise.config.compose import compose
 from search.__main__ import main
-from search.study import loop as searching
+from search.study import loop
 from search.tracking import record
 from search.tracking.tracker import Tracker
 from tests import quick
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def searched(store: Path, overrides: list[str]) -> tuple[Tracker, str, record.Record]:
     """Search without training, as one of several processes with three threads each; tracker, search's run, best."""
-    prepared = searching.prepare([f"store={store}", *overrides, *quick.NUMBERS, "search.n_trials=1"])
+    prepared = loop.prepare([f"store={store}", *overrides, *quick.NUMBERS, "search.n_trials=1"])
     if prepared.composed.cfg.trainer.num_threads is None:
         prepared.division = replace(prepared.division, workers=1, threads=3, lag=2)
-    study, tracker = searching.open_stores(prepared)
-    searching.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
+    study, tracker = loop.open_stores(prepared)
+    loop.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
     parent = tracker.searches()[0].info.run_id
     best = record.best(tracker.records(parent))
     assert best is not None

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from search.console import printed_commands as commands
+from search.console import printed_commands
 from search.console.printed_commands import command
 
 ROOT = Path(__file__).parents[1]
@@ -73,20 +73,20 @@ def test_a_printed_command_of_another_verb(place: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["ui", "best", "report", "reproduce", "sample", "train", "search"])
 def test_each_verb_is_printed_with_where_things_lie(verb: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "given", [])
+    monkeypatch.setattr(printed_commands, "given", [])
     typed = ["seed=3", "store=/my $runs", "+tracking.uri=http://me:secret@host", "tracking.experiment=a", "port=3"]
-    commands.remember(typed, ["it's mine", "b"])
+    printed_commands.remember(typed, ["it's mine", "b"])
     folders = ["--config-dir", "it's mine", "--config-dir", "b"]
     where = [*folders, "store=/my $runs", "+tracking.uri=http://me:***@host", "tracking.experiment=a"]
-    assert arrived(place, commands.make(verb, run="abc")) == [verb, "--run", "abc", *where]
-    assert arrived(place, commands.make(verb, ["seed=4", "store=x"])) == [
+    assert arrived(place, printed_commands.make(verb, run="abc")) == [verb, "--run", "abc", *where]
+    assert arrived(place, printed_commands.make(verb, ["seed=4", "store=x"])) == [
         verb,
         *[text for text in where if not text.startswith("store")],
         "seed=4",
         "store=x",
     ]
-    commands.remember([], [])
-    assert commands.make(verb) == f"make {verb}"
+    printed_commands.remember([], [])
+    assert printed_commands.make(verb) == f"make {verb}"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from optuna.trial import Trial, TrialState
 from denoise.config import catalog
 from denoise.errors import Refusal
 from search.pruners import decision
-from search.samplers import make as samplers
-from search.study import spec as plan
+from search.samplers import make
+from search.study import spec
 from search.study.modes import Ablation, Pareto
 from search.study.spec import Search
 
@@ -21,7 +21,7 @@ TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer
 
 
 def asked(*overrides: str) -> Search:
-    return plan.prepare([*TINY, "sampler=random", *overrides])
+    return spec.prepare([*TINY, "sampler=random", *overrides])
 
 
 def opened(search: Search) -> Study:
@@ -30,7 +30,7 @@ def opened(search: Search) -> Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         directions=["minimize"] * len(search.mode.objectives),
-        sampler=samplers.sampler(cfg, search.mode),
+        sampler=make.sampler(cfg, search.mode),
         pruner=catalog.call(cfg.pruner, kind="pruner"),
     )
 
@@ -109,7 +109,7 @@ def test_a_search_that_was_stopped_anywhere_goes_on_to_the_same_trials(kept: int
     study = opened(search)
     first = play(search, study, quality, limit=kept)
     again, _ = ablation(*ACTIVATIONS)
-    study.sampler = samplers.sampler(again.composed.cfg, again.mode)
+    study.sampler = make.sampler(again.composed.cfg, again.mode)
     assert first + play(again, study, quality) == whole
 
 

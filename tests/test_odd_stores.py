@@ -10,9 +10,9 @@ from sqlalchemy import URL, create_engine, make_url, text
 
 from denoise.config.override import BEGUN, quoted
 from search.__main__ import main
-from search.cli import choose_run as runs
+from search.cli import choose_run
 from search.storages import sqlite
-from search.study import loop as searching
+from search.study import loop
 from search.tracking.tracker import local_uri, open_tracker
 from tests import quick, tiny
 
@@ -59,15 +59,15 @@ def test_a_search_lies_in_its_store_whatever_that_is_called(
     monkeypatch.chdir(here)
     quick.free(monkeypatch)
     typed = f"store={quoted(name) if name.startswith(BEGUN) else name}"
-    prepared = searching.prepare([typed, *quick.SMALL, *quick.NUMBERS, "search.n_trials=1"])
-    study, tracker = searching.open_stores(prepared)
-    searching.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
+    prepared = loop.prepare([typed, *quick.SMALL, *quick.NUMBERS, "search.n_trials=1"])
+    study, tracker = loop.open_stores(prepared)
+    loop.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
     assert sorted(os.listdir(here)) == [name] and not beside(here)
     assert {"mlflow.db", "optuna.db", "artifacts"} <= set(os.listdir(here / name))
     (trial,) = tracker.records(tracker.searches()[0].info.run_id)
     fetched = tracker.artifact(trial.run_id, "config.yaml", tmp_path)
     assert fetched.read_text().strip()
-    assert runs.tracker(prepared.composed).records(tracker.searches()[0].info.run_id) == [trial]
+    assert choose_run.tracker(prepared.composed).records(tracker.searches()[0].info.run_id) == [trial]
 
 
 def test_trained_and_trained_again_in_a_store_of_all_odd_signs(

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.optimizer import halves, is_matrix, parameter_groups
 from denoise.training.train import prepare, train
@@ -316,7 +315,7 @@ TINY = (
 
 
 def tiny(*overrides: str):
-    return config.compose([*TINY, *overrides]).cfg
+    return compose.compose([*TINY, *overrides]).cfg
 
 
 @pytest.mark.parametrize("option", OPTIONS)

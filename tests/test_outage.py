@@ -22,14 +22,14 @@ from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
 from denoise import fault
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.errors import Refusal
 from denoise.fault import Outside
 from denoise.interruption import interruptible
 from denoise.training import train
 from denoise.training.checkpoint import whole
 from search.__main__ import main
-from search.runtime import retry as patience
+from search.runtime import retry
 from search.tracking import weights
 from tests import quick, tiny
 from tests.quick import CHOICES, a_new_process, run
@@ -40,7 +40,7 @@ SIX = [*CHOICES, "search.n_trials=6", "search.workers=1"]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ STEPS = ("data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2")
 
 
 def _fit(error: BaseException | None, observer: Any = None) -> train.Result:
-    cfg = config.compose([*tiny.TINY, *STEPS]).cfg
+    cfg = compose.compose([*tiny.TINY, *STEPS]).cfg
     module = train.prepare(cfg)
 
     def loss(*given: Any) -> torch.Tensor:
@@ -273,7 +273,7 @@ def _fit(error: BaseException | None, observer: Any = None) -> train.Result:
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "zeros", "no digest"])
 def test_a_state_whose_bytes_are_not_those_written_is_not_believed(how: str, tmp_path: Path) -> None:
     """It is trained anew, with the same end."""
-    cfg = config.compose([*tiny.TINY, *STEPS, "trainer.save_seconds=0"]).cfg
+    cfg = compose.compose([*tiny.TINY, *STEPS, "trainer.save_seconds=0"]).cfg
     path = tmp_path / "state.ckpt"
     alone = train.train(cfg).weights_sha256
     train.train(cfg, checkpoint=path)
@@ -310,7 +310,7 @@ def test_weights_that_wait_are_kept_only_where_they_are_those_recorded(how: str,
 
 def test_a_state_that_cannot_be_written_is_no_fault_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    cfg = config.compose([*tiny.TINY, *STEPS, "trainer.save_seconds=0"]).cfg
+    cfg = compose.compose([*tiny.TINY, *STEPS, "trainer.save_seconds=0"]).cfg
     with pytest.raises(Outside, match="saving the state"):
         train.train(cfg, checkpoint=tmp_path / "file" / "state.ckpt")
 

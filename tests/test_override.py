@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from denoise.config import catalog
 from denoise.config.compose import compose, parse, raw_compose
 from search.cli import best_file
-from search.report import leaderboard as report
+from search.report import leaderboard
 from search.space import overrides as typed
 from search.tracking.record import Record, check
 
@@ -60,7 +60,7 @@ def test_hydra_reads_what_it_can_and_the_rest_is_text(value: str) -> None:
 @pytest.mark.parametrize("value", [*VALUES, "1e-3", "'quoted # text'", "[a b,c]", "null", "${seed}", "true", "0.1"])
 def test_best_yaml_has_the_value_that_was_typed(value: str, tmp_path: Path) -> None:
     given = ["data=fashion_mnist", f"data.root={value}", "initializer=he"]
-    (tmp_path / "best.yaml").write_bytes(report.best_yaml(given, "the best", "0"))
+    (tmp_path / "best.yaml").write_bytes(leaderboard.best_yaml(given, "the best", "0"))
     content = yaml.safe_load((tmp_path / "best.yaml").read_text())
     assert content["data"]["root"] == parse(given[1]).value()
     assert content["defaults"][1:3] == [{"override /data": "fashion_mnist"}, {"override /initializer": "he"}]
@@ -71,10 +71,10 @@ def test_best_yaml_is_read_as_the_overrides_that_were_typed(tmp_path: Path) -> N
     given = ["data=fashion_mnist", "activation@parts.transformer.activation=swish", "optimizer=adam", "activation=gelu"]
     given += ["+activation.approximate=tanh", "optimizer.betas=[0.8,0.9]", "optimizer.lr=3e-03"]
     for value in [*VALUES, "'1e-3'", "'[1,2]'", "'quoted # text'", "null", "[a,'b c']", "${seed}", "true", "0.1"]:
-        path.write_bytes(report.best_yaml([*given, f"data.root={value}"], "the best", "0"))
+        path.write_bytes(leaderboard.best_yaml([*given, f"data.root={value}"], "the best", "0"))
         found = {text.partition("=")[0]: parse(text).value() for text in best_file.read(path)}
         assert found == {text.partition("=")[0]: parse(text).value() for text in [*given, f"data.root={value}"]}
-    path.write_bytes(report.best_yaml(given, "the best", "0"))
+    path.write_bytes(leaderboard.best_yaml(given, "the best", "0"))
     assert compose(best_file.read(path)) == compose(given)
     typed = best_file.beneath(path, ["optimizer=sgd", "seed=3"])
     assert typed[-2:] == ["optimizer=sgd", "seed=3"] and not any("betas" in text for text in typed)

@@ -19,7 +19,7 @@ from denoise.config.compose import compose
 from denoise.errors import Refusal
 from search.pruners import decision
 from search.pruners.funnel import Hyperband, Wilcoxon
-from search.study import loop as searching
+from search.study import loop
 from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -246,7 +246,7 @@ REFUSED = [
 @pytest.mark.parametrize(("given_", "said"), REFUSED)
 def test_a_pruner_refuses_what_it_cannot_do(given_: list[str], said: list[str], tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        searching.prepare([f"store={tmp_path / 'runs'}", *SMALL, *CHOICES, *given_])
+        loop.prepare([f"store={tmp_path / 'runs'}", *SMALL, *CHOICES, *given_])
     assert "\n" not in str(refused.value) and all(word in str(refused.value) for word in said), refused.value
     assert not (tmp_path / "runs").exists()
 

@@ -7,7 +7,7 @@ import pytest
 from denoise.config import catalog
 from denoise.config.compose import compose
 from search.__main__ import main
-from search.study import equal_time as pace
+from search.study import equal_time
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
 from tests import quick
@@ -159,7 +159,9 @@ def test_a_space_beyond_one_choice_for_all_is_searched(asks: str, tmp_path: Path
 def test_equal_time_gives_a_slower_config_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     baseline, slow = [*TINY, "activation=silu"], [*TINY, "activation=gelu"]
     seconds = {"silu": 0.01, "gelu": 0.02}
-    monkeypatch.setattr(pace, "pace", lambda overrides: seconds[compose(list(overrides)).choices["activation"] or ""])
+    monkeypatch.setattr(
+        equal_time, "pace", lambda overrides: seconds[compose(list(overrides)).choices["activation"] or ""]
+    )
 
     class Study:
         def __init__(self) -> None:
@@ -169,14 +171,14 @@ def test_equal_time_gives_a_slower_config_fewer_steps(monkeypatch: pytest.Monkey
             self.user_attrs[name] = value
 
     study = Study()
-    assert pace.equal_time(study, baseline, baseline) == baseline  # type: ignore[arg-type]
-    found = compose(pace.equal_time(study, slow, baseline)).cfg.trainer  # type: ignore[arg-type]
+    assert equal_time.equal_time(study, baseline, baseline) == baseline  # type: ignore[arg-type]
+    found = compose(equal_time.equal_time(study, slow, baseline)).cfg.trainer  # type: ignore[arg-type]
     assert (found.max_steps, found.val_every) == (4, 1), "half the steps, and as many looks"
     assert study.user_attrs == {"pace": 0.01}
 
 
 def test_a_pace_is_measured() -> None:
-    assert 0 < pace.pace(TINY) < 10
+    assert 0 < equal_time.pace(TINY) < 10
 
 
 def test_what_is_dead_is_not_trained_where_it_is_screened(tmp_path: Path) -> None:
@@ -191,14 +193,16 @@ def test_what_is_dead_is_not_trained_where_it_is_screened(tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_paced_is_left_for_its_trial_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "STEPS", 2)
-    assert pace.pace([*TINY, "model.num_heads=3"]) is None
-    assert pace.pace([*TINY, "optimizer=sgd", "optimizer.lr=1e9", "trainer.log_every=1"]) is None
+    monkeypatch.setattr(equal_time, "STEPS", 2)
+    assert equal_time.pace([*TINY, "model.num_heads=3"]) is None
+    assert equal_time.pace([*TINY, "optimizer=sgd", "optimizer.lr=1e9", "trainer.log_every=1"]) is None
 
 
 def test_steps_that_equal_time_gave_go_with_a_trial_that_is_carried_over() -> None:
     before = ["trainer.max_steps=2", "trainer.val_every=1", "activation=relu"]
-    carried = pace.as_it_was(["trainer.max_steps=40", "activation=relu"], before)
+    carried = equal_time.as_it_was(["trainer.max_steps=40", "activation=relu"], before)
     assert carried == ["activation=relu", "trainer.max_steps=2", "trainer.val_every=1"]
     same = ["trainer.max_steps=40", "activation=relu"]
-    assert pace.as_it_was(same, same) == same and pace.as_it_was(["activation=relu"], []) == ["activation=relu"]
+    assert equal_time.as_it_was(same, same) == same and equal_time.as_it_was(["activation=relu"], []) == [
+        "activation=relu"
+    ]

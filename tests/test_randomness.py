@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import denoise
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.model.block import Dropout
 from denoise.randomness import Clock, attach, key, seeded, stream
 from denoise.training.checkpoint import unfinished
@@ -32,7 +32,7 @@ STEPS = "trainer.max_steps=9 trainer.val_every=3 trainer.health_every=2".split()
 
 
 def tiny(*overrides: str):
-    return config.compose([*TINY, *overrides]).cfg
+    return compose.compose([*TINY, *overrides]).cfg
 
 
 class Killed(Exception):
@@ -212,7 +212,7 @@ def test_what_a_kill_left_of_a_checkpoint_goes_with_it(tmp_path):
 CHILD = """
 import signal, sys
 from pathlib import Path
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.training.train import train
 
 class Wait:

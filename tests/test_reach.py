@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.data import images
 from denoise.errors import Refusal
 from denoise.evaluation import reach
 from denoise.training import train
 from denoise.training.build import build_denoiser
 from search.__main__ import main
-from search.study import spec as plan
+from search.study import spec
 from search.study.spec import Search
 from tests.test_question import latest
 
@@ -100,7 +99,7 @@ def asked(name: str, *overrides: str) -> Search:
 
 def planned_of(*overrides: str) -> Search:
     starts = [] if any(text.startswith("search.enqueue=") for text in overrides) else ["search.enqueue=[]"]
-    return plan.prepare([*ALONE, *starts, *overrides])
+    return spec.prepare([*ALONE, *starts, *overrides])
 
 
 def said(search: Search) -> str:
@@ -114,7 +113,7 @@ def said(search: Search) -> str:
 @pytest.mark.parametrize("more", [[], ["zero_output=false", "feed_forward=swiglu"], ["placement=sandwich"]])
 def test_the_places_are_those_of_the_network_that_is_trained(model: str, more: list[str]) -> None:
     """Counted anew in the built and initialized network: modules by their mark, layers by a start that is not zero."""
-    cfg = config.compose([f"model={model}", *more]).cfg
+    cfg = compose.compose([f"model={model}", *more]).cfg
     backbone = build_denoiser(cfg, images.load(cfg.data)).backbone
     found: Counter[tuple[str, str]] = Counter()
 
@@ -133,7 +132,7 @@ def test_the_places_are_those_of_the_network_that_is_trained(model: str, more: l
 
 
 def test_the_look_changes_no_random_numbers_and_is_the_same_twice() -> None:
-    cfg = config.compose(["model.attention_levels=[]"]).cfg
+    cfg = compose.compose(["model.attention_levels=[]"]).cfg
     before = torch.random.get_rng_state(), torch.get_num_threads()
     one, other = reach.look(cfg), reach.look(cfg)
     assert torch.equal(torch.random.get_rng_state(), before[0]) and torch.get_num_threads() == before[1]
@@ -157,7 +156,7 @@ def test_the_look_changes_no_random_numbers_and_is_the_same_twice() -> None:
 def test_networks_differ_where_a_choice_acts(change: str, acts: bool) -> None:
     """In a U-Net without transformer blocks. What the seed draws is the initializer's, which has not come yet."""
     base = ["model.attention_levels=[]", "model.width=8"]
-    looks = [reach.look(config.compose([*base, *more]).cfg) for more in ([], [change])]
+    looks = [reach.look(compose.compose([*base, *more]).cfg) for more in ([], [change])]
     if change != "seed=1":
         assert reach.differ(*looks) == acts
     else:

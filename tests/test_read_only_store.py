@@ -13,7 +13,7 @@ import pytest
 
 from denoise.errors import Refusal
 from search.__main__ import main
-from search.tracking import read_only as snapshot
+from search.tracking import read_only
 from search.tracking.tracker import open_tracker
 from tests import quick, tiny
 from tests.test_moved_stores import content
@@ -164,7 +164,7 @@ def test_a_file_that_finds_no_room_is_put_into_the_current_folder(
     store, here = tmp_path / "store", tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    assert snapshot.put(store, "a.png", b"before") == store / "a.png"
+    assert read_only.put(store, "a.png", b"before") == store / "a.png"
     write = Path.write_bytes
 
     def no_room(self: Path, content: bytes) -> int:
@@ -175,10 +175,10 @@ def test_a_file_that_finds_no_room_is_put_into_the_current_folder(
 
     monkeypatch.setattr(Path, "write_bytes", no_room)
     if room:
-        assert snapshot.put(store, "a.png", b"after") == Path("a.png") and Path("a.png").read_bytes() == b"after"
+        assert read_only.put(store, "a.png", b"after") == Path("a.png") and Path("a.png").read_bytes() == b"after"
     else:
         with pytest.raises(Refusal, match=r"^store=.*/store: cannot be written .*; a.png cannot be written here eith"):
-            snapshot.put(store, "a.png", b"after")
+            read_only.put(store, "a.png", b"after")
     assert (store / "a.png").read_bytes() == b"before" and os.listdir(store) == ["a.png"]
     assert os.listdir(here) == (["a.png"] if room else [])
 
@@ -210,6 +210,6 @@ def test_what_a_killed_process_left_in_the_log_is_seen(tmp_path: Path) -> None:
         run = tracker.start("a", {"role": "search"}, {})
         shutil.copytree(store, then)
     assert (then / "mlflow.db-wal").stat().st_size
-    seen = snapshot.opened(EXPERIMENT, then)
+    seen = read_only.opened(EXPERIMENT, then)
     assert [found.info.run_id for found in seen.searches()] == [run.run_id]
     assert seen.place == str(then / "mlflow.db")

@@ -13,7 +13,7 @@ from denoise.config import catalog
 from denoise.config import compose as config
 from denoise.config.compose import Composed, as_yaml, compose, next_compose, raw_compose
 from denoise.errors import Refusal
-from search.space import search_space as space
+from search.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 SEARCHES = {
@@ -38,7 +38,7 @@ def same(found: Composed, expected: Composed) -> bool:
 
 
 def draws(number: int, *overrides: str) -> list[tuple[str, ...]]:
-    found = space.build(compose(overrides, "search"), overrides)
+    found = search_space.build(compose(overrides, "search"), overrides)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(overrides)))
     return [tuple(found.suggest(study.ask())) for _ in range(number)]
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from search.console.printed_commands import command
-from search.report import leaderboard as report
+from search.report import leaderboard
 from search.tracking.record import OUTCOMES, Record, best, difference, rank
 
 BASELINE = ["model.width=8", "activation=silu", "optimizer=adamw", "optimizer.lr=0.002", "dropout=0.0"]
@@ -107,7 +107,7 @@ def test_leaderboard_numbers_only_complete_trials_and_says_where_the_others_ende
         one(2, "failed", None, step=3, tags={"failure_kind": "diverged"}),
         one(3, value=0.25),
     ]
-    files = report.files(trials, BASELINE, "a title")
+    files = leaderboard.files(trials, BASELINE, "a title")
     text = files["leaderboard.txt"].decode()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert [row[:2] for row in rows] == [["1", "3"], ["2", "0"], ["", "1"], ["", "2"]]
@@ -122,19 +122,19 @@ def test_leaderboard_numbers_only_complete_trials_and_says_where_the_others_ende
 
 @pytest.mark.parametrize("value", [1 / 3, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
 def test_leaderboard_json_keeps_a_value_to_the_last_bit(value: float) -> None:
-    (row,) = json.loads(report.files([one(0, value=value)], BASELINE, "t")["leaderboard.json"])
+    (row,) = json.loads(leaderboard.files([one(0, value=value)], BASELINE, "t")["leaderboard.json"])
     assert row["val/loss"] == value
 
 
 def test_leaderboard_shows_names_with_brackets_as_they_are() -> None:
     """An override such as betas=[0.9,0.99] is no markup of the table."""
     trial = Record(1, "1", "complete", 8, [*BASELINE, "optimizer.betas=[0.8,0.9]", "model.levels=[red]"], 0.5)
-    text = report.files([trial], BASELINE, "t")["leaderboard.txt"].decode()
+    text = leaderboard.files([trial], BASELINE, "t")["leaderboard.txt"].decode()
     assert "[0.8,0.9]" in "".join(text.split()) and "[red]" in "".join(text.split())
 
 
 def test_best_yaml_is_a_config_on_top_of_train() -> None:
-    content = report.best_yaml(one(3).overrides, report.says(one(3, value=0.25), "name-1"), "run").decode()
+    content = leaderboard.best_yaml(one(3).overrides, leaderboard.says(one(3, value=0.25), "name-1"), "run").decode()
     config = yaml.safe_load(content)
     assert config["defaults"] == ["train", {"override /activation": "silu"}, {"override /optimizer": "adamw"}, "_self_"]
     assert config["optimizer"] == {"lr": 0.002} and config["model"] == {"width": 8} and config["dropout"] == 0.0
@@ -147,7 +147,7 @@ def test_command_says_plain_overrides_plainly() -> None:
 
 def test_every_picture_says_how_large_it_is() -> None:
     """Without width and height MLflow shows nothing of it; rich writes a view alone."""
-    picture = report.files([one(0, value=0.5)], BASELINE, "t")["leaderboard.svg"].decode()
+    picture = leaderboard.files([one(0, value=0.5)], BASELINE, "t")["leaderboard.svg"].decode()
     (head,) = re.findall(r"<svg [^>]*>", picture)
     sizes = [float(re.search(rf' {name}="([\d.]+)"', head)[1]) for name in ("width", "height")]  # type: ignore[index]
     assert sizes == [float(size) for size in re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups()]  # type: ignore[union-attr]
@@ -156,10 +156,10 @@ def test_every_picture_says_how_large_it_is() -> None:
 
 def test_summary_compares_the_best_with_the_baseline() -> None:
     better = Record(4, "4", "complete", 8, ["activation=gelu", *BASELINE[2:]], 0.4)
-    line = report.summary([one(0, value=0.5), better], BASELINE)
+    line = leaderboard.summary([one(0, value=0.5), better], BASELINE)
     assert "trial 4" in line and "0.4000" in line and "baseline 0.5000" in line and "-20.0%" in line
 
 
 def test_summary_of_no_complete_trial_says_what_to_raise() -> None:
-    line = report.summary([one(0, "failed", None)], BASELINE)
+    line = leaderboard.summary([one(0, "failed", None)], BASELINE)
     assert "search.n_trials" in line and "trainer.max_steps" in line

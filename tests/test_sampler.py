@@ -21,12 +21,11 @@ from scipy.stats import qmc
 from denoise.config.catalog import CONF
 from denoise.config.compose import compose
 from denoise.errors import Refusal
-from search.samplers import make as samplers
-from search.samplers import support as fit
+from search.samplers import make, support
 from search.samplers.seeded import Informative, KeyedSampler
 from search.samplers.tpe import TPE, group
 from search.storages.rdb import Storage
-from search.study import loop as searching
+from search.study import loop
 from tests.quick import CHOICES, LISTED, NUMBERS, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -111,7 +110,7 @@ def searched(sampler: KeyedSampler, number: int, storage_: Any = None) -> optuna
 
 def keyed(sampler: str, *more: str, seed: int = 0) -> KeyedSampler:
     """The sampler as a search config builds it."""
-    return samplers.sampler(compose([f"sampler={sampler}", f"seed={seed}", *more], "search").cfg)
+    return make.sampler(compose([f"sampler={sampler}", f"seed={seed}", *more], "search").cfg)
 
 
 def test_qmc_fills_the_space_as_the_sequence_does_and_better_than_chance() -> None:
@@ -353,17 +352,17 @@ REFUSED = [
 @pytest.mark.parametrize(("given_", "said"), REFUSED)
 def test_a_sampler_refuses_a_space_that_it_cannot_draw_from(given_: list[str], said: list[str], tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
-        searching.prepare([f"store={tmp_path / 'runs'}", *SMALL, *given_])
+        loop.prepare([f"store={tmp_path / 'runs'}", *SMALL, *given_])
     assert "\n" not in str(refused.value) and all(word in str(refused.value) for word in said), refused.value
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_sampler_of_shared_parameters_says_so_where_others_are_conditional(tmp_path: Path) -> None:
     store = f"store={tmp_path}"
-    said = searching.prepare([store, *SMALL, "sampler=gp", *CHOICES]).notes[0]
+    said = loop.prepare([store, *SMALL, "sampler=gp", *CHOICES]).notes[0]
     assert said.startswith("note: sampler=gp models 3 parameters") and "\n" not in said
-    assert searching.prepare([store, *SMALL, "sampler=gp", *NUMBERS]).notes == []
-    assert searching.prepare([store, *SMALL, "sampler=tpe", *CHOICES]).notes == []
+    assert loop.prepare([store, *SMALL, "sampler=gp", *NUMBERS]).notes == []
+    assert loop.prepare([store, *SMALL, "sampler=tpe", *CHOICES]).notes == []
 
 
 def test_brute_force_tries_every_point_once_and_ends(
@@ -375,8 +374,12 @@ def test_brute_force_tries_every_point_once_and_ends(
 
 
 def test_the_points_of_a_space_are_counted() -> None:
-    prepared = searching.prepare([*SMALL, *LISTED])
-    assert fit.points(prepared.space) == 3 * 2
-    assert fit.points(searching.prepare([*SMALL, *CHOICES]).space) is None
-    sizes = [fit.size(d) for d in (FloatDistribution(0, 1, step=0.25), CategoricalDistribution([1, 2, 3]))]
-    assert sizes == [5, 3] and fit.size(FloatDistribution(0.5, 0.5)) == 1 and fit.size(FloatDistribution(0, 1)) is None
+    prepared = loop.prepare([*SMALL, *LISTED])
+    assert support.points(prepared.space) == 3 * 2
+    assert support.points(loop.prepare([*SMALL, *CHOICES]).space) is None
+    sizes = [support.size(d) for d in (FloatDistribution(0, 1, step=0.25), CategoricalDistribution([1, 2, 3]))]
+    assert (
+        sizes == [5, 3]
+        and support.size(FloatDistribution(0.5, 0.5)) == 1
+        and support.size(FloatDistribution(0, 1)) is None
+    )

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.evaluation.prescreen import ENOUGH, LOOKS, Figures, reason, screen
 from denoise.training.build import prepare
@@ -23,7 +22,7 @@ OPTIONS = [(kind, option) for kind in catalog.KINDS for option in catalog.option
 
 
 def tiny(*overrides: str):
-    return config.compose([*TINY, *overrides]).cfg
+    return compose.compose([*TINY, *overrides]).cfg
 
 
 # ---------------------------------------------------------------- what is rejected
@@ -83,7 +82,7 @@ def test_a_config_of_an_option_is_the_composed_one() -> None:
 @pytest.mark.parametrize("model", ["", "model=dit model.dim=16 model.depth=1"])
 def test_no_backbone_is_rejected(model: str, overrides: str) -> None:
     common = [one for one in TINY if not (model and one.startswith("model.width"))]
-    assert screen(config.compose([*common, *model.split(), *overrides.split()]).cfg).rejected == ""
+    assert screen(compose.compose([*common, *model.split(), *overrides.split()]).cfg).rejected == ""
 
 
 def test_an_exploding_config_is_saved_by_clipping() -> None:

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.model.block import Parts
 from denoise.model.dit import DiT
@@ -19,7 +18,7 @@ from denoise.model.initialize import initialize
 from denoise.model.unet import UNet
 from denoise.training.train import build_parts
 
-PARTS = build_parts(config.compose(["zero_output=false"]).cfg)
+PARTS = build_parts(compose.compose(["zero_output=false"]).cfg)
 SIZE = 8
 small = st.one_of(st.integers(4, 13), st.sampled_from([33, 127]))
 both = {
@@ -77,7 +76,7 @@ LEAST = {"num_heads": 1, "feed_forward_ratio": 0.125, "embedding_dim": 5}
 @pytest.mark.parametrize("kind", ["normalization", "feed_forward", "weight_normalization"])
 def test_the_smallest_models_train_with_every_option(kind: str) -> None:
     for option in catalog.options(kind):
-        parts = build_parts(config.compose(["zero_output=false", f"{kind}={option}"]).cfg)
+        parts = build_parts(compose.compose(["zero_output=false", f"{kind}={option}"]).cfg)
         assert takes_a_step(UNet, {**LEAST, "width": 1, "channel_mult": [1], "attention_levels": [0]}, 0, parts)
         assert takes_a_step(DiT, {**LEAST, "dim": 4, "depth": 1, "patch_size": SIZE}, 0, parts)
 

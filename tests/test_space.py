@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from denoise.config import catalog
 from denoise.config.compose import Composed, compose, parse, raw_compose
 from denoise.errors import Refusal
-from search.space import search_space as space
+from search.space import search_space
 from search.space.search_space import Space
-from search.study import spec as plan
+from search.study import spec
 from search.study.loop import prepare
 from search.trial.run import config_sha256
 
@@ -32,7 +32,7 @@ COMMANDS = {
 
 def read(*overrides: str) -> tuple[Composed, Space]:
     composed = compose(overrides, "search")
-    return composed, space.build(composed, overrides)
+    return composed, search_space.build(composed, overrides)
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -162,7 +162,9 @@ def test_no_trial_carries_what_no_training_depends_on() -> None:
 def test_the_baseline_is_a_point_of_the_space_and_the_config_itself(given_overrides: tuple[str, ...]) -> None:
     composed, found = read(*given_overrides)
     overrides = found.suggest(optuna.trial.FixedTrial(found.point(composed)))
-    trains = [text for text in given_overrides if parse(text).key_or_group.split(".")[0] not in space.NOT_THE_TRIALS]
+    trains = [
+        text for text in given_overrides if parse(text).key_or_group.split(".")[0] not in search_space.NOT_THE_TRIALS
+    ]
     again = raw_compose(tuple(overrides))
     alone = compose(trains)
     without_space = [_without_space(c) for c in (again, alone)]
@@ -176,7 +178,7 @@ def _without_space(composed: Composed) -> object:
     assert isinstance(content, dict)
     for kind in catalog.KINDS:
         content[kind].pop("space", None)
-    return {k: v for k, v in content.items() if k not in space.NOT_THE_TRIALS}
+    return {k: v for k, v in content.items() if k not in search_space.NOT_THE_TRIALS}
 
 
 def test_a_trial_drawn_from_a_moved_domain_trains_by_itself() -> None:
@@ -244,7 +246,7 @@ def test_an_option_of_ones_own_joins_the_space(tmp_path_factory: pytest.TempPath
 
 
 def test_postgresql_has_the_driver_that_is_installed() -> None:
-    engine = sqlalchemy.create_engine(str(plan.database("postgresql://me:word@host:5432/base")))
+    engine = sqlalchemy.create_engine(str(spec.database("postgresql://me:word@host:5432/base")))
     assert engine.dialect.driver == "psycopg2" and engine.url.database == "base"
     for other in (None, "sqlite:///x.db", "postgresql+psycopg2://host/base"):
-        assert plan.database(other) == other
+        assert spec.database(other) == other

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.training.module import DenoiseModule
 from denoise.training.train import prepare, sha256
 
@@ -19,7 +18,7 @@ both = pytest.mark.parametrize("model", TINY)
 
 def prepared(model: str, *overrides: str) -> DenoiseModule:
     common = ["trainer.accelerator=cpu", "trainer.num_threads=1", "data.batch_size=16"]
-    return prepare(config.compose([*TINY[model], *common, *overrides]).cfg)
+    return prepare(compose.compose([*TINY[model], *common, *overrides]).cfg)
 
 
 def drawn(module: DenoiseModule) -> dict[str, torch.Tensor]:

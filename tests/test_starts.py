@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial
 from denoise.config.compose import compose, next_compose
 from denoise.errors import Refusal
 from denoise.training import train
-from search.study import migrate as carry
+from search.study import migrate
 from search.study.spec import Search
 from search.trial.run import config_sha256
 from tests import quick
@@ -78,7 +78,7 @@ def test_a_start_that_is_carried_over_keeps_what_was_typed() -> None:
         trial.set_user_attr("overrides", overrides)
         trial.set_user_attr("config_sha256", config_sha256(next_compose(tuple(overrides))))
         study.tell(trial, 1.0)
-    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
     assert len(found.trials) == 4
     for trial, start in zip(found.trials, TYPED, strict=True):
         assert config_sha256(next_compose(tuple(trial.user_attrs["overrides"]))) == wanted(start)

@@ -22,12 +22,12 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from search.__main__ import main
-from search.cli import mlflow_server as server
+from search.cli import mlflow_server
 from search.confirmation.stored import from_json
-from search.console import printed_commands as commands
+from search.console import printed_commands
 from search.console.console import Out
 from search.console.redact import hide
-from search.report import findings as findings_report
+from search.report import findings
 from search.report.leaderboard import best_yaml
 from search.storages.database import open_study
 from search.tracking.record import Record, check
@@ -129,8 +129,8 @@ def test_no_password_reaches_the_terminal(capsys: pytest.CaptureFixture[str], tm
         assert not any(part in str(refused.value) for part in (SECRET, *parts)), refused.value
     captured = capsys.readouterr()
     assert SECRET not in captured.out + captured.err and captured.err.count("\n") == len(ways)
-    commands.remember([f"tracking.uri={FORMS[0].format(SECRET)}"], [])
-    assert SECRET not in commands.make("ui")
+    printed_commands.remember([f"tracking.uri={FORMS[0].format(SECRET)}"], [])
+    assert SECRET not in printed_commands.make("ui")
 
 
 class Started:
@@ -154,14 +154,14 @@ def test_no_password_stands_in_the_arguments_of_a_process(tmp_path: Path, monkey
     typed = ["search", *(f"search.storage={form.format(SECRET)}" for form in FORMS)]
     crew = Crew(typed)
     crew.resize(1)
-    monkeypatch.setattr(server, "_end", lambda process: None)
-    monkeypatch.setattr(server.signal, "signal", lambda *given: None)
-    server.serve(FORMS[5].format(SECRET), tmp_path, 5000)
+    monkeypatch.setattr(mlflow_server, "_end", lambda process: None)
+    monkeypatch.setattr(mlflow_server.signal, "signal", lambda *given: None)
+    mlflow_server.serve(FORMS[5].format(SECRET), tmp_path, 5000)
     (worker, its_environment), (served, environment) = Started.seen
     assert SECRET not in " ".join([*worker, *served])
     monkeypatch.setattr(os, "environ", its_environment)
-    assert commands.handed_over(worker[3:]) == [*typed, "--beside"], "and yet it has what was typed"
-    assert commands.handed_over(worker[3:]) == worker[3:], "only once"
+    assert printed_commands.handed_over(worker[3:]) == [*typed, "--beside"], "and yet it has what was typed"
+    assert printed_commands.handed_over(worker[3:]) == worker[3:], "only once"
     assert environment["MLFLOW_BACKEND_STORE_URI"] == FORMS[5].format(SECRET)
 
 
@@ -314,7 +314,7 @@ WEIGHTS = {
 
 def test_a_result_that_is_no_json_is_refused() -> None:
     for text in ("[" * 3000, "{", "[]", "9" * 5000):
-        for read in (from_json, findings_report.read):
+        for read in (from_json, findings.read):
             with pytest.raises(Refusal):
                 read(text.encode())
         assert Record(0, "run", "complete", 1, [], tags={"weights_at": text}).weights_at == {}

@@ -6,8 +6,7 @@ from functools import cache
 import pytest
 import torch
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.errors import Refusal
 from denoise.training.callbacks import Diverged, Follow
 from denoise.training.train import Result, draw, prepare, sample, sha256, train
@@ -26,7 +25,7 @@ PARAMETERS = [(kind, option, name) for kind, option in OPTIONS for name in catal
 
 
 def tiny(*overrides: str, model: str = "unet"):
-    return config.compose([*TINY[model], *COMMON, *overrides]).cfg
+    return compose.compose([*TINY[model], *COMMON, *overrides]).cfg
 
 
 class Witness:
@@ -68,7 +67,7 @@ def seen(model: str, overrides: tuple[str, ...]) -> tuple[str, tuple[float, ...]
 @pytest.mark.parametrize(("kind", "option"), OPTIONS)
 def test_the_option_acts(kind, option, model):
     """Choosing it gives other numbers than the baseline; the baseline's own option, than another option."""
-    own = config.compose().choices[kind]
+    own = compose.compose().choices[kind]
     other = own if option != own else next(o for o in catalog.options(kind) if o != own)
     if catalog.entry(kind, option).needs:  # what it then does is shown by tests of its own
         with pytest.raises(Refusal, match=f"{kind}.{catalog.entry(kind, option).needs[0]}="):

@@ -8,8 +8,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.model.block import Parts
 from denoise.model.dit import DiT
 from denoise.model.unet import UNet
@@ -109,7 +108,7 @@ def test_batch_norm_in_training_is_refused_by_torch():
 def test_gradients_sample_by_sample_of_a_network(kind, option, backbone):
     """In evaluation: what a weight normalization keeps for itself is changed in training."""
     entry = catalog.entry(kind, option)
-    part = build_parts(config.compose([]).cfg).residual
+    part = build_parts(compose.compose([]).cfg).residual
     made = catalog.factory(kind, OmegaConf.create({"_target_": entry.target, **entry.parameters, "space": {}}))
     parts = Parts(*[replace(part, **{kind: made})] * 3, zero_output=False)
     small = {"width": 4} if backbone is UNet else {"dim": 8, "depth": 1}

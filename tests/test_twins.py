@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import compose as config
+from denoise.config import compose
 from denoise.training import diagnostics, train
 from denoise.training.callbacks import Follow
-from search.analysis import equivalent_trials as twins
+from search.analysis import equivalent_trials
 from search.analysis.verdict import judge
-from search.report import leaderboard as report
+from search.report import leaderboard
 from search.report.findings import Findings, files
 from search.report.verdict import sentences
 from search.tracking.record import Record
@@ -35,7 +35,7 @@ def trial(number: int, option: str, weights: str, value: float = 1.0, outcome: s
 
 def found(*records: Record) -> dict[int, tuple[int, int]]:
     """The twins by number: whose, and up to which step."""
-    pairs = twins.find(records).values()
+    pairs = equivalent_trials.find(records).values()
     return {int(t.trial.number or 0): (int(t.of.number or 0), t.step) for t in pairs}
 
 
@@ -59,7 +59,7 @@ def test_what_is_noted_is_data() -> None:
 
 def test_a_line_says_which_and_many_are_not_all_said() -> None:
     same = [trial(k, f"option{k}", "ab") for k in range(9)]
-    said = twins.lines(same)
+    said = equivalent_trials.lines(same)
     assert said[0] == "trial 1 has the same weights as trial 0 after 20 steps: its overrides do not act"
     assert len(said) == 6 and said[5].startswith("3 more trials have the same weights as another one")
 
@@ -90,7 +90,7 @@ def test_an_option_is_ranked_by_what_is_its_own() -> None:
 
 def test_the_leaderboard_gives_a_twin_no_place() -> None:
     records = [trial(0, "silu", "ab", 0.5), trial(1, "relu", "ab", 0.5), trial(2, "gelu", "cd", 0.6)]
-    written = report.files(records, BASELINE, "title")
+    written = leaderboard.files(records, BASELINE, "title")
     plain = json.loads(written["leaderboard.json"])
     assert [row["same_weights_as"] for row in plain] == [None, 0, None]
     rows = [line.split("│") for line in written["leaderboard.txt"].decode().splitlines() if "complete" in line]
@@ -133,7 +133,7 @@ def test_one_step_is_too_early_to_tell() -> None:
 
     def weights_at(*overrides: str) -> dict[int, str]:
         short = ["trainer.max_steps=2", "trainer.val_every=1", "data.batch_size=8", *tiny.TINY]
-        return train.train(config.compose([*short, *overrides]).cfg).weights_at
+        return train.train(compose.compose([*short, *overrides]).cfg).weights_at
 
     one, other = weights_at("feed_forward=geglu"), weights_at("feed_forward=swiglu")
     assert list(one) == [1, 2] and one[1] == other[1] and one[2] != other[2]

@@ -24,8 +24,7 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.training import train
 from search.__main__ import main
-from search.cli import best_file
-from search.cli import mlflow_server as server
+from search.cli import best_file, mlflow_server
 from search.cli.from_make import words
 from search.tracking.record import Record, best
 from search.tracking.tracker import Tracker
@@ -435,7 +434,7 @@ def test_a_server_that_ends_says_why_in_one_line(
     monkeypatch.setattr(sys, "executable", str(fails))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        assert server.serve("nonsense://x", tmp_path, free_port()) == 1
+        assert mlflow_server.serve("nonsense://x", tmp_path, free_port()) == 1
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -18,14 +18,14 @@ from scipy import stats
 
 from denoise.errors import Refusal
 from denoise.pictures.svg import ticks
-from search.analysis import verdict as verdict_analysis
+from search.analysis import verdict
 from search.analysis.best_of_n import Arm, Chance, expected_best, resampled_variance, studentized_range
 from search.analysis.confirmation import Comparison, Finalist
 from search.analysis.learning_rate import LrRange
 from search.analysis.sequential_test import BETTER, OPEN, WORSE
 from search.analysis.verdict import Verdict
 from search.report import findings as findings_report
-from search.report import rank_correlation as agreement
+from search.report import rank_correlation
 from search.report.findings import Findings
 from search.report.importance import Importance, Share
 from search.report.verdict import sentences, table
@@ -34,7 +34,7 @@ from search.space.option import differs_alone, option_of
 from search.tracking.record import Record
 from tests.test_report import BASELINE
 
-judge = partial(verdict_analysis.judge, asked=["activation"])  # an ablation of it
+judge = partial(verdict.judge, asked=["activation"])  # an ablation of it
 DOMAINS = {"optimizer.adamw.lr": {"low": 1e-4, "high": 1e-1, "log": True, "step": None}}
 sorted_values = st.lists(st.floats(-10, 10), min_size=1, max_size=5).map(sorted)
 
@@ -333,7 +333,7 @@ OF_JOINT = [
 )
 def test_a_joint_search_compares_what_differs_in_nothing_else(choice: str, alone: list[int]) -> None:
     assert [r.number for r in OF_JOINT if differs_alone(r.overrides, choice, JOINT)] == alone
-    found = verdict_analysis.judge(OF_JOINT, choice, JOINT, seed_sd=0.003, seed_df=8)
+    found = verdict.judge(OF_JOINT, choice, JOINT, seed_sd=0.003, seed_df=8)
     assert sum(row.trials for row in found.rows) == len(alone) and found.left_out == 5 - len(alone)
     said = " ".join(sentences(found))
     assert f"search=ablation search.scientific=[{choice}]" in said
@@ -364,7 +364,7 @@ def finalist(record: Record, said: str, low: float, high: float) -> Finalist:
 def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[str, int], sd: float) -> None:
     """Whether the search's own seed tells the two apart (sd 0.0001) or not (0.1): one truth on a page."""
     ends = {BETTER: (-0.036, -0.007), WORSE: (0.007, 0.036), OPEN: (-0.01, 0.01)}[said]
-    found = verdict_analysis.judge(
+    found = verdict.judge(
         OF_JOINT, "optimizer", JOINT, finalists=[finalist(OF_JOINT[1], said, *ends)], seed_sd=sd, seed_df=8
     )
     assert {row.option: row.rank for row in found.rows} == ranks
@@ -379,7 +379,7 @@ def test_the_confirmation_goes_before_what_one_seed_says(said: str, ranks: dict[
 def test_what_diverges_more_often_is_worse_without_a_size() -> None:
     one = finalist(OF_JOINT[1], WORSE, -0.115, -0.095)
     one.untuned.diverged, one.untuned.both = (6, 0), 10
-    found = verdict_analysis.judge(OF_JOINT, "optimizer", JOINT, finalists=[one], seed_sd=0.1, seed_df=8)
+    found = verdict.judge(OF_JOINT, "optimizer", JOINT, finalists=[one], seed_sd=0.1, seed_df=8)
     fresh, answer, *_ = sentences(found)
     assert (
         fresh.endswith("diverged on 6 of 10 seeds, that on 0.") and "muon (diverges)" in answer and "by" not in answer
@@ -398,7 +398,7 @@ def test_an_old_verdict_of_what_differed_in_more_is_left_out() -> None:
 def test_a_finalist_that_differs_in_more_says_nothing_of_one_choice() -> None:
     two = finalist(OF_JOINT[2], BETTER, -0.2, -0.1)
     for choice in ("activation", "optimizer"):
-        found = verdict_analysis.judge(OF_JOINT, choice, JOINT, finalists=[two], seed_sd=0.1, seed_df=8)
+        found = verdict.judge(OF_JOINT, choice, JOINT, finalists=[two], seed_sd=0.1, seed_df=8)
         assert not any(row.confirmed for row in found.rows)
 
 
@@ -456,8 +456,10 @@ def findings() -> Findings:
     shares = Importance(40, [Share("activation", 0.7, 0.2), Share("optimizer", 0.3, 0.6)], 0.125, ["optimizer.muon.lr"])
     part = judge(trials(CLEAR), "activation@parts.transformer.activation", BASELINE)
     whole = judge(trials(CLEAR), "activation", BASELINE, seed_sd=0.002, seed_df=12, domains=DOMAINS)
-    rungs = agreement.rungs(curves)
-    return Findings([whole, part], shares, rungs, [agreement.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)])
+    rungs = rank_correlation.rungs(curves)
+    return Findings(
+        [whole, part], shares, rungs, [rank_correlation.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)]
+    )
 
 
 def test_findings_are_read_back_as_they_were() -> None:

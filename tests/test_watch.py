@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.storages import liveness
 from search.study.objective import deadly
 from tests.process import context
@@ -21,7 +21,7 @@ from tests.test_search import SEARCH, books
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 WORK = """
 import json, os, signal, sys, time
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 def work():
     life = len(watch.deaths)
     print(json.dumps([life, os.getpid(), [each["how"] for each in watch.deaths]]), flush=True)
@@ -125,7 +125,7 @@ def test_what_is_watched_ends_with_its_watcher() -> None:
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while (began := watch.began(pid)) not in ("", "ended"):
+    while (began := watchdog.began(pid)) not in ("", "ended"):
         assert time.monotonic() < deadline, began
         time.sleep(0.01)
     process.communicate()
@@ -134,7 +134,7 @@ def test_what_is_watched_ends_with_its_watcher() -> None:
 def test_a_watcher_that_stood_still_takes_that_for_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    seen = watch.Watched(os.getpid())
+    seen = watchdog.Watched(os.getpid())
     seen.hear({"at": "trial 1", "silence": 5.0, "seconds": 20.0, "trial": True})
     for _ in range(9):
         now[0] += 0.5
@@ -144,20 +144,20 @@ def test_a_watcher_that_stood_still_takes_that_for_no_silence(monkeypatch: pytes
     now[0] += 1.0
     assert seen.look() and seen.why == "over search.silence=5: no step in that time"
     assert not seen.look()  # once
-    other = watch.Watched(os.getpid())
+    other = watchdog.Watched(os.getpid())
     other.hear({"at": "trial 1", "silence": None, "seconds": 20.0, "trial": True})
     other.hear({"waited": 7.0})  # for another trial
     for _ in range(2 * 37):
         now[0] += 0.5
         assert not other.look()
     now[0] += 0.5
-    assert other.look() and other.why.startswith(watch.OVER)
+    assert other.look() and other.why.startswith(watchdog.OVER)
     assert other.death(-9)["counts"]
 
 
 def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
     """What kills its process kills it at the same place; a person, or another program's memory, anywhere."""
-    killed, silent = watch.how(-9), f"{watch.SILENT}=3: no step in that time"
+    killed, silent = watchdog.how(-9), f"{watchdog.SILENT}=3: no step in that time"
 
     def ends(*deaths: tuple[int, str]) -> str | None:
         noted = {f"ended:host:{k}:1": list(death) for k, death in enumerate(deaths)}
@@ -167,7 +167,7 @@ def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
     assert ends() is ends((0, killed)) is ends((0, killed), (3, killed), (6, killed)) is None
     assert ends((0, killed), (0, killed)) == ends((0, killed), (3, silent), (3, killed)) == "crashed"
     assert ends((0, killed), (3, killed), (3, silent)) == "hung"
-    assert ends((3, f"{watch.OVER}=1: it did not end itself")) == "cap"
+    assert ends((3, f"{watchdog.OVER}=1: it did not end itself")) == "cap"
 
 
 COMPONENT = """
@@ -192,7 +192,7 @@ def _watched(arguments: list[str], output: str) -> None:
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     from search.__main__ import main
 
-    os._exit(watch.watch(lambda: main(arguments)))
+    os._exit(watchdog.watch(lambda: main(arguments)))
 
 
 def test_a_trial_that_kills_its_process_fails_and_the_search_comes_to_its_end(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from denoise.config import catalog
-from denoise.config import compose as config
+from denoise.config import catalog, compose
 from denoise.optimizer import parameter_groups
 from denoise.training.train import prepare, train
 
@@ -107,7 +106,7 @@ COMMON = (
 
 
 def tiny(*overrides: str, model: str = "dit"):
-    return config.compose([*TINY[model], *COMMON, *overrides]).cfg
+    return compose.compose([*TINY[model], *COMMON, *overrides]).cfg
 
 
 @pytest.mark.parametrize("model", TINY)

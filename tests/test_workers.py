@@ -13,12 +13,9 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import IntegrityError
 
 from denoise.config.compose import compose
-from search.storages import database as storage
-from search.storages import liveness
+from search.storages import database, liveness
 from search.storages.lock import turn
-from search.study import loop as searching
-from search.study import objective as attempt
-from search.study import spec as plan
+from search.study import loop, objective, spec
 from search.study.modes import Ablation, Joint
 from search.tracking.tracker import Tracker
 from tests.process import start
@@ -54,8 +51,8 @@ def test_two_processes_share_a_search_from_its_first_moment(tmp_path: Path) -> N
 
 @pytest.fixture
 def study(tmp_path: Path) -> optuna.Study:
-    prepared = searching.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
-    return searching.open_stores(prepared)[0]
+    prepared = loop.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
+    return loop.open_stores(prepared)[0]
 
 
 def silent(store: Path, seconds: int) -> None:
@@ -83,7 +80,7 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats: list[int] = []
-    thrice, record = threading.Event(), storage.Storage.record_heartbeat
+    thrice, record = threading.Event(), database.Storage.record_heartbeat
 
     def counted(self: Any, trial_id: int) -> None:
         beats.append(trial_id)
@@ -93,7 +90,7 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
         if len(beats) == 3:
             thrice.set()
 
-    monkeypatch.setattr(storage.Storage, "record_heartbeat", counted)
+    monkeypatch.setattr(database.Storage, "record_heartbeat", counted)
     monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.01)
     trial = study.ask()
     liveness.claim(trial, [])
@@ -114,11 +111,11 @@ def test_weights_of_a_trial_that_is_not_told_yet_are_not_forgotten_by_another_wo
     )
     search.settings.confirm.finalists = 1
     session: Any = SimpleNamespace(search=search, trials=lambda *states: told)
-    files = [attempt.weights_file(search, f"run{number}") for number in range(6)]  # type: ignore[arg-type]
+    files = [objective.weights_file(search, f"run{number}") for number in range(6)]  # type: ignore[arg-type]
     files[0].parent.mkdir(parents=True)
     for path in files:
         path.touch()
-    attempt._forget(session)
+    objective._forget(session)
     left = sorted(path.stem for path in files[0].parent.iterdir())
     assert left == ["best-run0", "best-run3", "best-run4", "best-run5"], (
         "the baseline's, the best's, those not told yet"
@@ -129,7 +126,7 @@ def test_a_smaller_round_waits_for_the_trials_before_it() -> None:
     """Which arms stay is chosen by all that they did, not by what happened to be over."""
     arms = ["search=ablation", "search.scientific=[activation]", "search.nuisance=[optimizer.lr]"]
     sizes = ["search.min_per_arm=1", "search.per_arm=2", "search.keep=0.5"]
-    prepared = searching.prepare([*SMALL[:3], *arms, *sizes, "search.kinds.activation=[silu,relu,gelu,mish]"])
+    prepared = loop.prepare([*SMALL[:3], *arms, *sizes, "search.kinds.activation=[silu,relu,gelu,mish]"])
     mode, study = prepared.mode, optuna.create_study()
     assert isinstance(mode, Ablation) and [mode.size(number) for number in (0, 1)] == [4, 2]
     assert mode.refill(study)
@@ -146,7 +143,7 @@ def test_a_smaller_round_waits_for_the_trials_before_it() -> None:
 
 def test_a_dashboard_may_make_the_tables_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds no lock of ours: what is there then is taken."""
-    prepared = plan.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
+    prepared = spec.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
     tables = sqlalchemy.MetaData.create_all
 
     def twice(self: Any, engine: Any, *given: Any, **more: Any) -> None:
@@ -156,7 +153,7 @@ def test_a_dashboard_may_make_the_tables_at_the_same_moment(tmp_path: Path, monk
         raise IntegrityError("INSERT INTO alembic_version", {}, Exception("UNIQUE constraint failed"))
 
     monkeypatch.setattr(sqlalchemy.MetaData, "create_all", twice)
-    study, _ = searching.open_stores(prepared)
+    study, _ = loop.open_stores(prepared)
     assert study.get_trials() == [] and study.study_name == prepared.name
 
 

@@ -20,7 +20,7 @@ from benchmarks import arguments, results
 from benchmarks.claims import batches, depth, dying, ensemble, page, shapes, steps, symmetry
 from benchmarks.claims.finding import Finding
 from denoise.errors import Refusal
-from search.trial import provenance as machine
+from search.trial import provenance
 
 CLAIMS: dict[str, Callable[[], Finding]] = {
     "1": depth.claim_1,
@@ -61,7 +61,7 @@ def run(numbers: Sequence[str]) -> None:
             "command": f"{page.COMMAND} claims={number}",
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit,
-            "machine": machine.describe(),
+            "machine": provenance.describe(),
             "seconds": round(seconds, 1),
             **found.as_json(),
             "plot_sha256": sha256(found.plot).hexdigest(),

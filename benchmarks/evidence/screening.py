@@ -25,8 +25,8 @@ from benchmarks.evidence.table import Row
 from benchmarks.pairing import append, trainings
 from denoise.config.compose import compose
 from denoise.errors import Refusal
-from denoise.evaluation import prescreen as screen
-from search.trial import provenance as machine
+from denoise.evaluation import prescreen
+from search.trial import provenance
 
 SCREENS = results.FOLDER / "evidence-screens.jsonl"
 SUMMARY = results.FOLDER / "screening.json"
@@ -50,7 +50,7 @@ class Case:
     """A config of the table: `place`, the share of configs that ended better; inf is the end of a failed training."""
 
     row: Row
-    figures: screen.Figures
+    figures: prescreen.Figures
     rejected: str
     value: float
     place: float
@@ -66,12 +66,12 @@ def recorded() -> list[dict[str, Any]]:
 
 def fill(wanted: Sequence[Row]) -> dict[Row, dict[str, Any]]:
     """Screen what the file lacks; the line of each row."""
-    found, here = table.whole_space(), machine.describe()
+    found, here = table.whole_space(), provenance.describe()
     known = {Row(one["draw"], one["seed"], one["width"]): one for one in trainings(SCREENS)}
     missing = [row for row in wanted if row not in known]
     for i, row in enumerate(missing, start=1):
         overrides = table.draw(found, row.draw)[1]
-        seen = screen.screen(compose([*overrides, f"seed={row.seed}", f"model.width={row.width}"]).cfg)
+        seen = prescreen.screen(compose([*overrides, f"seed={row.seed}", f"model.width={row.width}"]).cfg)
         known[row] = asdict(row) | {"figures": asdict(seen.figures), "seconds": seen.seconds, "machine": here}
         append(SCREENS, known[row])
         if i % 20 == 0 or i == len(missing):
@@ -92,10 +92,10 @@ def cases(known: Mapping[Row, Mapping[str, Any]], trained: Sequence[Mapping[str,
     made = []
     for row, one in known.items():
         if row.width == width and row.draw in values:
-            figures = screen.Figures(**one["figures"])
+            figures = prescreen.Figures(**one["figures"])
             value = values[row.draw]
             place = sum(other < value for other in values.values()) / len(values)
-            rejected = screen.reason(figures, table.STEPS, DIVERGED_AT)
+            rejected = prescreen.reason(figures, table.STEPS, DIVERGED_AT)
             first = firsts[row.draw]
             failed_at = math.inf if first["outcome"] == "complete" else first["step"]
             a_step = first["training_seconds"] / first["step"]
@@ -135,20 +135,20 @@ def margins(among: Sequence[Case]) -> dict[str, list[float | None]]:
     best = [case.figures for case in among if case.place < 0.2 and not (case.figures.warmed and case.figures.jumped)]
     if not best:
         return {}
-    paced = [one for one in best if one.moved > screen.UNMOVED and not one.speeding]
+    paced = [one for one in best if one.moved > prescreen.UNMOVED and not one.speeding]
     return {
         "loss by the first, highest, without warm-up": [
             DIVERGED_AT,
             max((max(one.losses) / one.losses[0] for one in best if not one.warmed), default=None),
         ],
         "gradient of the median layer": [
-            screen.SILENT,
+            prescreen.SILENT,
             min(statistics.median(one.gradients.values()) for one in best),
         ],
-        "loss's largest move": [screen.STILL, min(_move(one.losses) for one in best)],
-        "output, spread by its size": [screen.SAME, min(one.spread for one in best)],
-        "output, over images by its size": [screen.SAME, min(one.varied for one in best)],
-        f"loss's fall x {table.STEPS}": [screen.SLOW, min((one.fall * table.STEPS for one in paced), default=None)],
+        "loss's largest move": [prescreen.STILL, min(_move(one.losses) for one in best)],
+        "output, spread by its size": [prescreen.SAME, min(one.spread for one in best)],
+        "output, over images by its size": [prescreen.SAME, min(one.varied for one in best)],
+        f"loss's fall x {table.STEPS}": [prescreen.SLOW, min((one.fall * table.STEPS for one in paced), default=None)],
     }
 
 
@@ -165,7 +165,7 @@ def worth(among: Sequence[Case]) -> list[dict[str, float]]:
     steps = statistics.median(case.screen_seconds / case.step_seconds for case in among)
     made = []
     for length in LENGTHS:
-        rejected = [case for case in among if screen.reason(case.figures, length, DIVERGED_AT)]
+        rejected = [case for case in among if prescreen.reason(case.figures, length, DIVERGED_AT)]
         made.append({"max_steps": length, "rejected": len(rejected) / len(among), "cost": steps})
         for name, part in (("saved", 1.0), ("saved_pruned", FIRST_RUNG)):
             made[-1][name] = sum(min(case.failed_at, part * length) for case in rejected) / len(among)

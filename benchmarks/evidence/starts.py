@@ -23,7 +23,7 @@ from benchmarks.evidence import table
 from benchmarks.evidence.pool import Pool, build
 from denoise.config.compose import compose
 from denoise.errors import Refusal
-from search.trial import provenance as machine
+from search.trial import provenance
 
 STARTS = Path(__file__).parent / "starts.jsonl"
 
@@ -56,7 +56,7 @@ def main() -> int:
     warnings.filterwarnings("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    head = {"fixed": table.FIXED, "steps": table.STEPS, "every": table.EVERY, "machine": machine.describe()}
+    head = {"fixed": table.FIXED, "steps": table.STEPS, "every": table.EVERY, "machine": provenance.describe()}
     lines = [head | {"commit": results.commit()}, *train()]
     STARTS.write_text("\n".join(json.dumps(one, separators=(",", ":")) for one in lines) + "\n")
     return 0

@@ -28,8 +28,8 @@ from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.randomness import key
 from denoise.training import train
-from search.space import search_space as space
-from search.trial import provenance as machine
+from search.space import search_space
+from search.trial import provenance
 
 TRAININGS = results.FOLDER / "evidence.jsonl"
 TABLE = Path(__file__).parent / "table.jsonl.gz"
@@ -69,7 +69,7 @@ def rows(configs: int) -> Iterator[Row]:
         yield from (Row(draw, 0, WIDER) for draw in draws if draw < WIDER_ROWS)
 
 
-def draw(found: space.Space, number: int) -> tuple[dict[str, Any], list[str]]:
+def draw(found: search_space.Space, number: int) -> tuple[dict[str, Any], list[str]]:
     """The params and overrides of one draw from the whole space, whatever was drawn before; draw 0 is the baseline."""
     if number == 0:
         params = found.point(compose(FIXED, "search"))
@@ -81,9 +81,9 @@ def draw(found: space.Space, number: int) -> tuple[dict[str, Any], list[str]]:
     return dict(trial.params), overrides
 
 
-def whole_space() -> space.Space:
+def whole_space() -> search_space.Space:
     """All kinds with all their options, as the default search has them."""
-    return space.build(compose(FIXED, "search"), FIXED)
+    return search_space.build(compose(FIXED, "search"), FIXED)
 
 
 class Curve:
@@ -106,7 +106,7 @@ class Curve:
         pass
 
 
-def measure(row: Row, found: space.Space) -> dict[str, Any]:
+def measure(row: Row, found: search_space.Space) -> dict[str, Any]:
     """Train one row."""
     return training(row, *draw(found, row.draw))
 
@@ -130,7 +130,7 @@ def training(row: Row, params: dict[str, Any], overrides: list[str]) -> dict[str
 
 def fill(configs: int, part: int, parts: int) -> None:
     """Train what the file lacks, this part's share of it."""
-    found, here = whole_space(), machine.describe()
+    found, here = whole_space(), provenance.describe()
     if TABLE.exists() and load()[0]["machine"] != here:
         raise Refusal(f"{TABLE}: was trained on another machine, whose bits are others; move it away to begin anew")
     done = set(trained())
@@ -193,7 +193,7 @@ def again(count: int) -> int:
         old_value, new_value = (each["curve"][-1] if each["curve"] else None for each in (one, new))
         print(f"draw {one['draw']} seed {one['seed']} width {one['width']}: {old_value!r} {new_value!r}", end="  ")
         print("same" if same else "DIFFERS", flush=True)
-    here = machine.describe()
+    here = provenance.describe()
     other = ", ".join(f"{name} {head['machine'].get(name)} (here {here[name]})" for name in here)
     same_machine = here == head["machine"]
     print(f"{count - differ} of {count} the same" + ("" if same_machine else f"; another machine: {other}"))

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from denoise.errors import Refusal
-from search.analysis import sequential_test as statistics
+from search.analysis import sequential_test
 from search.analysis.sequential_test import BETTER, OPEN, WORSE, Interval, Rule
 
 
@@ -37,7 +37,7 @@ def settings(node: Mapping[str, Any], seed: int) -> Settings:
     found = Settings(finalists, seeds, first_seed, float(node["level"]), int(node["test_samples"]))
     if not 0 <= found.finalists <= 100:
         raise Refusal(f"{where}.finalists={found.finalists}: must be from 0 (no confirmation) to 100")
-    if not statistics.FIRST_LOOK <= found.seeds <= 100:
+    if not sequential_test.FIRST_LOOK <= found.seeds <= 100:
         raise Refusal(
             f"{where}.seeds={found.seeds}: must be from 3 to 100; fewer show nothing, {where}.finalists=0 leaves it out"
         )
@@ -257,13 +257,13 @@ class Confirmation:
 def comparison(mine: Arm, theirs: Arm, rule: Rule, images: float) -> Comparison:
     """Compare two arms by a rule; `images` is the standard error of their mean difference over other images."""
     values, others = mine.numbers(), theirs.numbers()
-    pairs = statistics.paired(values, others)
-    a, b, both, p = statistics.divergences(values, others)
+    pairs = sequential_test.paired(values, others)
+    a, b, both, p = sequential_test.divergences(values, others)
     found = Comparison(rule.final(values, others, images), len(pairs), diverged=(a, b), both=both, p=p)
     if pairs:
         found.mine, found.theirs = mean(value for value, _ in pairs), mean(other for _, other in pairs)
         found.difference = mean(value - other for value, other in pairs)
-        between = rule.interval(statistics.differences(values, others), images)
+        between = rule.interval(sequential_test.differences(values, others), images)
         if between is not None and math.isfinite(between[1] - between[0]):
             found.interval, found.images = between, images
     if mine.searched is not None and theirs.searched is not None:

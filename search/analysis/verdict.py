@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from search.analysis import equivalent_trials as twins
+from search.analysis import equivalent_trials
 from search.analysis.best_of_n import Arm, Chance
 from search.analysis.confirmation import Comparison, Finalist
 from search.analysis.learning_rate import LrRange, lr_range
@@ -99,7 +99,9 @@ def judge(
     ended = [record for record in records if record.outcome in ENDED]
     compared = [record for record in ended if alone(record.overrides)]
     groups: dict[str, list[Record]] = {}
-    compared_once, same = twins.counted_once(compared, lambda record: option_of(record.overrides, choice, baseline))
+    compared_once, same = equivalent_trials.counted_once(
+        compared, lambda record: option_of(record.overrides, choice, baseline)
+    )
     for record in compared_once:
         groups.setdefault(option_of(record.overrides, choice, baseline), []).append(record)
     base = option_of(baseline, choice, baseline)

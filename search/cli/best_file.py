@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denoise.config import limits as domain
-from denoise.config import plain
+from denoise.config import limits, plain
 from denoise.config.compose import defaults, quoted
 from denoise.config.legal import exists
 from denoise.errors import Refusal
@@ -72,5 +71,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_text, value))}]"
     if isinstance(value, str):
-        return value if not value.startswith("[") and domain.as_value(value) == value else quoted(value)
-    return domain.as_text(value)
+        return value if not value.startswith("[") and limits.as_value(value) == value else quoted(value)
+    return limits.as_text(value)

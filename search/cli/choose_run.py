@@ -9,11 +9,11 @@ from denoise.config import plain
 from denoise.config.compose import Composed
 from denoise.errors import Refusal
 from search.console.printed_commands import key, make
-from search.report import leaderboard as report
+from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.tracking import read_only as snapshot
+from search.tracking import read_only
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check
 from search.tracking.record import best as best_of
@@ -33,8 +33,8 @@ def tracker(composed: Composed) -> Tracker:
             )
         raise Refusal(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
     load(*TRACKS)
-    if local and snapshot.why_not(store):
-        return snapshot.opened(cfg.tracking.experiment, store)
+    if local and read_only.why_not(store):
+        return read_only.opened(cfg.tracking.experiment, store)
     return Tracker(uri, cfg.tracking.experiment, store, new=False)
 
 
@@ -75,26 +75,26 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     """The run that is meant: RUN, or the best of the latest search. Errors: Refusal."""
     if run_id is not None:
         record = books.record(run_id)
-        return Chosen(record, record.overrides, report.says(record, f"run {run_id}"))
+        return Chosen(record, record.overrides, leaderboard.says(record, f"run {run_id}"))
     parent = search_of(books, None)
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
         raise Refusal(f"search {name}: {_none_complete(books, parent)}")
     if (best := parent.data.tags.get("best")) and books.active(best):
         found = books.record(best)
-    from search.confirmation import stored as stored_confirmation
-    from search.report import confirmation as confirmation_report
+    from search.confirmation import stored
+    from search.report import confirmation
 
-    confirmed = stored_confirmation.stored(books, parent.info.run_id)
+    confirmed = stored.stored(books, parent.info.run_id)
     arm = confirmed.best if confirmed is not None else None
     if confirmed is not None and arm is not None and found.run_id in arm.runs.values():
-        return Chosen(check(found), arm.overrides, f"{name}: {confirmation_report.take(confirmed)}")
+        return Chosen(check(found), arm.overrides, f"{name}: {confirmation.take(confirmed)}")
     gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
     if gone and confirmed is not None and any(best in one.runs.values() for one in confirmed.arms):
         gone += ", and the same make search trains it again"
     if confirmed is None and "confirmed" in parent.data.tags:
         gone += "; its confirmation cannot be read, and the same make search makes it anew"
-    return Chosen(check(found), found.overrides, report.says(found, name) + gone)
+    return Chosen(check(found), found.overrides, leaderboard.says(found, name) + gone)
 
 
 def _none_complete(books: Tracker, parent: Any) -> str:

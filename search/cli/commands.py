@@ -15,16 +15,15 @@ from rich.spinner import Spinner
 
 from denoise.config.compose import Composed, compose, notes, parse
 from denoise.errors import Refusal
-from search.cli import choose_run as runs
-from search.cli import mlflow_server as server
+from search.cli import choose_run, mlflow_server
 from search.console.console import Out
 from search.console.printed_commands import WHERE, key, listed, make
 from search.console.redact import hide, line, printable
-from search.report import leaderboard as board
+from search.report import leaderboard
 from search.report.pareto_front import NAMES
 from search.runtime.startup import LEARNS, TRACKS, load
 from search.storages.store_folder import store_of
-from search.tracking import read_only as snapshot
+from search.tracking import read_only
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known, tag
 from search.tracking.tracker import open_tracker
@@ -51,31 +50,31 @@ def search(options: argparse.Namespace) -> int:
                 load("torch")
                 crew.resize(division(asked.cfg).workers - 1)
             load("torch", *LEARNS, *TRACKS, "search.study.loop", "search.report.summary")
-            from search.report import summary as answering
+            from search.report import summary
             from search.report.progress import Display
-            from search.study import loop as study
+            from search.study import loop
 
-            prepared = study.prepare(options.overrides)
+            prepared = loop.prepare(options.overrides)
         if options.beside:
             from search.cli import worker
 
             return worker.work(prepared)
         began = time.monotonic()
-        stores = study.open_stores(prepared)
+        stores = loop.open_stores(prepared)
         if prepared.settings.shared:
             shared.ask(stores[0], options.overrides)
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
         try:
             with Display(prepared.name, prepared.total, console=console) as display:
-                answer = study.run(prepared, *stores, display, began, crew)
+                answer = loop.run(prepared, *stores, display, began, crew)
         except KeyboardInterrupt:
-            answering.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
+            summary.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
             raise
     findings = answer.findings
     if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
-    answering.show(console, *shown, starts=answer.starts)
+    summary.show(console, *shown, starts=answer.starts)
     after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
     after |= {"reproduce": "train the best again: the same number, bit for bit"}
     after |= {"report": "all of this again, and what each choice came to"}
@@ -97,7 +96,7 @@ def train(options: argparse.Namespace) -> int:
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
     _say(notes(composed))
     for report in module.start:
-        for text in board.start(report.summary, report.left):
+        for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
     run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
     with Display("training", 1, console=console) as display:
@@ -123,7 +122,7 @@ def train(options: argparse.Namespace) -> int:
 def ui(options: argparse.Namespace) -> int:
     """Serve MLflow on 127.0.0.1 until it is interrupted."""
     ports = [text for text in options.overrides if text.startswith("port=")]
-    port = server.read_port(ports[-1]) if ports else 5000
+    port = mlflow_server.read_port(ports[-1]) if ports else 5000
     cfg = compose([text for text in options.overrides if text not in ports]).cfg
     store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
@@ -131,24 +130,24 @@ def ui(options: argparse.Namespace) -> int:
         console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
         return 0
     experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
-    port = server.free_port(port)
+    port = mlflow_server.free_port(port)
     console.print(
         f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
     )
     sys.stdout.flush()
-    return server.serve(uri, store.resolve(), port)
+    return mlflow_server.serve(uri, store.resolve(), port)
 
 
 def best(options: argparse.Namespace) -> int:
     """Print the best trial's overrides as a command and write best.yaml into the store."""
     composed = compose(options.overrides)
     with _waits():
-        tracker = runs.tracker(composed)
-        found = runs.chosen(tracker, options.run)
+        tracker = choose_run.tracker(composed)
+        found = choose_run.chosen(tracker, options.run)
     chosen, store = found.record, store_of(composed.cfg)
-    without = runs.of_machine(tracker, chosen)
+    without = choose_run.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
-    unwritten = snapshot.why_not(store)
+    unwritten = read_only.why_not(store)
     says = [
         f"# {line(found.says)}",
         f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
@@ -158,7 +157,7 @@ def best(options: argparse.Namespace) -> int:
         says += [f"# {unwritten}: best.yaml is not written"]
     else:
         path = store / "best.yaml"
-        path.write_bytes(board.best_yaml(config, found.says, chosen.run_id))
+        path.write_bytes(leaderboard.best_yaml(config, found.says, chosen.run_id))
         again = make("train", ["--config-dir", str(store), "--config-name", "best"])
         says += [f"# the same as a config: {path}; {again}"]
     for text in says:
@@ -170,14 +169,14 @@ def reproduce(options: argparse.Namespace) -> int:
     """Train a run again and compare; 1 where they differ on the same machine."""
     composed = compose(options.overrides)
     with _waits():
-        tracker = runs.tracker(composed)
-        chosen = runs.chosen(tracker, options.run).record
+        tracker = choose_run.tracker(composed)
+        chosen = choose_run.chosen(tracker, options.run).record
         load(*LEARNS)
         from search.report.progress import Display
         from search.trial import reproduce as reproducing
 
     with Display(f"again: run {chosen.run_id}", 1, console=console) as display:
-        if unwritten := snapshot.why_not(store_of(composed.cfg)):
+        if unwritten := read_only.why_not(store_of(composed.cfg)):
             display.note(f"{unwritten}: this training is not recorded")
         display.trial_starts(chosen.number, "")
         found = reproducing.reproduce(tracker, chosen, display)
@@ -199,25 +198,25 @@ def report(options: argparse.Namespace) -> int:
     """Show the leaderboard of the latest search, or of the search RUN."""
     composed = compose(options.overrides)
     with _waits():
-        tracker = runs.tracker(composed)
-        from search.confirmation import stored as stored_confirmation
-        from search.report import summary as answering
-        from search.study import reconcile as books
+        tracker = choose_run.tracker(composed)
+        from search.confirmation import stored
+        from search.report import summary
+        from search.study import reconcile
 
-    parent = runs.search_of(tracker, options.run)
+    parent = choose_run.search_of(tracker, options.run)
     tags, search_id = parent.data.tags, parent.info.run_id
     records, baseline = tracker.records(search_id), tag(search_id, tags, "baseline", list, [])
-    _say(books.missed(tracker, search_id, records))
+    _say(reconcile.missed(tracker, search_id, records))
     cost = tag(search_id, tags, "cost", [*NAMES])
-    found, findings = stored_confirmation.stored(tracker, search_id), answering.findings(tracker, search_id)
+    found, findings = stored.stored(tracker, search_id), summary.findings(tracker, search_id)
     if found is None and "confirmed" in tags:
         console.print("its confirmation is gone, torn or of another version; the same make search makes it anew")
-    if found is not None and (gone := stored_confirmation.missing(tracker, search_id, found.arms)):
+    if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
         _say(
             [f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"]
         )
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
-    answering.show(console, *shown, starts=answering.starts(tags.get("starts", "")))
+    summary.show(console, *shown, starts=summary.starts(tags.get("starts", "")))
     return 0
 
 
@@ -225,8 +224,8 @@ def sample(options: argparse.Namespace) -> int:
     """Draw a grid of images from a run's weights into the store; the current folder where that cannot be written."""
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
     with _waits():
-        tracker = runs.tracker(composed)
-        chosen = runs.chosen(tracker, options.run).record
+        tracker = choose_run.tracker(composed)
+        chosen = choose_run.chosen(tracker, options.run).record
         load(*LEARNS)
         from denoise.training import train as training
         from search.tracking import weights
@@ -236,7 +235,7 @@ def sample(options: argparse.Namespace) -> int:
     store = store_of(composed.cfg)
     with tempfile.TemporaryDirectory() as temporary:
         png = training.sample(cfg, weights.fetch(tracker, chosen, Path(temporary)), cfg.seed)
-    path = snapshot.put(store, f"samples-{chosen.run_id[:8]}.png", png)
+    path = read_only.put(store, f"samples-{chosen.run_id[:8]}.png", png)
     console.print(f"{cfg.solver.images} samples of run {chosen.run_id}: {path}")
     return 0
 
@@ -249,17 +248,19 @@ def inspect(options: argparse.Namespace) -> int:
     with _waits():
         load(*LEARNS)
         from denoise.evaluation import inspection
-        from search.report import network_health as health
+        from search.report import network_health
 
     found = inspection.inspect(composed.cfg)
     store = store_of(composed.cfg)
     chosen = {kind: str(composed.choices[kind]) for kind in ("activation", "normalization", "initializer")}
     title = ", ".join(f"{kind} {option}" for kind, option in chosen.items())
     content = found.picture(f"At initialization: {composed.choices['model']}, {title}")
-    path = snapshot.put(store, f"inspect-{'-'.join(chosen.values())}.svg", content)
-    console.print(health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
-    console.print(health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7))
-    for each in health.verdict(found):
+    path = read_only.put(store, f"inspect-{'-'.join(chosen.values())}.svg", content)
+    console.print(network_health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
+    console.print(
+        network_health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7)
+    )
+    for each in network_health.verdict(found):
         console.print(each)
     if not given:
         console.print("Looked at with zero_output=false; a training starts with zero_output=true, its branches closed.")

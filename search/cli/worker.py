@@ -11,8 +11,8 @@ from typing import Any
 from denoise.errors import Refusal
 from denoise.interruption import Interrupted
 from search.confirmation import trainings
-from search.runtime import watchdog as watch
-from search.study import loop as study
+from search.runtime import watchdog
+from search.study import loop
 from search.study.spec import Search
 
 END_SECONDS = 15.0  # after the starter's end a training that does not let itself be interrupted has so long
@@ -77,11 +77,11 @@ def work(search: Search) -> int:
     relay, orders = Relay(), Orders()
     if (begin := orders.next()) is None:
         return 0
-    watch.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
+    watchdog.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
     if begin["search"] != search.name:
         raise Refusal(f"{search.name}: another search than {begin['search']}, since what it trains with has changed")
-    session = study.join(search, *study.open_stores(search), relay)
-    while study.next_trial(session):
+    session = loop.join(search, *loop.open_stores(search), relay)
+    while loop.next_trial(session):
         pass
     results = [one.result for one in session.trained if one.result is not None]
     relay.say("idle", sum(result.training_seconds + result.evaluating_seconds for result in results))

@@ -23,12 +23,12 @@ from denoise.training import train
 from search.analysis.confirmation import Arm, Ended
 from search.confirmation.stored import missing
 from search.report.progress import Shows
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.tracking import record, weights
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import TESTED, config_sha256, open_run, perform
 from search.workers.pool import Crew
 
@@ -77,7 +77,7 @@ class Trainings:
 
     def __post_init__(self) -> None:
         self.known = {}
-        mine = {"mlflow.parentRunId": self.parent.run_id, "role": "confirm", "code": machine.code()}
+        mine = {"mlflow.parentRunId": self.parent.run_id, "role": "confirm", "code": provenance.code()}
         for run in self.tracker.find(**mine):  # of one code: they are compared
             self.known.setdefault(run.data.tags.get("config_sha256", ""), []).append(run)
         name = self.tracker.client.get_run(self.parent.run_id).info.run_name
@@ -175,7 +175,7 @@ class Trainings:
         def keep(result: train.Result) -> None:
             weights.keep(self.weights(asked.digest), result.weights)
 
-        with watch.voice.at(f"{asked.differs}, seed {asked.seed}"):
+        with watchdog.voice.at(f"{asked.differs}, seed {asked.seed}"):
             done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
         train.forget(checkpoint)
         screen.trial_ends(

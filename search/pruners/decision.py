@@ -8,7 +8,7 @@ from optuna.pruners import NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.storages import rdb
 from search.storages.ledger import earlier, under_way
 from search.storages.liveness import left_behind
@@ -83,7 +83,7 @@ def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says
             numbers = ", ".join(str(other.number) for other in behind)
             if says is not None:
                 says(f"trial {numbers} was left behind and is not taken up: trial {trial.number} is judged without it")
-        with watch.voice.waiting():
+        with watchdog.voice.waiting():
             time.sleep(POLL_SECONDS)
 
 

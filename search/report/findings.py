@@ -12,8 +12,7 @@ from denoise.errors import Refusal
 from search.analysis.learning_rate import LrRange
 from search.analysis.verdict import Row, Verdict
 from search.console.console import Out
-from search.report import importance
-from search.report import rank_correlation as agreement
+from search.report import importance, rank_correlation
 from search.report import verdict as shown
 from search.report.importance import Importance, Share
 from search.report.rank_correlation import Agreement
@@ -53,9 +52,9 @@ def show(findings: Findings, console: Console) -> None:
         found = findings.importance
         _print(console, importance.table(found) if found.shares else None, importance.sentences(found))
     if findings.rungs:
-        _print(console, agreement.table(findings.rungs), agreement.sentences(findings.rungs))
+        _print(console, rank_correlation.table(findings.rungs), rank_correlation.sentences(findings.rungs))
     for width in findings.widths:
-        console.print(agreement.width_sentence(width), highlight=False, markup=False)
+        console.print(rank_correlation.width_sentence(width), highlight=False, markup=False)
 
 
 def read(content: bytes) -> Findings:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from denoise.config.compose import as_yaml, is_group, parse
-from search.analysis import equivalent_trials as twins
+from search.analysis import equivalent_trials
 from search.console.console import Out
 from search.console.printed_commands import command, make
 from search.console.redact import hide, line
@@ -32,7 +32,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     table.add_column("samples/s", justify="right", no_wrap=True)
     table.add_column("outcome", min_width=13)
     styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
-    ranked, same, places = rank(records), twins.find(records), itertools.count(1)
+    ranked, same, places = rank(records), equivalent_trials.find(records), itertools.count(1)
     for record in ranked[:rows]:
         outcome = record.outcome
         if outcome == "pruned":
@@ -65,7 +65,7 @@ def start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> list
 
 def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dict[str, bytes]:
     """The leaderboard as leaderboard.json, leaderboard.txt and leaderboard.svg."""
-    table, same = leaderboard(records, baseline, title), twins.find(records)
+    table, same = leaderboard(records, baseline, title), equivalent_trials.find(records)
     console = Out(record=True, width=118, file=io.StringIO(), force_terminal=True)
     console.print(table)
     plain = [

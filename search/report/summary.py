@@ -11,8 +11,7 @@ from denoise.errors import Refusal
 from search.analysis import confirmation as confirmation
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
-from search.report import leaderboard as report
-from search.report import pareto_front as front
+from search.report import leaderboard, pareto_front
 from search.tracking.record import Record, best, difference
 from search.tracking.tracker import Tracker
 
@@ -33,14 +32,14 @@ def show(
 
     starts: the numbers of the trials that were not drawn, of a search that asks which config is best.
     """
-    console.print(report.leaderboard(records, baseline, name))
+    console.print(leaderboard.leaderboard(records, baseline, name))
     if cost is not None:
-        found_front = front.find(records, cost, baseline)
-        console.print(front.table(found_front, baseline))
-        for line in front.sentences(found_front):
+        found_front = pareto_front.find(records, cost, baseline)
+        console.print(pareto_front.table(found_front, baseline))
+        for line in pareto_front.sentences(found_front):
             console.print(line)
     if found is None:
-        console.print(report.summary(records, baseline))
+        console.print(leaderboard.summary(records, baseline))
     else:
         for table in confirmation_report.tables(found):
             console.print(table)
@@ -84,8 +83,8 @@ def stopped(console: Console, tracker: Tracker, baseline: Sequence[str], name: s
     records = tracker.records(found[0].info.run_id) if found else []
     over = [one for one in records if one.outcome != "running"]
     if over:
-        console.print(report.leaderboard(over, baseline, name, rows=ROWS))
-        console.print(report.summary(over, baseline))
+        console.print(leaderboard.leaderboard(over, baseline, name, rows=ROWS))
+        console.print(leaderboard.summary(over, baseline))
     console.print(f"stopped with {len(over)} of {total} trials over")
 
 

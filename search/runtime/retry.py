@@ -10,7 +10,7 @@ from typing import Any
 
 from denoise.fault import Outside, chain, line
 from search.console.redact import hide
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 
 FIRST_SECONDS, MOST_SECONDS = 0.2, 10.0  # between two tries, doubled each time
 AWAY = (408, 429, 502, 503, 504)  # a server's status; MLflow gives its own errors one too
@@ -82,7 +82,7 @@ def tried_again(call: Callable[..., Any], what: str) -> Callable[..., Any]:
                 if began is not None:
                     says(f"{what} answers again, after {time.monotonic() - began:.0f} seconds")
                 return found
-            with watch.voice.waiting():
+            with watchdog.voice.waiting():
                 time.sleep(min(pause, max(0.0, limit - (now - began))))
             pause = min(2 * pause, MOST_SECONDS)
 

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.storages import rdb
 
 DEATHS = "died_at"  # of a trial: which processes died at it, after which reported step, and how
@@ -45,8 +45,8 @@ def beating(trial: Trial) -> Iterator[None]:
 
 def me() -> dict[str, Any]:
     """This process: host, pid and when it began; and who watches it, where somebody does."""
-    whole = {"host": os.uname().nodename} | watch.this()
-    return whole | ({"watcher": dict(watch.watcher)} if watch.watcher else {})
+    whole = {"host": os.uname().nodename} | watchdog.this()
+    return whole | ({"watcher": dict(watchdog.watcher)} if watchdog.watcher else {})
 
 
 def runs_here(worker: dict[str, Any]) -> bool:
@@ -57,7 +57,7 @@ def runs_here(worker: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    return watch.began(worker["pid"]) == worker["began"]
+    return watchdog.began(worker["pid"]) == worker["began"]
 
 
 def elsewhere(study: Study) -> list[FrozenTrial]:
@@ -95,14 +95,14 @@ def _watched(worker: dict[str, Any]) -> bool:
     return watcher is not None and runs_here(watcher)
 
 
-def note_death(study: Study, found: watch.Death) -> None:
+def note_death(study: Study, found: watchdog.Death) -> None:
     """Note how a process of this host ended, for the process that takes up its trial."""
     study.set_user_attr(_name(found | {"host": os.uname().nodename}), found)
 
 
-def death(study: Study, worker: dict[str, Any]) -> watch.Death | None:
+def death(study: Study, worker: dict[str, Any]) -> watchdog.Death | None:
     """How a worker ended, where its watcher has said so."""
-    found: watch.Death | None = study.user_attrs.get(_name(worker))
+    found: watchdog.Death | None = study.user_attrs.get(_name(worker))
     return found
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from denoise.errors import Refusal
 from denoise.fault import Outside, line
 from search.console.redact import hide
-from search.runtime import retry as patience
+from search.runtime import retry
 
 WAIT_SECONDS = 60.0  # a server that has just been started is waited for so long
 UNKNOWN = "Can't locate revision"  # Alembic's words for tables of a later release
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     """Migrate. Exit status: 0 done, 1 a server that does not answer or has no room, 2 a refusal; each one line."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.CRITICAL)
-    patience.limit = WAIT_SECONDS
+    retry.limit = WAIT_SECONDS
     try:
         studies, runs = (driver(url) for url in arguments)
         make_database(studies, make_url(runs).database or "")
@@ -66,7 +66,7 @@ def make_database(url: str, name: str) -> None:
                 return None
             raise
 
-    connection = patience.tried_again(connect, "PostgreSQL")()
+    connection = retry.tried_again(connect, "PostgreSQL")()
     if connection is None:
         raise Refusal(
             "POSTGRES_PASSWORD in docker/.env: not the password that this volume was made with; put the old "

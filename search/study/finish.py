@@ -9,21 +9,17 @@ from tempfile import TemporaryDirectory
 
 from denoise.errors import Refusal
 from search.analysis import confirmation as confirmation
-from search.analysis import equivalent_trials as twins
-from search.analysis import verdict as verdict_analysis
+from search.analysis import equivalent_trials, verdict
 from search.analysis.confirmation import Confirmation
-from search.confirmation import stored as stored_confirmation
+from search.confirmation import stored
 from search.confirmation.run import confirm as train_again
 from search.confirmation.trainings import Trainings
 from search.console.printed_commands import make
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
-from search.report import importance
-from search.report import leaderboard as report
-from search.report import rank_correlation as agreement
+from search.report import importance, leaderboard, rank_correlation
 from search.report.findings import Findings
-from search.study import objective as attempt
-from search.study import width_transfer as transfer
+from search.study import objective, width_transfer
 from search.study.objective import Session
 from search.tracking import record, weights
 from search.tracking.record import Record
@@ -52,11 +48,11 @@ def end(session: Session, began: float) -> Answer:
     searched = time.monotonic()
     search, parent = session.search, session.parent
     records = record.rank(session.tracker.records(parent.run_id))
-    for line in twins.lines(records):
+    for line in equivalent_trials.lines(records):
         session.display.note(line)
     found = confirmed(session, records)
     findings = judged(session, records, found)
-    files = report.files(records, search.baseline, search.name) | findings_report.files(findings)
+    files = leaderboard.files(records, search.baseline, search.name) | findings_report.files(findings)
     files |= search.mode.files(records)
     trainings = Trainings(session.tracker, parent)
     for one in found.arms if found is not None else ():
@@ -67,13 +63,13 @@ def end(session: Session, began: float) -> Answer:
         says = (
             f"{search.name}: {confirmation_report.take(found)}"
             if found is not None and arm
-            else report.says(top, search.name)
+            else leaderboard.says(top, search.name)
         )
         config = [text for text in (arm or top).overrides if text not in search.space.machine]
-        files["best.yaml"] = report.best_yaml(config, says, top.run_id)
+        files["best.yaml"] = leaderboard.best_yaml(config, says, top.run_id)
         parent.metrics(len(records), worth(top, found))
         parent.flush({"best": top.run_id})
-        attempt.keep_weights(session)
+        objective.keep_weights(session)
         crown(session, top)
     trainings.clear()
     parent.artifacts(files)
@@ -92,7 +88,7 @@ def end(session: Session, began: float) -> Answer:
 
 def so_far(session: Session) -> Answer:
     """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
-    attempt.keep_weights(session)
+    objective.keep_weights(session)
     records = record.rank(session.tracker.records(session.parent.run_id))
     return Answer(records, record.best(records), None, Findings([]))
 
@@ -102,7 +98,7 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
     search = session.search
     sd, df = (found.seed_sd, found.seed_df) if found is not None else (None, None)
     verdicts = [
-        verdict_analysis.judge(
+        verdict.judge(
             records,
             choice,
             search.baseline,
@@ -117,10 +113,10 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
     ]
     curves = {trial.number: trial.intermediate_values for trial in session.trials()}
     settings = search.settings.transfer
-    small, large = transfer.train(settings, session.tracker, session.parent, records, session.display)
-    widths = [agreement.transfer(small, large, settings.path)] if large else []
+    small, large = width_transfer.train(settings, session.tracker, session.parent, records, session.display)
+    widths = [rank_correlation.transfer(small, large, settings.path)] if large else []
     share = importance.measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
-    return Findings(verdicts, share, agreement.rungs(curves, pruner=search.composed.cfg.pruner), widths)
+    return Findings(verdicts, share, rank_correlation.rungs(curves, pruner=search.composed.cfg.pruner), widths)
 
 
 def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
@@ -128,7 +124,7 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     search, mode = session.search, session.search.mode
     asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
     if not asked.finalists:  # what was confirmed before stays so
-        return stored_confirmation.stored(session.tracker, session.parent.run_id)
+        return stored.stored(session.tracker, session.parent.run_id)
     given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.crew)
     found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None

@@ -10,20 +10,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from denoise.config import catalog
-from search.report import leaderboard as report
+from search.report import leaderboard
 from search.report.progress import Display, Shows
-from search.runtime import retry as patience
-from search.runtime import watchdog as watch
-from search.samplers import make as samplers
-from search.storages import database as storage
-from search.storages import liveness
+from search.runtime import retry, watchdog
+from search.samplers import make
+from search.storages import database, liveness
 from search.storages.ledger import earlier
 from search.storages.lock import turn
 from search.storages.trial_states import OVER
-from search.study import budget as stops
-from search.study import finish as ending
-from search.study import migrate as carry
-from search.study import reconcile as books
+from search.study import budget, finish, migrate, reconcile
 from search.study.finish import Answer
 from search.study.migrate import Carried
 from search.study.objective import Session, drawn, one_trial
@@ -31,7 +26,7 @@ from search.study.spec import Search
 from search.study.spec import prepare as prepare
 from search.tracking.record import difference
 from search.tracking.tracker import Run, Tracker, open_tracker
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import plain_config
 from search.workers import shared
 from search.workers.pool import Crew
@@ -49,19 +44,19 @@ def run(
     started and waited for here. `began` is when the opening of the stores did, on the monotonic clock: the cost of
     searching counts from there.
     """
-    patience.begin(search.composed.cfg.tracking.patience, display.note)
+    retry.begin(search.composed.cfg.tracking.patience, display.note)
     try:
         with turn(search.store, search.name, url=search.storage_url):
-            compared = books.compare(search, study, tracker)
-            books.refuse(compared, search, study, tracker)
+            compared = reconcile.compare(search, study, tracker)
+            reconcile.refuse(compared, search, study, tracker)
             session = _join(search, study, tracker, display, crew)
             with session.parent.resumable():
                 take_over(session)
-                books.settle(session, compared)
+                reconcile.settle(session, compared)
         with session.parent.resumable():
             return _run(session, display, began, crew)
     finally:
-        patience.end()
+        retry.end()
 
 
 def _run(session: Session, display: Display, began: float, crew: Crew | None) -> Answer:
@@ -75,7 +70,7 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
         display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
     done = len(session.own(*OVER))
     display.continues(done, best_so_far(session))
-    if done and study.user_attrs.get("code") != machine.code():
+    if done and study.user_attrs.get("code") != provenance.code():
         display.note(
             "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
         )
@@ -97,18 +92,18 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
             pass
     if others := liveness.elsewhere(study):
         display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
-        return ending.so_far(session)
+        return finish.so_far(session)
     waits = partial(display.note, "another process is ending this search")
     with turn(search.store, f"{search.name}-end", waits, search.storage_url):
-        books.close(session)
-        answer = ending.end(session, began)
+        reconcile.close(session)
+        answer = finish.end(session, began)
         shared.end(study)
         return answer
 
 
 def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
-    patience.begin(search.composed.cfg.tracking.patience, display.note)
+    retry.begin(search.composed.cfg.tracking.patience, display.note)
     with turn(search.store, search.name, url=search.storage_url):
         return _join(search, study, tracker, display, crew)
 
@@ -119,8 +114,8 @@ def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: 
         divided = inherited(search, study) or [search.division.threads, search.division.lag]
         study.set_user_attr(DIVISION, divided)
     search.divide(*divided)
-    watch.voice.silence = search.settings.silence
-    for death in watch.deaths:
+    watchdog.voice.silence = search.settings.silence
+    for death in watchdog.deaths:
         liveness.note_death(study, death)
     return Session(search, study, tracker, open_parent(tracker, search), display, crew)
 
@@ -130,7 +125,7 @@ def inherited(search: Search, study: Study) -> list[int | None] | None:
 
     Before there were several processes it was one, with as many threads as torch took.
     """
-    old = study if study.get_trials(deepcopy=False) else carry.latest(study._storage, search.family, search.name)
+    old = study if study.get_trials(deepcopy=False) else migrate.latest(study._storage, search.family, search.name)
     return None if old is None else list(old.user_attrs.get(DIVISION, [None, 1]))
 
 
@@ -181,7 +176,7 @@ def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> boo
     if any(limit is not None for limit in stop.values()):
         known = trials[: earlier(trials, number - session.search.mode.lag)]
         own = [trial for trial in known if "carried" not in trial.user_attrs]
-        if said := stops.reached(stop, own):
+        if said := budget.reached(stop, own):
             session.display.note(f"ends here: {said}")
             return True
     return False
@@ -199,9 +194,9 @@ def open_stores(search: Search) -> tuple[Study, Tracker]:
 def open_study(search: Search) -> Study:
     """Open the study of a search, or make it. Errors: Refusal where the storage cannot be used."""
     cfg = search.composed.cfg
-    sampler, pruner = samplers.sampler(cfg, search.mode), catalog.call(cfg.pruner, kind="pruner")
+    sampler, pruner = make.sampler(cfg, search.mode), catalog.call(cfg.pruner, kind="pruner")
     own = None if cfg.search.storage else search.store
-    return storage.open_study(search.storage_url, search.name, len(search.mode.objectives), sampler, pruner, own)
+    return database.open_study(search.storage_url, search.name, len(search.mode.objectives), sampler, pruner, own)
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:
@@ -226,7 +221,7 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
             parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
         if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
             described = json.dumps(search.space.describe(), indent=1).encode()
-            parent.artifacts({"space.json": described, "config.yaml": report.yaml(plain_config(search.composed))})
+            parent.artifacts({"space.json": described, "config.yaml": leaderboard.yaml(plain_config(search.composed))})
     return parent
 
 
@@ -234,15 +229,15 @@ def take_over(session: Session) -> None:
     """Carry over what an older study of the same question found, where the space has changed since; once."""
     study, search = session.study, session.search
     if "family" not in study.user_attrs:
-        old = carry.latest(study._storage, search.family, search.name)
+        old = migrate.latest(study._storage, search.family, search.name)
         if old is not None:
-            found = carry.collect(old, search.space, search.mode.points[0], search.settings.caps)
-            changed = carry.difference(old.user_attrs.get("space", {}), search.space.describe())
+            found = migrate.collect(old, search.space, search.mode.points[0], search.settings.caps)
+            changed = migrate.difference(old.user_attrs.get("space", {}), search.space.describe())
             study.set_user_attr("carries", said(found, changed, old.user_attrs.get("code")))
             study.add_trials(found.trials[len(session.trials()) :])  # a kill may have torn it
         study.set_user_attr("space", search.space.describe())
         study.set_user_attr("opened", time.time())
-        study.set_user_attr("code", machine.code())
+        study.set_user_attr("code", provenance.code())
         study.set_user_attr("family", search.family)  # the last one: it says that the taking over is done
     if "carries" in study.user_attrs:
         session.display.note(study.user_attrs["carries"])
@@ -253,5 +248,5 @@ def said(found: Carried, changed: str, code: str | None) -> str:
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     now = f" ({', '.join(found.fixed[:3])} now)" if found.fixed else ""
     outside = f", {found.outside} outside the new space not{now}" if found.outside else ""
-    code = "" if code == machine.code() else "; they were trained with other code of src/denoise"
+    code = "" if code == provenance.code() else "; they were trained with other code of src/denoise"
     return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"

@@ -16,8 +16,7 @@ from denoise.config.compose import next_compose, raw_compose
 from denoise.config.legal import exists, select
 from denoise.config.limits import as_text
 from search.space.search_space import Space
-from search.study import budget as stops
-from search.study import equal_time as pace
+from search.study import budget, equal_time
 from search.study.modes import further
 from search.trial.run import config_sha256
 
@@ -77,7 +76,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     so must one's own code.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
-    cheap = [t for t in finished if not stops.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
+    cheap = [t for t in finished if not budget.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
     lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]
@@ -106,7 +105,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
         overrides = space.suggest(known) + further(trial)
     except ValueError:
         return None
-    overrides = pace.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
+    overrides = equal_time.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
     if known.given != trial.params or trust.own():
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:

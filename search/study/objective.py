@@ -16,18 +16,17 @@ from denoise.evaluation.prescreen import screen
 from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Shows
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.storages import history, liveness, rdb
 from search.storages.lock import turn
-from search.study import budget as stops
-from search.study import equal_time as pace
+from search.study import budget, equal_time
 from search.study.modes import further
 from search.study.spec import Search
 from search.tracking import record, weights
 from search.tracking import tracker as tracking
 from search.tracking.record import WEIGHTS_AT, Record
 from search.tracking.tracker import Run, Tracker
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import Trained, Turned, config_sha256, end_turned, open_run, perform
 from search.workers.pool import Crew
 
@@ -64,7 +63,7 @@ class Session:
 
 def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
     """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
-    at = watch.voice.at(f"trial {trial.number}", stops.seconds(session.search.settings), trial=True)
+    at = watchdog.voice.at(f"trial {trial.number}", budget.seconds(session.search.settings), trial=True)
     with liveness.beating(trial), at:
         _one_trial(session, trial, overrides, again)
 
@@ -85,7 +84,7 @@ def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool
         done.weights_at = ended.tags.get(WEIGHTS_AT, "")
     elif turned := deadly(trial):
         done = _end(session, trial, composed, overrides, earlier, turned)
-    elif (twin := _twin(session, trial, composed)) is not None and not stops.said(search.settings.caps, twin.metrics):
+    elif (twin := _twin(session, trial, composed)) is not None and not budget.said(search.settings.caps, twin.metrics):
         done = _repeat(session, trial, composed, overrides, twin)
     else:
         done = _train(session, trial, composed, overrides, earlier)
@@ -94,7 +93,7 @@ def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
     attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
-        attributes |= stops.use(done.step, done.metrics, seconds)
+        attributes |= budget.use(done.step, done.metrics, seconds)
     rdb.note(trial, attributes)
     _constrain(session, trial, done.metrics)
     values = _values(search, done)
@@ -117,7 +116,7 @@ def drawn(session: Session, trial: Trial) -> list[str]:
     if known is not None:
         return list(known)
     if session.search.settings.equal == "time":
-        overrides = pace.equal_time(session.study, overrides, session.search.baseline)
+        overrides = equal_time.equal_time(session.study, overrides, session.search.baseline)
     return overrides
 
 
@@ -132,7 +131,7 @@ def _values(search: Search, done: Trained) -> list[float] | None:
 
 
 def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> None:
-    found = stops.constraints(session.search.settings.caps, metrics)
+    found = budget.constraints(session.search.settings.caps, metrics)
     there = session.study._storage.get_trial(trial._trial_id).constraints if found else {}
     for name, value in found.items():
         if name not in there:
@@ -142,7 +141,7 @@ def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> Non
 def _train(session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any]) -> Trained:
     search, study, tracker = session.search, session.study, session.tracker
     checkpoint = _state(search, trial)
-    if earlier and earlier[0].data.tags.get("code") != machine.code():
+    if earlier and earlier[0].data.tags.get("code") != provenance.code():
         train.forget(checkpoint)  # a training is of one code from its first step to its last
     if earlier and checkpoint.exists():
         run = tracker.run(earlier[0].info.run_id)
@@ -153,15 +152,15 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []
-    began, seconds = time.monotonic() - watch.voice.waited, stops.seconds(search.settings)
+    began, seconds = time.monotonic() - watchdog.voice.waited, budget.seconds(search.settings)
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
-        if seconds is not None and step < max_steps and time.monotonic() - watch.voice.waited - began > seconds:
-            exceeded.append(f"{watch.OVER}={seconds:g}: at step {step}")
+        if seconds is not None and step < max_steps and time.monotonic() - watchdog.voice.waited - began > seconds:
+            exceeded.append(f"{watchdog.OVER}={seconds:g}: at step {step}")
             return True
         if costs := {name: metrics[name] for name in COSTS if name in metrics}:
             rdb.note(trial, costs)
-        if step < max_steps and (said := stops.said(search.settings.caps, metrics)):
+        if step < max_steps and (said := budget.said(search.settings.caps, metrics)):
             exceeded.append(said)
             return True
         rung = round(step * whole / max_steps)  # of equal time: the step that the baseline would be at
@@ -176,7 +175,7 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
-        if said := stops.said(search.settings.caps, metrics):
+        if said := budget.said(search.settings.caps, metrics):
             raise Turned("pruned", "cap", said, metrics)
         if search.settings.screen and (rejected := screen(cfg, module).rejected):
             raise Turned("failed", "screened", rejected, metrics)
@@ -198,11 +197,11 @@ def deadly(trial: Trial) -> Turned | None:
     """
     deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
     step, last = deaths[-1] if deaths else (0, "")
-    if last.startswith(watch.OVER):
+    if last.startswith(watchdog.OVER):
         return Turned("pruned", "cap", last, {})
     if sum(each == step for each, _ in deaths) < DEADLY:
         return None
-    kind = "hung" if last.startswith(watch.SILENT) else "crashed"
+    kind = "hung" if last.startswith(watchdog.SILENT) else "crashed"
     return Turned("failed", kind, f"{last}; the second time", {})
 
 
@@ -221,7 +220,7 @@ def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
     if other is not None:
         return session.tracker.record(other.user_attrs["run_id"])
     here = {"config_sha256": sha256, "outcome": "complete"}
-    here |= {"machine": json.dumps(machine.describe()), "code": machine.code()}
+    here |= {"machine": json.dumps(provenance.describe()), "code": provenance.code()}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
         tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
         if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:

@@ -18,19 +18,15 @@ from denoise.config.moved import as_first_named
 from denoise.errors import Refusal, choose
 from denoise.training import train
 from search.analysis import confirmation as confirmation
-from search.samplers import make as samplers
-from search.samplers import support as fit
+from search.samplers import make, support
 from search.space import inert
 from search.space import search_space as space
 from search.space.overrides import read
 from search.space.search_space import Space
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.study import budget as stops
-from search.study import corners
-from search.study import known_starts as starts
+from search.study import budget, corners, known_starts, width_transfer
 from search.study import modes as mode
-from search.study import width_transfer as transfer
 from search.study.modes import Joint
 from search.trial import pretrained
 from search.trial.run import bare, plain_config
@@ -97,12 +93,12 @@ def prepare(typed: Sequence[str]) -> Search:
         found = space.build(composed, overrides, kind.asked(composed))
         inert.check(found, acting)
     corners.check(composed, found.free)
-    first, left_out, said = starts.collect(composed, found, acting, overrides)
+    first, left_out, said = known_starts.collect(composed, found, acting, overrides)
     missing += said
     points = [start.point for start in first]
     asks = kind(cfg.search, found, points, [start.further for start in first])
     module = train.prepare(pretrained.resolve(cfg))
-    if over := stops.said(cfg.search.caps, train.counted(cfg, module)):
+    if over := budget.said(cfg.search.caps, train.counted(cfg, module)):
         raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
     confirming = confirmation.settings(cfg.search.confirm, cfg.seed)
     if confirming.finalists and not train.test_images(cfg):
@@ -115,8 +111,8 @@ def prepare(typed: Sequence[str]) -> Search:
             f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
             "confirmation sees is search.confirm.test_samples"
         )
-    inner = samplers.sampler(cfg, asks).fresh(0)
-    if note := fit.check(inner, str(composed.choices["sampler"]), found):
+    inner = make.sampler(cfg, asks).fresh(0)
+    if note := support.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")
     store = store_of(cfg)
@@ -133,11 +129,11 @@ def prepare(typed: Sequence[str]) -> Search:
     code = trust.own_code([base["config"], *own])
     what |= {"own_code": code, "own_parts": own} if code or own else {}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
-    transfer.check(cfg.search.transfer, asks.baseline, found.free)
+    width_transfer.check(cfg.search.transfer, asks.baseline, found.free)
     full = f"{name}-{digest(what)}"
     family = f"{name}-{digest(base)}"
     parts = division(cfg)
-    most = fit.most(inner, found)
+    most = support.most(inner, found)
     places = {place: acting.places[place] for place in found.options}
     return Search(
         composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places

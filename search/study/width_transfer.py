@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from denoise.config.compose import compose, parse
 from denoise.errors import Refusal
 from search.report.progress import Shows
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.tracking import record
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
@@ -65,7 +65,7 @@ def train(
             display.trial_starts(one.number, f"{settings.path} {settings.to}")
             name = f"transfer-{one.number:>03}" if one.number is not None else "transfer"
             run = open_run(tracker, composed, overrides, "transfer", name, parent.run_id, transfers=one.run_id)
-            with watch.voice.at(f"{name} at {settings.path}={settings.to}"):
+            with watchdog.voice.at(f"{name} at {settings.path}={settings.to}"):
                 done = perform(composed, run, display)
             display.trial_ends(
                 done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure

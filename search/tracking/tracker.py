@@ -16,7 +16,7 @@ from typing import Any
 from denoise.errors import Refusal
 from search.console.printed_commands import make, restore
 from search.console.redact import hidden, hide, hide_of
-from search.runtime import retry as patience
+from search.runtime import retry
 from search.runtime.retry import Patient
 from search.storages import sqlite
 from search.storages.sqlite import write_ahead as write_ahead
@@ -290,7 +290,7 @@ class Run:
 
     def interrupt(self) -> None:
         """Close the run as KILLED with no outcome: it may be gone on with."""
-        with patience.none(), suppress(Exception):  # where it cannot be closed now, it is when it is resumed
+        with retry.none(), suppress(Exception):  # where it cannot be closed now, it is when it is resumed
             self.flush()
             self.tracker.client.set_terminated(self.run_id, "KILLED")
 

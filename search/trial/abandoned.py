@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from denoise.errors import Refusal
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.tracking.record import tag
 from search.tracking.tracker import Tracker
 
@@ -16,7 +16,7 @@ PROCESS = "process"  # the tag of a run that says which process trains it
 
 def mark() -> dict[str, str]:
     """The tag of a run that this process trains."""
-    return {PROCESS: json.dumps({"host": os.uname().nodename} | {name: str(v) for name, v in watch.this().items()})}
+    return {PROCESS: json.dumps({"host": os.uname().nodename} | {name: str(v) for name, v in watchdog.this().items()})}
 
 
 def close(tracker: Tracker) -> None:
@@ -30,5 +30,5 @@ def _ended(run: Any) -> bool:
     with suppress(Refusal, ValueError):
         who = tag(run.info.run_id, run.data.tags, PROCESS, dict, {})
         if who.get("host") == os.uname().nodename:
-            return watch.began(int(who.get("pid", ""))) != who.get("began")
+            return watchdog.began(int(who.get("pid", ""))) != who.get("began")
     return False

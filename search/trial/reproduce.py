@@ -10,7 +10,7 @@ from search.console.tables import Fitting
 from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
 from search.tracking.tracker import ANEW, Tracker
-from search.trial import provenance as machine
+from search.trial import provenance
 from search.trial.run import Screen, config_sha256, open_run, perform
 
 
@@ -41,7 +41,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
             "or code of one's own has changed since; compare with its artifact config.yaml"
         )
-    here, there = machine.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
+    here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None
     run = open_run(
         tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
@@ -63,7 +63,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
-    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != machine.code()
+    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != provenance.code()
     back = same and done.result is not None and weights.put_back(tracker, recorded, done.result)
     return Comparison(rows, same, not differs, differs, other_code, run.run_id, back)
 

@@ -17,13 +17,12 @@ from denoise.config.moved import as_first_named
 from denoise.errors import Refusal
 from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.training import train
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 from search.space.search_space import NOT_THE_TRIALS
 from search.tracking import tracker as tracking
 from search.tracking.record import WEIGHTS_AT
 from search.tracking.tracker import Run, Tracker
-from search.trial import abandoned, pretrained
-from search.trial import provenance as machine
+from search.trial import abandoned, pretrained, provenance
 
 P = ParamSpec("P")
 TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
@@ -81,7 +80,7 @@ class Follower:
             self.run.flush()
 
     def on_step(self) -> None:
-        watch.voice.beat()
+        watchdog.voice.beat()
 
 
 def plain_config(composed: Composed) -> dict[str, Any]:
@@ -131,8 +130,8 @@ def open_run(
         "overrides": json.dumps(list(overrides)),
         "config_sha256": tags.get("config_sha256") or config_sha256(composed),
         "data_sha256": data_sha256(composed.cfg),
-        "machine": json.dumps(machine.describe()),
-        "code": machine.code(),
+        "machine": json.dumps(provenance.describe()),
+        "code": provenance.code(),
         **tags,
     }
     params = tracking.params(

@@ -31,10 +31,10 @@ def division(cfg: DictConfig, cores: int | None = None) -> Division:
     depends on what it trained before.
     """
     from denoise.training.accelerator import accelerator
-    from search.trial import provenance as machine
+    from search.trial import provenance
 
     search, threads = cfg.search, cfg.trainer.num_threads
-    cores = cores or machine.CORES
+    cores = cores or provenance.CORES
     workers = search.workers
     if workers is None:
         alone = _counts(cfg) or accelerator(cfg.trainer.accelerator) == "gpu"

@@ -15,7 +15,7 @@ from typing import IO, Any
 from denoise.fault import of_the_world
 from search.console.printed_commands import hand_over
 from search.report.progress import Display
-from search.runtime import watchdog as watch
+from search.runtime import watchdog
 
 SHOWN = ("trial_starts", "progress", "trial_ends")  # of a worker that is told, with its number
 REPLACED = 3  # so many workers that die are replaced
@@ -30,7 +30,7 @@ class Member:
 
     def __init__(self, number: int, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self.number, self.process, self.errors = number, process, errors
-        self.seen = watch.Watched(process.pid)
+        self.seen = watchdog.Watched(process.pid)
         self.begun = self.searching = False
         self.order = -1
 
@@ -62,7 +62,7 @@ class Crew:
         self.died = 0
         self.closing = False
         self.error: Exception | None = None  # of a member's thread
-        self.note_death: Callable[[watch.Death], None] = lambda death: None  # where the search keeps them
+        self.note_death: Callable[[watchdog.Death], None] = lambda death: None  # where the search keeps them
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
         self.found: dict[int, Any] = {}
@@ -145,7 +145,7 @@ class Crew:
                 for member in self.members:
                     if member.seen.look():
                         member.process.kill()
-            time.sleep(watch.LOOK_SECONDS)
+            time.sleep(watchdog.LOOK_SECONDS)
 
     def _until(self, holds: Callable[[], bool]) -> None:
         self.changed.wait_for(lambda: self.error is not None or holds())
@@ -154,11 +154,11 @@ class Crew:
 
     def _begin(self, member: Member) -> None:
         if not member.begun:
-            member.begun = member.searching = member.tell({"search": self.search, "watcher": watch.this()})
+            member.begun = member.searching = member.tell({"search": self.search, "watcher": watchdog.this()})
 
     def _start(self, number: int) -> Member:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
-        arguments, environment = hand_over([*self.command, watch.FLAG])
+        arguments, environment = hand_over([*self.command, watchdog.FLAG])
         process = subprocess.Popen(
             [sys.executable, "-m", "search", *arguments],
             env=environment,
@@ -229,7 +229,7 @@ class Crew:
             self.error = error
             self.changed.notify_all()
 
-    def _note(self, death: watch.Death) -> None:
+    def _note(self, death: watchdog.Death) -> None:
         """Note how a member ended, tried again while the storage does not answer: its trial is not taken up before."""
         while not self.closing:
             try:
@@ -239,7 +239,7 @@ class Crew:
                 if not of_the_world(error):
                     self._fail(error)
                     return
-            time.sleep(watch.LOOK_SECONDS)
+            time.sleep(watchdog.LOOK_SECONDS)
 
     def _ended(self, member: Member, status: int) -> None:
         member.errors.seek(0)
@@ -255,7 +255,7 @@ class Crew:
                 self.left.appendleft(member.order)
             if not self.closing and member.number <= self.wanted and (died or status not in (0, 130)):
                 self.died += not seen.trial  # at a trial only so many die as there are trials
-                why = f"{seen.at}: {seen.why or watch.how(status)}" if died else ""
+                why = f"{seen.at}: {seen.why or watchdog.how(status)}" if died else ""
                 said = f"worker {member.number} ended with {status}{f' ({why or last})' if why or last else ''}: "
                 said += "another takes its place" if self._replaced(member) else "the others go on"
             self.changed.notify_all()

@@ -19,9 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise.config import catalog, keys, plain
-from denoise.config import fast_compose as recompose
-from denoise.config import limits as domain
+from denoise.config import catalog, fast_compose, keys, limits, plain
 from denoise.config.legal import check_type, select
 from denoise.config.override import parse as parse
 from denoise.config.override import quoted as quoted
@@ -95,7 +93,7 @@ def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
 
 def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
     """Compose as `raw_compose` does, quickly where the one before differs in options and their numbers."""
-    divided = recompose.divide(overrides, catalog.KINDS)
+    divided = fast_compose.divide(overrides, catalog.KINDS)
     if divided is None:
         return raw_compose(overrides, root)
     options, values, others = divided
@@ -104,7 +102,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
     try:
         base, chosen = _base(others, root, catalog.folders())
         own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
-        cfg = None if own else recompose.assemble(base, chosen, options, values, _path, parse)
+        cfg = None if own else fast_compose.assemble(base, chosen, options, values, _path, parse)
     except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what a person can use
         cfg = None
     return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
@@ -238,8 +236,8 @@ def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
     for one, given in ({parameter[1:]: value} if parameter else value).items():
         if one not in legal:
             raise Refusal(f"{text}: {at}{one} is no parameter; {choose(one, legal)}")
-        if not isinstance(given, dict) or not domain.is_domain(given):
-            raise Refusal(f"{text}: not a domain; {domain.FORM}")
+        if not isinstance(given, dict) or not limits.is_domain(given):
+            raise Refusal(f"{text}: not a domain; {limits.FORM}")
 
 
 def _no_such_key(name: str, base: Composed) -> str:
@@ -271,17 +269,17 @@ def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
     """Check every node against the domains and the limits that its file declares."""
-    for key, (legal, form) in domain.DECLARED.items():
+    for key, (legal, form) in limits.DECLARED.items():
         declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
         if not isinstance(declared, DictConfig):
             raise Refusal(
-                f"{prefix}{key}={domain.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
+                f"{prefix}{key}={limits.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
             )
         for name, value in declared.items():
             if not legal(value):
-                raise Refusal(f"{prefix}{key}.{name!s}={domain.as_text(value)}: {form}")
+                raise Refusal(f"{prefix}{key}.{name!s}={limits.as_text(value)}: {form}")
     words = cfg.get("words") or {}
-    for key, check in (("space", domain.check_domain), ("limits", domain.check_limits)):
+    for key, check in (("space", limits.check_domain), ("limits", limits.check_limits)):
         for name, declared in (cfg.get(key) or {}).items():
             value = select(cfg, str(name))
             if value is not None and value not in list(words.get(name, [])):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from denoise.data import images as data_images
+from denoise.data import images
 from denoise.data.images import Images
 from denoise.errors import Refusal
 from denoise.model.denoiser import Denoiser
@@ -69,7 +69,7 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
         )
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
-    data = data_images.load(cfg.data)
+    data = images.load(cfg.data)
     module = module_of(cfg, Ensemble([read(member, data) for member in members]), data)
     validate(cfg, module)
     return {"test/loss": module.test_loss} if module.tested else module.objective

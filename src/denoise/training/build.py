@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from denoise.config import catalog
-from denoise.data import images as data_images
+from denoise.data import images
 from denoise.data.images import Images
 from denoise.errors import Refusal, choose
 from denoise.initializer.stage import Scope, Stage
@@ -46,7 +46,7 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
     _check_trainer(cfg.trainer)
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
-    data = data_images.load(cfg.data)
+    data = images.load(cfg.data)
     if cfg.trainer.test_samples and not len(data.images["test"]):
         raise Refusal(
             f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
