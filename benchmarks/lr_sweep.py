@@ -17,7 +17,7 @@ from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.training import train
 from search.trial import provenance
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 TRAININGS = results.FOLDER / "lr_sweep.jsonl"
 DEFAULTS = {"optimizer": ("adamw",), "rates": (), "width": 16, "steps": 120, "schedule": "warmup_cosine"}

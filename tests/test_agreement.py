@@ -13,8 +13,7 @@ from optuna.trial import TrialState
 from scipy import stats
 
 from denoise.config.compose import compose
-from search.pruners.funnel import FunnelPruner
-from search.report.rank_correlation import (
+from search.analysis.rank_correlation import (
     CASES,
     FEW,
     WIDTH,
@@ -24,12 +23,11 @@ from search.report.rank_correlation import (
     keeps,
     needed,
     rungs,
-    sentences,
     spearman,
-    table,
     transfer,
-    width_sentence,
 )
+from search.pruners.funnel import FunnelPruner
+from search.report.rank_correlation import sentences, table, width_sentence
 from search.tracking.record import Record
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

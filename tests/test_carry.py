@@ -12,7 +12,7 @@ from search.study import equal_time, migrate, spec
 from search.study.loop import said
 from search.study.spec import Search
 from search.trial import provenance
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "sampler=random"]

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from denoise.errors import Refusal
 from denoise.training.train import sha256
-from search.analysis import sequential_test
+from search.analysis import ranking, sequential_test
 from search.analysis.confirmation import Arm, Confirmation, Ensemble, Finalist, Settings, comparison
 from search.analysis.confirmation import settings as read
 from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
@@ -27,7 +27,6 @@ from search.confirmation.stored import from_json, load, missing, stored, to_json
 from search.confirmation.trainings import Trainings, order
 from search.report.confirmation import sentences, tables, take
 from search.report.confirmation_plot import picture
-from search.tracking import record
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
 from search.trial.run import TESTED, Trained
@@ -66,7 +65,7 @@ def trial(number: int, overrides: list[str], value: float | None, outcome: str =
     return Record(number, f"run-{number}", outcome, 4, overrides, value)
 
 
-RECORDS = record.rank(
+RECORDS = ranking.rank(
     [
         trial(0, BASELINE, 0.5),
         trial(1, BAD, 0.48),
@@ -352,7 +351,7 @@ def test_an_option_is_compared_with_the_baseline_s_own_best(instead: Any, store:
     noise = [0.0, 0.004, -0.003, 0.002, -0.001]
     tuned = [*TINY, "activation=silu", "optimizer.lr=0.003"]
     best = [*TINY, "activation=gelu", "optimizer.lr=0.003"]
-    records = record.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.45), trial(8, best, 0.44), trial(9, BAD, 0.46)])
+    records = ranking.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.45), trial(8, best, 0.44), trial(9, BAD, 0.46)])
 
     def value(name: str, seed: int, lr: float) -> float:
         worth = {"silu": 0.5, "gelu": 0.499, "sigmoid": 0.6}[name] - (0.09 if lr == 0.003 else 0)
@@ -387,7 +386,7 @@ def test_an_arm_goes_on_until_both_its_comparisons_are_clear(instead: Any, store
     """gelu is clearly better than silu at its best after three seeds, and than the config as it is after five."""
     noise = {0.002: [0.0, 0.012, 0.003, 0.004, 0.006], 0.003: [0.001, 0.0, 0.002, 0.001, 0.0]}
     tuned, best = ([*TINY, f"activation={name}", "optimizer.lr=0.003"] for name in ("silu", "gelu"))
-    records = record.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.49), trial(8, best, 0.44)])
+    records = ranking.rank([trial(0, BASELINE, 0.5), trial(7, tuned, 0.49), trial(8, best, 0.44)])
 
     def value(name: str, seed: int, lr: float) -> float:
         worth = {("silu", 0.002): 0.5, ("silu", 0.003): 0.53, ("gelu", 0.003): 0.48}[name, lr]
@@ -569,6 +568,6 @@ def test_a_changed_or_older_file_is_none_to_a_report(
 
 
 def test_a_record_is_ranked_as_on_the_leaderboard() -> None:
-    assert record.rank(RECORDS)[0].number in (2, 3) and math.isinf(
+    assert ranking.rank(RECORDS)[0].number in (2, 3) and math.isinf(
         Arm("", 0, "", [], None, values={1: None}, failures={1: "diverged"}).numbers()[0]
     )

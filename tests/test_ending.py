@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from denoise.errors import Refusal
 from denoise.training import train
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings, comparison
+from search.analysis.ranking import distinct
 from search.analysis.sequential_test import Rule
 from search.cli import choose_run
 from search.confirmation import run
@@ -24,7 +25,7 @@ from search.report.confirmation import take
 from search.study import finish, width_transfer
 from search.study.finish import worth
 from search.study.modes import Ablation, Joint
-from search.tracking.record import Record, distinct
+from search.tracking.record import Record
 from search.tracking.tracker import MODEL, Tracker
 from tests import quick
 from tests.quick import Silent

@@ -11,14 +11,15 @@ from rich.console import Console, RenderableType
 
 from denoise.evaluation.inspection import Layer
 from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist, Settings
+from search.analysis.importance import Importance, Share
 from search.analysis.learning_rate import LrRange
+from search.analysis.pareto_front import find
+from search.analysis.rank_correlation import Agreement
 from search.analysis.verdict import Row, Verdict
 from search.console.tables import Fitting
 from search.report import confirmation as confirmation_report
 from search.report import importance, leaderboard, network_health, pareto_front, rank_correlation, verdict
-from search.report.importance import Importance, Share
 from search.report.progress import Display
-from search.report.rank_correlation import Agreement
 from search.tracking.record import Record
 from search.trial import reproduce
 from tests import quick
@@ -86,7 +87,7 @@ def test_a_leaderboard(width: int) -> None:
 
 @WIDTHS
 def test_a_front(width: int) -> None:
-    found = pareto_front.find([record(1, LONG, 0.2315), record(0, BASELINE, 0.2402)], "cost/parameters", BASELINE)
+    found = find([record(1, LONG, 0.2315), record(0, BASELINE, 0.2402)], "cost/parameters", BASELINE)
     text = cells(drawn(pareto_front.table(found, BASELINE), width))
     assert all(word in text for word in (*WORDS.split(), "0.2315", "1.23 M", "val/loss", "parameters"))
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from search.analysis.pareto_front import Front, find, spread
 from search.report import pareto_front
-from search.report.pareto_front import Front
 from search.tracking.record import Record
 
 COST = "cost/parameters"
@@ -23,7 +23,7 @@ def record(number: int, cost: float, value: float | None, outcome: str = "comple
 
 
 def found(points: list[tuple[int, int]]) -> Front:
-    return pareto_front.find([record(i, cost, value) for i, (cost, value) in enumerate(points)], COST, BASE)
+    return find([record(i, cost, value) for i, (cost, value) in enumerate(points)], COST, BASE)
 
 
 def dominated(one: tuple[int, int], other: tuple[int, int]) -> bool:
@@ -40,7 +40,7 @@ def test_the_front_is_what_none_is_better_than_at_its_cost(points: list[tuple[in
 @given(POINTS)
 def test_what_is_confirmed_spans_the_front(points: list[tuple[int, int]]) -> None:
     line = found(points)
-    order = pareto_front.spread(line)
+    order = spread(line)
     assert sorted(one.run_id for one in order) == sorted(one.run_id for one in line.best)
     if not points:
         return
@@ -52,12 +52,12 @@ def test_what_is_confirmed_spans_the_front(points: list[tuple[int, int]]) -> Non
 
 def test_the_middle_is_confirmed_before_what_lies_beside_the_ends() -> None:
     line = found([(9, 9), (1, 8), (2, 7), (3, 6), (4, 5), (5, 4)])
-    assert [one.number for one in pareto_front.spread(line)] == [5, 1, 3, 2, 4]
+    assert [one.number for one in spread(line)] == [5, 1, 3, 2, 4]
 
 
 def test_what_did_not_come_to_its_end_is_on_no_front() -> None:
     records = [record(0, 5, 5.0), record(1, 1, 1.0, "pruned"), record(2, 1, None, "failed")]
-    assert [one.number for one in pareto_front.find(records, COST, BASE).all] == [0]
+    assert [one.number for one in find(records, COST, BASE).all] == [0]
 
 
 @given(POINTS)

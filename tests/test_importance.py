@@ -9,18 +9,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from search.report import importance
-from search.report.importance import (
-    ENOUGH,
-    LEVEL,
-    PERMUTATIONS,
-    Importance,
-    Share,
-    limits_of,
-    measure,
-    sentences,
-    table,
-)
+from search.analysis import importance as importance_numbers
+from search.analysis.importance import ENOUGH, LEVEL, PERMUTATIONS, Importance, Share, limits_of, measure
+from search.report.importance import sentences, table
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 X = FloatDistribution(0.0, 1.0)
@@ -161,8 +152,8 @@ def test_where_nothing_matters_at_most_one_table_in_twenty_names_something(monke
         fast = Cheap(trials, shared, 0)
         return np.array([fast.shares(np.where(v <= np.quantile(v, best), 0.0, 1.0)) for v in values])
 
-    monkeypatch.setattr(importance, "Fanova", Cheap)
-    monkeypatch.setattr(importance, "divergences", cheap)
+    monkeypatch.setattr(importance_numbers, "Fanova", Cheap)
+    monkeypatch.setattr(importance_numbers, "divergences", cheap)
     named = 0
     for seed in range(200):
         count, digits = (ENOUGH, 20, 36)[seed % 3], (9, 0)[seed % 2]  # 0: values with many ties

@@ -14,7 +14,7 @@ from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.optimizer import joined, parameter_groups
 from denoise.training.train import prepare, train
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 OPTIONS = catalog.options("optimizer")
 ELEMENTWISE = [o for o in OPTIONS if compose([f"optimizer={o}"]).cfg.optimizer.get("elementwise")]

@@ -9,6 +9,7 @@ import torch
 
 from denoise.config.compose import compose
 from search.__main__ import main
+from search.analysis import ranking
 from search.study import loop
 from search.tracking import record
 from search.tracking.tracker import Tracker
@@ -25,7 +26,7 @@ def searched(store: Path, overrides: list[str]) -> tuple[Tracker, str, record.Re
     study, tracker = loop.open_stores(prepared)
     loop.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
     parent = tracker.searches()[0].info.run_id
-    best = record.best(tracker.records(parent))
+    best = ranking.best(tracker.records(parent))
     assert best is not None
     return tracker, parent, best
 

@@ -9,7 +9,7 @@ from denoise.config import catalog, trust
 from denoise.config.compose import compose
 from denoise.config.moved import FIRST, MOVED, as_first_named, now
 from search.study.spec import prepare
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 
 @pytest.mark.parametrize(

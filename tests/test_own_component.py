@@ -14,7 +14,7 @@ from denoise.errors import Refusal
 from search.__main__ import main
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 from tests import tiny
 from tests.process import run
 

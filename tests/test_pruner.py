@@ -18,7 +18,8 @@ from denoise.config.catalog import CONF
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from search.pruners import decision
-from search.pruners.funnel import Hyperband, Wilcoxon
+from search.pruners.hyperband import Hyperband
+from search.pruners.wilcoxon import Wilcoxon
 from search.study import loop
 from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 

@@ -10,9 +10,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from search.analysis.ranking import best, rank
 from search.console.printed_commands import command
 from search.report import leaderboard
-from search.tracking.record import OUTCOMES, Record, best, difference, rank
+from search.space.overrides import difference
+from search.tracking.record import OUTCOMES, Record
 
 BASELINE = ["model.width=8", "activation=silu", "optimizer=adamw", "optimizer.lr=0.002", "dropout=0.0"]
 

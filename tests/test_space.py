@@ -14,7 +14,7 @@ from search.space import search_space
 from search.space.search_space import Space
 from search.study import spec
 from search.study.loop import prepare
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 COMMANDS = {
     "plain": (),

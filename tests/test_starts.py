@@ -13,7 +13,7 @@ from denoise.errors import Refusal
 from denoise.training import train
 from search.study import migrate
 from search.study.spec import Search
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 from tests import quick
 from tests.test_carry import filled
 

@@ -18,9 +18,10 @@ from denoise.config import catalog
 from denoise.config.compose import raw_compose
 from denoise.errors import Refusal
 from search.__main__ import main
-from search.tracking.record import Record, best
+from search.analysis.ranking import best
+from search.tracking.record import Record
 from search.tracking.tracker import MODEL, Run, Tracker, resolve_uri
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -24,11 +24,12 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.training import train
 from search.__main__ import main
+from search.analysis.ranking import best
 from search.cli import best_file, mlflow_server
 from search.cli.from_make import words
-from search.tracking.record import Record, best
+from search.tracking.record import Record
 from search.tracking.tracker import Tracker
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 from tests import quick, tiny
 from tests.process import run
 

@@ -18,16 +18,16 @@ from scipy import stats
 
 from denoise.errors import Refusal
 from denoise.pictures.svg import ticks
+from search.analysis import rank_correlation as agreement
 from search.analysis import verdict
 from search.analysis.best_of_n import Arm, Chance, expected_best, resampled_variance, studentized_range
 from search.analysis.confirmation import Comparison, Finalist
+from search.analysis.importance import Importance, Share
 from search.analysis.learning_rate import LrRange
 from search.analysis.sequential_test import BETTER, OPEN, WORSE
 from search.analysis.verdict import Verdict
 from search.report import findings as findings_report
-from search.report import rank_correlation
 from search.report.findings import Findings
-from search.report.importance import Importance, Share
 from search.report.verdict import sentences, table
 from search.report.verdict_plot import picture
 from search.space.option import differs_alone, option_of
@@ -456,10 +456,8 @@ def findings() -> Findings:
     shares = Importance(40, [Share("activation", 0.7, 0.2), Share("optimizer", 0.3, 0.6)], 0.125, ["optimizer.muon.lr"])
     part = judge(trials(CLEAR), "activation@parts.transformer.activation", BASELINE)
     whole = judge(trials(CLEAR), "activation", BASELINE, seed_sd=0.002, seed_df=12, domains=DOMAINS)
-    rungs = rank_correlation.rungs(curves)
-    return Findings(
-        [whole, part], shares, rungs, [rank_correlation.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)]
-    )
+    rungs = agreement.rungs(curves)
+    return Findings([whole, part], shares, rungs, [agreement.compare([(1.0, 2.0)] * 3, "width 8", "width 16", 3)])
 
 
 def test_findings_are_read_back_as_they_were() -> None:

@@ -10,9 +10,10 @@ from search.analysis import equivalent_trials
 from search.analysis.best_of_n import Arm, Chance
 from search.analysis.confirmation import Comparison, Finalist
 from search.analysis.learning_rate import LrRange, lr_range
+from search.analysis.ranking import distinct
 from search.analysis.ranks import Order, ranks
 from search.space.option import differs_alone, option_of
-from search.tracking.record import Record, distinct
+from search.tracking.record import Record
 
 TOP = 3  # the trials whose median stands beside the best
 DIVERGED = 1e30

@@ -8,6 +8,7 @@ from typing import Any
 from denoise.config import plain
 from denoise.config.compose import Composed
 from denoise.errors import Refusal
+from search.analysis.ranking import best as best_of
 from search.console.printed_commands import key, make
 from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
@@ -16,7 +17,6 @@ from search.storages.store_folder import store_of
 from search.tracking import read_only
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check
-from search.tracking.record import best as best_of
 from search.tracking.tracker import Tracker
 
 

@@ -212,9 +212,8 @@ def report(options: argparse.Namespace) -> int:
     if found is None and "confirmed" in tags:
         console.print("its confirmation is gone, torn or of another version; the same make search makes it anew")
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
-        _say(
-            [f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"]
-        )
+        said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"
+        _say([said])
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
     summary.show(console, *shown, starts=summary.starts(tags.get("starts", "")))
     return 0
@@ -257,9 +256,8 @@ def inspect(options: argparse.Namespace) -> int:
     content = found.picture(f"At initialization: {composed.choices['model']}, {title}")
     path = read_only.put(store, f"inspect-{'-'.join(chosen.values())}.svg", content)
     console.print(network_health.layers(found.network, f"{composed.choices['model']} at initialization: {title}"))
-    console.print(
-        network_health.layers(found.stack, f"{len(found.stack)} plain layers of the same, without skips", every=7)
-    )
+    stack = f"{len(found.stack)} plain layers of the same, without skips"
+    console.print(network_health.layers(found.stack, stack, every=7))
     for each in network_health.verdict(found):
         console.print(each)
     if not given:

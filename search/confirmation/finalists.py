@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from denoise.config.compose import compose
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings
-from search.tracking import record
+from search.space.overrides import difference
 from search.tracking.record import Record
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def start(
             return None
         configs.add(keys[one.run_id])
         values.add(one.value)
-        differs = record.difference(one.overrides, baseline)
+        differs = difference(one.overrides, baseline)
         return Finalist(one.run_id, one.number, differs, one.overrides, one.value, one.metrics.get(cost or ""))
 
     reference = take(tuned.best) if tuned is not None and tuned.best in complete else None

@@ -29,7 +29,8 @@ from search.tracking import tracker as tracking
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
-from search.trial.run import TESTED, config_sha256, open_run, perform
+from search.trial.config_hash import config_sha256
+from search.trial.run import TESTED, open_run, perform
 from search.workers.pool import Crew
 
 Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image

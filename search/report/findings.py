@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from denoise.errors import Refusal
+from search.analysis.importance import Importance, Share
 from search.analysis.learning_rate import LrRange
+from search.analysis.rank_correlation import Agreement
 from search.analysis.verdict import Row, Verdict
 from search.console.console import Out
 from search.report import importance, rank_correlation
 from search.report import verdict as shown
-from search.report.importance import Importance, Share
-from search.report.rank_correlation import Agreement
 from search.report.verdict_plot import picture
 
 FORMAT = 1

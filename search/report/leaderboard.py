@@ -13,11 +13,13 @@ from rich.text import Text
 
 from denoise.config.compose import as_yaml, is_group, parse
 from search.analysis import equivalent_trials
+from search.analysis.ranking import best, rank
 from search.console.console import Out
 from search.console.printed_commands import command, make
 from search.console.redact import hide, line
 from search.console.tables import Fitting
-from search.tracking.record import Record, best, difference, rank
+from search.space.overrides import difference
+from search.tracking.record import Record
 
 FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 

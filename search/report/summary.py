@@ -9,10 +9,13 @@ from rich.console import Console
 
 from denoise.errors import Refusal
 from search.analysis import confirmation as confirmation
+from search.analysis.pareto_front import find
+from search.analysis.ranking import best
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
 from search.report import leaderboard, pareto_front
-from search.tracking.record import Record, best, difference
+from search.space.overrides import difference
+from search.tracking.record import Record
 from search.tracking.tracker import Tracker
 
 ROWS = 10  # of the trials of a search that is stopped
@@ -34,7 +37,7 @@ def show(
     """
     console.print(leaderboard.leaderboard(records, baseline, name))
     if cost is not None:
-        found_front = pareto_front.find(records, cost, baseline)
+        found_front = find(records, cost, baseline)
         console.print(pareto_front.table(found_front, baseline))
         for line in pareto_front.sentences(found_front):
             console.print(line)

@@ -5,11 +5,6 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import (
-    BruteForceSampler,
-    CmaEsSampler,
-    GPSampler,
-    NSGAIISampler,
-    QMCSampler,
     RandomSampler,
     TPESampler,
 )
@@ -18,7 +13,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.randomness import key
-from search.storages.snapshot import View
 
 
 class TPE(TPESampler):
@@ -105,138 +99,3 @@ def group(trials: list[FrozenTrial], name: str) -> dict[str, BaseDistribution]:
         else:
             together = {other: domain for other, domain in together.items() if other in found}
     return {other: together[other] for other in sorted(together) if other not in apart and not together[other].single()}
-
-
-class Sobol(QMCSampler):
-    """Point k of one low-discrepancy sequence, k the number of trials before that were not given whole."""
-
-    shared = True
-
-    def __init__(
-        self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int | None = None, search_seed: int | None = None
-    ) -> None:
-        super().__init__(
-            qmc_type=qmc_type,
-            scramble=scramble,
-            seed=search_seed,
-            independent_sampler=RandomSampler(seed),
-            warn_independent_sampling=False,
-        )
-        self.number = 0
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        self.number = trial.number
-        return super().infer_relative_search_space(without(study, trial), trial)
-
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        before = (trial for trial in study.get_trials(deepcopy=False) if trial.number < self.number)
-        return sum(not set(trial.params) <= set(trial.system_attrs.get("fixed_params", ())) for trial in before)
-
-
-class GaussianProcess(GPSampler):
-    """Optuna's Gaussian process, which would take the drawn trial for one of another worker after a kill."""
-
-    shared = True
-
-    def __init__(
-        self, *, n_startup_trials: int = 10, deterministic_objective: bool = False, seed: int | None = None
-    ) -> None:
-        super().__init__(
-            seed=seed,
-            n_startup_trials=n_startup_trials,
-            deterministic_objective=deterministic_objective,
-            warn_independent_sampling=False,
-        )
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return super().sample_relative(without(study, trial), trial, search_space)
-
-
-class CMAES(CmaEsSampler):
-    """CMA-ES, its state told anew from the complete trials: Optuna keeps it pickled in the study, which is code."""
-
-    shared = numbers = True
-
-    def __init__(self, *, n_startup_trials: int = 1, popsize: int | None = None, seed: int | None = None) -> None:
-        import cmaes  # noqa: F401  # missing, it is missed now and not after the first trial
-
-        super().__init__(n_startup_trials=n_startup_trials, popsize=popsize, seed=seed, warn_independent_sampling=False)
-
-    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> None:
-        self.completed = completed_trials
-
-    def _init_optimizer(self, trans: Any, direction: Any) -> Any:
-        optimizer = super()._init_optimizer(trans, direction)
-        sign = 1.0 if direction.name == "MINIMIZE" else -1.0
-        while True:
-            told = self._get_solution_trials(self.completed, optimizer.generation)[: optimizer.population_size]
-            if len(told) < optimizer.population_size:
-                return optimizer
-            optimizer.tell([(trans.transform(each.params), sign * float(each.value or 0.0)) for each in told])
-
-
-class NSGA2(NSGAIISampler):
-    """Optuna's NSGA-II, with the baseline and the known starts in the first generation too."""
-
-    shared = True
-
-    def __init__(
-        self,
-        *,
-        population_size: int = 50,
-        mutation_prob: float | None = None,
-        crossover_prob: float = 0.9,
-        swapping_prob: float = 0.5,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            population_size=population_size,
-            mutation_prob=mutation_prob,
-            crossover_prob=crossover_prob,
-            swapping_prob=swapping_prob,
-            seed=seed,
-        )
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self.get_trial_generation(study, trial)
-
-
-class BruteForce(BruteForceSampler):
-    """Every point of a space that can be listed, in random order, each once."""
-
-    lists = True
-
-    def __init__(self, *, seed: int | None = None) -> None:
-        super().__init__(seed=seed)
-
-    @staticmethod
-    def _populate_tree(tree: Any, trials: list[FrozenTrial], params: dict[str, Any]) -> None:
-        """As Optuna's, without the parameters of one value: a number without a step cannot be listed."""
-        BruteForceSampler._populate_tree(tree, [_without_constants(trial) for trial in trials], params)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """Nothing: Optuna would end `optimize` here, which no search of ours runs in."""
-
-
-def without(study: Study, trial: FrozenTrial) -> View:
-    """The study with this trial taken away."""
-    return View(study, lambda other: other.number != trial.number)
-
-
-def _without_constants(trial: FrozenTrial) -> FrozenTrial:
-    varied = {name: domain for name, domain in trial.distributions.items() if not domain.single()}
-    return FrozenTrial(
-        number=trial.number,
-        state=trial.state,
-        value=None,
-        datetime_start=trial.datetime_start,
-        datetime_complete=trial.datetime_complete,
-        params=trial.params,
-        distributions=varied,
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-        trial_id=trial._trial_id,
-    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from denoise.config import catalog
 from denoise.config.compose import Composed, compose, next_compose, parse
 from denoise.errors import Refusal
 
@@ -31,3 +32,35 @@ def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:
     """The overrides that a search brings, without those of the keys that a person typed, before the person's."""
     keys = {parse(text).key_or_group for text in typed}
     return [*(str(text) for text in given if parse(str(text)).key_or_group not in keys), *typed]
+
+
+def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
+    """Name what differs from the baseline: gelu, lion lr 0.0012, ...; "baseline" where nothing does."""
+    theirs = set(baseline)
+    values = dict(text.partition("=")[::2] for text in overrides)
+    shown: list[str] = []
+    for kind in catalog.KINDS:
+        option = values.get(kind)
+        changed = [
+            f"{name.partition('.')[2]} {short(value)}"
+            for name, value in values.items()
+            if name.startswith(f"{kind}.") and f"{name}={value}" not in theirs
+        ]
+        if option is not None and f"{kind}={option}" not in theirs:
+            shown.append(" ".join([option if option != "none" else f"no {kind}", *changed]))
+        elif changed:
+            shown.append(" ".join([kind, *changed]))
+    for name, value in values.items():
+        if name.split(".")[0] in catalog.KINDS or f"{name}={value}" in theirs or name == "trainer.num_threads":
+            continue
+        kind, at, place = name.partition("@")
+        shown.append(f"{value} in {place.split('.')[1]}" if at else f"{name} {short(value)}")
+    return ", ".join(shown) or "baseline"
+
+
+def short(value: str) -> str:
+    """Three digits of a number; anything else as it is."""
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value

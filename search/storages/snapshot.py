@@ -68,3 +68,8 @@ class _Kept:
             raise ValueError("No trials are completed yet.")
         sign = -1.0 if directions[0].name == "MAXIMIZE" else 1.0
         return min(complete, key=lambda trial: sign * float(trial.value or 0.0))
+
+
+def without(study: Study, trial: FrozenTrial) -> View:
+    """The study with this trial taken away."""
+    return View(study, lambda other: other.number != trial.number)

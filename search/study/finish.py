@@ -9,19 +9,21 @@ from tempfile import TemporaryDirectory
 
 from denoise.errors import Refusal
 from search.analysis import confirmation as confirmation
-from search.analysis import equivalent_trials, verdict
+from search.analysis import equivalent_trials, ranking, verdict
 from search.analysis.confirmation import Confirmation
+from search.analysis.importance import measure
+from search.analysis.rank_correlation import rungs, transfer
 from search.confirmation import stored
 from search.confirmation.run import confirm as train_again
 from search.confirmation.trainings import Trainings
 from search.console.printed_commands import make
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
-from search.report import importance, leaderboard, rank_correlation
+from search.report import leaderboard
 from search.report.findings import Findings
 from search.study import objective, width_transfer
 from search.study.objective import Session
-from search.tracking import record, weights
+from search.tracking import weights
 from search.tracking.record import Record
 from search.tracking.tracker import Run
 
@@ -47,7 +49,7 @@ def end(session: Session, began: float) -> Answer:
     """Confirm, judge, keep what is to be kept and close the search's run; done again it trains nothing twice."""
     searched = time.monotonic()
     search, parent = session.search, session.parent
-    records = record.rank(session.tracker.records(parent.run_id))
+    records = ranking.rank(session.tracker.records(parent.run_id))
     for line in equivalent_trials.lines(records):
         session.display.note(line)
     found = confirmed(session, records)
@@ -89,8 +91,8 @@ def end(session: Session, began: float) -> Answer:
 def so_far(session: Session) -> Answer:
     """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
     objective.keep_weights(session)
-    records = record.rank(session.tracker.records(session.parent.run_id))
-    return Answer(records, record.best(records), None, Findings([]))
+    records = ranking.rank(session.tracker.records(session.parent.run_id))
+    return Answer(records, ranking.best(records), None, Findings([]))
 
 
 def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:
@@ -114,9 +116,9 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
     curves = {trial.number: trial.intermediate_values for trial in session.trials()}
     settings = search.settings.transfer
     small, large = width_transfer.train(settings, session.tracker, session.parent, records, session.display)
-    widths = [rank_correlation.transfer(small, large, settings.path)] if large else []
-    share = importance.measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
-    return Findings(verdicts, share, rank_correlation.rungs(curves, pruner=search.composed.cfg.pruner), widths)
+    widths = [transfer(small, large, settings.path)] if large else []
+    share = measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
+    return Findings(verdicts, share, rungs(curves, pruner=search.composed.cfg.pruner), widths)
 
 
 def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
@@ -134,7 +136,7 @@ def winner(session: Session, records: list[Record], found: Confirmation | None) 
     """The run to take: of the confirmation's best arm the most typical seed's, else the search's best trial."""
     arm = found.best if found is not None else None
     if arm is None:
-        return record.best(records)
+        return ranking.best(records)
     return session.tracker.record(Trainings(session.tracker, session.parent).kept(arm))
 
 

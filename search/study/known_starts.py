@@ -16,7 +16,7 @@ from search.space import inert
 from search.space.inert import Reach
 from search.space.search_space import MEASURE, NOT_THE_TRIALS, Space, path_of
 from search.trial import pretrained
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 EQUAL = ("trainer.max_steps", "trainer.num_threads")  # what is compared has the same, unless it is searched
 

@@ -14,6 +14,7 @@ from search.report import leaderboard
 from search.report.progress import Display, Shows
 from search.runtime import retry, watchdog
 from search.samplers import make
+from search.space.overrides import difference
 from search.storages import database, liveness
 from search.storages.ledger import earlier
 from search.storages.lock import turn
@@ -24,10 +25,9 @@ from search.study.migrate import Carried
 from search.study.objective import Session, drawn, one_trial
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
-from search.tracking.record import difference
 from search.tracking.tracker import Run, Tracker, open_tracker
 from search.trial import provenance
-from search.trial.run import plain_config
+from search.trial.config_hash import plain_config
 from search.workers import shared
 from search.workers.pool import Crew
 

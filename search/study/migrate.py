@@ -18,7 +18,7 @@ from denoise.config.limits import as_text
 from search.space.search_space import Space
 from search.study import budget, equal_time
 from search.study.modes import further
-from search.trial.run import config_sha256
+from search.trial.config_hash import config_sha256
 
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -17,17 +17,19 @@ from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Shows
 from search.runtime import watchdog
+from search.space.overrides import difference
 from search.storages import history, liveness, rdb
 from search.storages.lock import turn
 from search.study import budget, equal_time
 from search.study.modes import further
 from search.study.spec import Search
-from search.tracking import record, weights
 from search.tracking import tracker as tracking
+from search.tracking import weights
 from search.tracking.record import WEIGHTS_AT, Record
 from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
-from search.trial.run import Trained, Turned, config_sha256, end_turned, open_run, perform
+from search.trial.config_hash import config_sha256
+from search.trial.run import Trained, Turned, end_turned, open_run, perform
 from search.workers.pool import Crew
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
@@ -70,7 +72,7 @@ def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool 
 
 def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    display.trial_starts(trial.number, record.difference(overrides, search.baseline))
+    display.trial_starts(trial.number, difference(overrides, search.baseline))
     began = time.monotonic()
     tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
     earlier = tracker.find(**tags) if again else []

@@ -29,7 +29,7 @@ from search.study import budget, corners, known_starts, width_transfer
 from search.study import modes as mode
 from search.study.modes import Joint
 from search.trial import pretrained
-from search.trial.run import bare, plain_config
+from search.trial.config_hash import bare, plain_config
 from search.workers.allocation import Division, division
 
 EQUAL = ("steps", "time")

@@ -7,13 +7,15 @@ from omegaconf import DictConfig
 
 from denoise.config.compose import compose, parse
 from denoise.errors import Refusal
+from search.analysis import ranking
 from search.report.progress import Shows
 from search.runtime import watchdog
 from search.tracking import record
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
-from search.trial.run import config_sha256, open_run, perform
+from search.trial.config_hash import config_sha256
+from search.trial.run import open_run, perform
 
 
 def at(overrides: Sequence[str], settings: DictConfig) -> list[str]:
@@ -38,7 +40,7 @@ def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -
 
 def chosen(records: Sequence[Record], trials: int) -> list[Record]:
     """Complete trials with distinct configs, spread evenly from the best to the worst."""
-    complete = [r for r in record.distinct(record.rank(records)) if r.outcome == "complete"]
+    complete = [r for r in ranking.distinct(ranking.rank(records)) if r.outcome == "complete"]
     places = sorted({round(float(i)) for i in np.linspace(0, len(complete) - 1, min(trials, len(complete)))})
     return [complete[i] for i in places] if complete else []
 

@@ -11,7 +11,8 @@ from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
 from search.tracking.tracker import ANEW, Tracker
 from search.trial import provenance
-from search.trial.run import Screen, config_sha256, open_run, perform
+from search.trial.config_hash import config_sha256
+from search.trial.run import Screen, open_run, perform
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One tracked training: a trial of a search, a training of its own, or one that is done again."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,21 +7,20 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors.torch import save
 
-from denoise.config import catalog, trust
+from denoise.config import catalog
 from denoise.config.compose import Composed, as_yaml
-from denoise.config.moved import as_first_named
 from denoise.errors import Refusal
 from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.training import train
 from search.runtime import watchdog
-from search.space.search_space import NOT_THE_TRIALS
 from search.tracking import tracker as tracking
 from search.tracking.record import WEIGHTS_AT
 from search.tracking.tracker import Run, Tracker
 from search.trial import abandoned, pretrained, provenance
+from search.trial.config_hash import config_sha256, plain_config
 
 P = ParamSpec("P")
 TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
@@ -81,33 +79,6 @@ class Follower:
 
     def on_step(self) -> None:
         watchdog.voice.beat()
-
-
-def plain_config(composed: Composed) -> dict[str, Any]:
-    """The resolved config of a training, without what no training depends on."""
-    content = OmegaConf.to_container(composed.cfg, resolve=True)
-    assert isinstance(content, dict)
-    if not content["trainer"].get("test_samples"):  # it was not always there: what is not tested keeps its name
-        content["trainer"].pop("test_samples", None)
-    return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
-
-
-def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config and of one's own code in it: the same hash, the same training.
-
-    Without what its files declare as legal, which no training depends on.
-    """
-    content = bare(plain_config(composed))
-    code = trust.own_code(content)
-    whole = content | {"own_code": code} if code else content
-    return hashlib.sha256(json.dumps(as_first_named(whole), sort_keys=True).encode()).hexdigest()
-
-
-def bare(node: Any) -> Any:
-    """A config without what its files declare as legal: domains, limits, words."""
-    if not isinstance(node, dict):
-        return node
-    return {key: bare(value) for key, value in node.items() if key not in catalog.LEGAL}
 
 
 def open_run(

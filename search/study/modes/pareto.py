@@ -9,6 +9,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from denoise.errors import Refusal, choose
+from search.analysis.pareto_front import find, spread
 from search.report import pareto_front
 from search.space.search_space import Space
 from search.storages.snapshot import View
@@ -38,14 +39,14 @@ class Pareto(Joint):
         return {"mode": self.name, "cost": self.cost}
 
     def candidates(self, records: Sequence[Record]) -> list[Record]:
-        found = pareto_front.find(records, self.cost, self.baseline)
-        chosen = pareto_front.spread(found)
+        found = find(records, self.cost, self.baseline)
+        chosen = spread(found)
         if found.baseline is not None and found.baseline not in chosen:
             chosen.append(found.baseline)
         return chosen
 
     def files(self, records: Sequence[Record]) -> dict[str, bytes]:
-        return pareto_front.files(pareto_front.find(records, self.cost, self.baseline), self.baseline)
+        return pareto_front.files(find(records, self.cost, self.baseline), self.baseline)
 
     def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
         best: list[FrozenTrial] = []
