@@ -182,7 +182,7 @@ def run(folder: Path, verb: str, *programs: tuple[str, str], **more: str) -> "su
     """A verb in a copy of the files, where only these programs can be found."""
     shutil.copytree(DOCKER, folder / "docker", ignore=shutil.ignore_patterns(".env", ".log"), dirs_exist_ok=True)
     (folder / "search").mkdir(exist_ok=True)
-    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli")
+    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli", dirs_exist_ok=True)
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "bin").mkdir(exist_ok=True)
     for name, code in programs:

@@ -15,9 +15,9 @@ from denoise.config.limits import as_choice, as_text, as_value
 from denoise.errors import Refusal
 from search.space import search_space
 from search.space.search_space import Space
-from search.study import corners
+from search.study import corners, migrate
 from search.study.modes.ablation import Ablation
-from tests.test_carry import OLD, carry, filled
+from tests.test_carry import OLD, filled
 from tests.test_carry import asked as asked_small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -108,10 +108,10 @@ def test_trials_with_null_and_lists_are_carried_over() -> None:
     domains = [CLIP, MULT]
     study = filled(asked_small(OLD, *domains))
     new = asked_small(OLD, CLIP.replace("1.0]", "1.0,0.5]"), MULT.replace("]]}", "],[1,3]]}"))
-    found = carry.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
     assert len(found.trials) == len(study.trials) and found.outside == 0
     assert {trial.params["trainer.gradient_clip"] for trial in found.trials} == {None, 1.0}
-    before = carry.collect(study, asked_small(OLD).space, asked_small(OLD).mode.points[0], new.settings.caps)
+    before = migrate.collect(study, asked_small(OLD).space, asked_small(OLD).mode.points[0], new.settings.caps)
     kept = [t for t in study.trials if t.params["trainer.gradient_clip"] is None]
     kept = [t for t in kept if t.params["model.channel_mult"] == "[1,2]"]
     assert [t.user_attrs["carried"] for t in before.trials] == [t.user_attrs["run_id"] for t in kept]

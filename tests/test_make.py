@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / module).mkdir()
         (folder / module / "__init__.py").touch()
         (folder / module / ("bench.py" if module == "benchmarks" else "__main__.py")).write_text(RECORDS)
-    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli")
+    shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli", dirs_exist_ok=True)
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
     (folder / ".venv" / ".installed").touch()

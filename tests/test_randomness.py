@@ -227,7 +227,7 @@ class Wait:
     def on_save(self, step):
         pass
 
-train(config.compose(sys.argv[2:]).cfg, Wait(), Path(sys.argv[1]))
+train(compose.compose(sys.argv[2:]).cfg, Wait(), Path(sys.argv[1]))
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from denoise.errors import Refusal
-from search.analysis import confirmation as confirmation
+from search.analysis import confirmation
 from search.analysis.pareto_front import find
 from search.analysis.ranking import best
 from search.report import confirmation as confirmation_report

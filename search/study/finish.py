@@ -8,10 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.errors import Refusal
-from search.analysis import confirmation as confirmation
-from search.analysis import equivalent_trials, ranking, verdict
+from search.analysis import confirmation, equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
-from search.analysis.importance import measure
 from search.analysis.rank_correlation import rungs, transfer
 from search.confirmation import stored
 from search.confirmation.run import confirm as train_again
@@ -117,7 +115,7 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
     settings = search.settings.transfer
     small, large = width_transfer.train(settings, session.tracker, session.parent, records, session.display)
     widths = [transfer(small, large, settings.path)] if large else []
-    share = measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
+    share = importance.measure(session.study, search.composed.cfg.seed) if len(search.mode.objectives) == 1 else None
     return Findings(verdicts, share, rungs(curves, pruner=search.composed.cfg.pruner), widths)
 
 

@@ -17,7 +17,7 @@ from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from denoise.errors import Refusal, choose
 from denoise.training import train
-from search.analysis import confirmation as confirmation
+from search.analysis import confirmation
 from search.samplers import make, support
 from search.space import inert
 from search.space import search_space as space
