@@ -23,11 +23,11 @@ WORK = """
 import json, os, signal, sys, time
 from search.runtime import watchdog
 def work():
-    life = len(watch.deaths)
-    print(json.dumps([life, os.getpid(), [each["how"] for each in watch.deaths]]), flush=True)
-    watch.voice.silence = 0.4
+    life = len(watchdog.deaths)
+    print(json.dumps([life, os.getpid(), [each["how"] for each in watchdog.deaths]]), flush=True)
+    watchdog.voice.silence = 0.4
     {work}
-sys.exit(watch.watch(work))
+sys.exit(watchdog.watch(work))
 """
 
 
@@ -58,7 +58,7 @@ def test_what_ends_because_it_means_to_is_not_begun_again(status: int) -> None:
     ],
 )
 def test_what_dies_or_stands_still_at_a_trial_is_begun_again_and_knows_of_it(dies: str, how: str) -> None:
-    at = f"with watch.voice.at('trial 3', trial=True):\n        {dies} if life < 3 else None\n    return 0"
+    at = f"with watchdog.voice.at('trial 3', trial=True):\n        {dies} if life < 3 else None\n    return 0"
     process = watching(at)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -112,8 +112,8 @@ def test_a_signal_is_handed_on_once(end: signal.Signals) -> None:
             return 130"""
     process = watching(inner, start_new_session=True)
     assert process.stdout is not None
-    while "ready" not in process.stdout.readline():
-        pass
+    while "ready" not in (said := process.stdout.readline()):
+        assert said, process.communicate()[1]
     os.killpg(process.pid, end)
     assert process.communicate(timeout=60)[1] == "" and process.returncode == 130
 
