@@ -265,6 +265,7 @@ class Killed(BaseException):
 KILLS = ("before it is told", "weights kept, run open", "outcome written, run open", "before the result is written")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_kill_costs_one_training_at_most_and_counts_nothing_twice(
     moment: str, done: tuple[Confirmation, Screen], store: Path, monkeypatch: pytest.MonkeyPatch

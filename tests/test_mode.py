@@ -113,6 +113,7 @@ def test_a_search_that_was_stopped_anywhere_goes_on_to_the_same_trials(kept: int
     assert first + play(again, study, quality) == whole
 
 
+@pytest.mark.faults
 def test_a_round_that_a_kill_tore_is_made_whole() -> None:
     search, mode = ablation(*ACTIVATIONS)
     whole = play(search, opened(search), quality)

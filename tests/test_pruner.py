@@ -92,6 +92,7 @@ def test_what_is_stopped_is_worse_than_what_is_not(name: str) -> None:
     assert int(np.argmin(ends)) in whole, "the best was stopped"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_decision_that_a_kill_cut_off_is_taken_again(name: str) -> None:
     """At every report of every trial: what is decided again is what was decided, and it is written the same."""
@@ -116,6 +117,7 @@ def test_a_decision_that_a_kill_cut_off_is_taken_again(name: str) -> None:
     assert stopped or name == "none"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_decision_before_which_a_kill_came_is_the_one_that_would_have_been_taken(name: str) -> None:
     """Killed between the report and the decision: in a new process, with a new pruner, it is decided as it would be."""
@@ -140,6 +142,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     name: str, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch

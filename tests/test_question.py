@@ -46,6 +46,7 @@ def test_each_arm_has_its_trials(arms: Searched) -> None:
     assert rates[0] == rates[1] == "0.002" and rates[2] == rates[3] != "0.002"
 
 
+@pytest.mark.faults
 def test_an_ablation_that_is_killed_ends_with_the_same_trials(arms: Searched, tmp_path: Path) -> None:
     store = tmp_path / "runs"
     moment = "a trial's run is closed and the study does not know"

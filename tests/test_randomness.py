@@ -189,6 +189,7 @@ def resumed(checkpoint: Path, whole, told: dict, saved: int) -> None:
     assert {name: end.metrics[name] for name in own} == {name: result.metrics[name] for name in own}
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("killed_at", [5, 6, 8])
 def test_killed_and_resumed_is_the_training_that_was_not(whole, tmp_path, killed_at):
     first = Witness(killed_at)
@@ -199,6 +200,7 @@ def test_killed_and_resumed_is_the_training_that_was_not(whole, tmp_path, killed
     resumed(tmp_path / "state.ckpt", whole, first.met, first.saved[-1])
 
 
+@pytest.mark.faults
 def test_what_a_kill_left_of_a_checkpoint_goes_with_it(tmp_path):
     checkpoint = tmp_path / "state.ckpt"
     for path in (checkpoint, unfinished(checkpoint)):
@@ -231,6 +233,7 @@ train(compose.compose(sys.argv[2:]).cfg, Wait(), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.faults
 def test_a_process_killed_at_any_moment_can_be_resumed(whole, tmp_path):
     """SIGKILL as soon as the first checkpoint is there, in whatever the process is doing then."""
     checkpoint = tmp_path / "state.ckpt"

@@ -61,6 +61,7 @@ def overrides(sampler: str, trials: int = TRIALS) -> list[str]:
     ]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("sampler", EACH)
 def test_a_search_twice_and_a_search_with_kills_draw_the_same_trials(
     sampler: str, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
@@ -233,6 +234,7 @@ def test_tpe_draws_no_group_that_the_trial_does_not_ask_for(monkeypatch: pytest.
     assert 1 <= len(drawn) <= 2 * 4 + 4
 
 
+@pytest.mark.faults
 def test_tpe_of_one_trial_is_the_same_whatever_was_drawn_before_a_kill() -> None:
     objective = Conditional()
     study = searched_with(objective, keyed("tpe"), 20)

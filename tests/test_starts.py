@@ -35,6 +35,7 @@ def wanted(start: list[str], *more: str) -> str:
     return config_sha256(compose([*own, *start]))
 
 
+@pytest.mark.faults
 def test_a_start_is_trained_as_it_was_typed_after_a_kill_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [*KINDS, STARTS]
     whole, _ = quick.run(tmp_path / "whole", overrides, monkeypatch)

@@ -130,6 +130,7 @@ def test_a_database_that_holds_something_stays_as_it_is(statement: str, tmp_path
         assert database.read_bytes() == b"no database at all" * 100
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("laid", [True, False])
 def test_a_kill_while_the_tables_are_made_leaves_none(
     laid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
