@@ -80,7 +80,7 @@ def every_first(patch: pytest.MonkeyPatch, cls: type, names: list[str], error: C
 def test_a_tracker_whose_every_call_fails_once_changes_nothing(
     undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick.searching.open_stores(quick.asked(f"store={tmp_path}", *quick.SMALL, *SIX))  # there, what is away is refused
+    quick.loop.open_stores(quick.asked(f"store={tmp_path}", *quick.SMALL, *SIX))  # there, what is away is refused
     names = [name for name in dir(MlflowClient) if not name.startswith("_") and name != "get_experiment_by_name"]
     names = [name for name in names if callable(getattr(MlflowClient, name))]
     away = lambda: MlflowException("the server starts", error_code=TEMPORARILY_UNAVAILABLE)  # noqa: E731
@@ -111,8 +111,8 @@ def test_a_storage_that_is_away_now_and_then_changes_nothing(
         finally:
             event.remove(Engine, "before_cursor_execute", away)
 
-    begin = quick.searching.run
-    monkeypatch.setattr(quick.searching, "run", opened)  # while it is opened, what is away is refused
+    begin = quick.loop.run
+    monkeypatch.setattr(quick.loop, "run", opened)  # while it is opened, what is away is refused
     found, display = run(tmp_path, SIX, monkeypatch)
     assert found == undisturbed
     assert asked["failed"] > 20
@@ -321,7 +321,7 @@ def test_a_lost_storage_is_one_line_and_nothing_is_lost(
     def lost(*given: Any) -> None:
         raise StorageInternalError("An exception is raised during the commit.")
 
-    monkeypatch.setattr(quick.searching, "next_trial", lost)
+    monkeypatch.setattr(quick.loop, "next_trial", lost)
     assert main(["search", f"store={tmp_path}", *quick.SMALL, *SIX]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.endswith("; the same command resumes it\n")
