@@ -1,6 +1,7 @@
 """Every test stands alone: one thread, no tracker from outside, the catalogue as it was before."""
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ import torch
 
 from denoise.config import catalog, trust
 from denoise.errors import Refusal
+from denoise.interruption import ENDS
 from search.console import printed_commands
 from search.tracking import tables
 
 torch.set_num_threads(1)
+for each in ENDS:  # a shell begins what is in the background, and nohup, with signals ignored, which processes keep
+    if signal.getsignal(each) is signal.SIG_IGN:
+        signal.signal(each, signal.SIG_DFL if each != signal.SIGINT else signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
