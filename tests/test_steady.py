@@ -79,7 +79,7 @@ def test_what_was_added_to_the_environment_stays(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A component of one's own that changes what it can, where it is imported, made and called."""
+    """A user's component that changes what it can, where it is imported, made and called."""
     monkeypatch.setattr(trust, "homes", list(trust.homes))
     monkeypatch.setattr(sys, "path", list(sys.path))
     trust.add_home(tmp_path)

@@ -156,7 +156,7 @@ def test_a_watcher_that_stood_still_takes_that_for_no_silence(monkeypatch: pytes
 
 
 def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
-    """What kills its process kills it at the same place; a person, or another program's memory, anywhere."""
+    """What kills its process kills it at the same place; a kill from outside comes anywhere."""
     killed, silent = watchdog.how(-9), f"{watchdog.SILENT}=3: no step in that time"
 
     def ends(*deaths: tuple[int, str]) -> str | None:

@@ -34,7 +34,7 @@ def steady() -> Iterator[None]:
 
 
 class _Kept:
-    """An output that whoever has it may not close for all others."""
+    """An output that one who has it cannot close for all others."""
 
     def __init__(self, output: Any) -> None:
         self.output = output

@@ -231,7 +231,7 @@ def call(
 
     Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
     """
-    from denoise.process_state import steady  # with torch, for which whoever only reads the catalogue does not wait
+    from denoise.process_state import steady  # with torch: who only reads the catalogue does not wait for it
 
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     content = {str(name): value for name, value in plain.items() if name not in RESERVED}

@@ -103,7 +103,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
         base, chosen = _base(others, root, catalog.folders())
         own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
         cfg = None if own else fast_compose.assemble(base, chosen, options, values, _path, parse)
-    except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what a person can use
+    except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what helps
         cfg = None
     return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
 
