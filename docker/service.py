@@ -133,6 +133,8 @@ def find() -> Containers:
             return Containers("docker", ["docker", "compose"])
     if shutil.which("podman") and shutil.which("podman-compose"):
         said = answers("podman", "info")
+        if not said and answers("podman-compose", "--env-file", os.devnull, "version"):
+            raise Refusal("podman-compose: too old, it takes no --env-file; 1.6.0 does (pip install podman-compose)")
         if not said:
             return Containers("podman", ["podman-compose"])
     if said:

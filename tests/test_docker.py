@@ -206,6 +206,7 @@ PRINTS = 'for word in "$@"; do /bin/echo "$word"; done'
             [("docker", "exit 0")],
             "docker/.env is missing: the service was never started here; make up makes it",
         ),
+        ("up", [("podman", "exit 0"), ("podman-compose", "exit 2")], "podman-compose: too old, it takes no --env-file"),
         ("report", [("docker", "exit 0")], "docker/.env is missing"),
     ],
 )
