@@ -109,7 +109,7 @@ inspect: $(HERE) ## signal and gradient through depth at initialization, in seco
 bench: $(STAMP) ## measure speed, as ratios within one run
 	@$(PY) -IS search/cli/from_make.py benchmarks.bench
 
-test: $(STAMP) ## run the tests
+test: $(STAMP) ## run the tests, but for those of test-faults
 	@$(PY) -IS search/cli/from_make.py pytest
 
 test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text

@@ -1,4 +1,4 @@
-"""What a person typed, as the config of a search. Light: it is read before what takes seconds to import."""
+"""What was typed, as the config of a search. Light: it is read before what takes seconds to import."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def _brought(of_search: Sequence[str]) -> Sequence[str]:
 
 
 def beneath(given: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """The overrides that a search brings, without those of the keys that a person typed, before the person's."""
+    """The overrides that a search brings, less those of the keys that were typed, then what was typed."""
     keys = {parse(text).key_or_group for text in typed}
     return [*(str(text) for text in given if parse(str(text)).key_or_group not in keys), *typed]
 

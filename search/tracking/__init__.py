@@ -1,1 +1,1 @@
-"""MLflow: runs, their records and files. Nothing else talks to it."""
+"""MLflow: runs, their records and files. Only what serves it or upgrades its tables talks to it elsewhere."""

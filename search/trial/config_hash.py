@@ -22,7 +22,7 @@ def plain_config(composed: Composed) -> dict[str, Any]:
 
 
 def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config and of one's own code in it: the same hash, the same training.
+    """sha256 of the resolved config and of the user's code in it: the same hash, the same training.
 
     Without what its files declare as legal, which no training depends on.
     """
