@@ -67,7 +67,6 @@ $(STAMP): requirements.lock pyproject.toml
 	# where the packages are, as seen from site-packages: a folder that is copied or moved has its own
 	printf '%s\n' ../../../../src ../../../.. >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/denoise-search.pth
 	$(PY) -m pip check
-	$(PY) -m search.tracking.tables || echo "MLflow's tables were not made ahead: each new store makes its own" >&2
 	touch $(STAMP)
 
 search: $(HERE) ## search; the same command goes on where it was stopped

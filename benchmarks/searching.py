@@ -23,6 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from benchmarks import arguments, results
@@ -30,19 +31,19 @@ from benchmarks.filling import Random, add, fill
 from denoise.errors import Refusal
 from denoise.training import train
 from search.pruners import decision
-from search.space.search_space import Space
-from search.storages import rdb
+from search.samplers.seeded import SeededSampler
+from search.storages.trials import Trials
 from search.study import loop, objective
 from search.study.objective import Session
 
-GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 3.0
-PARTS = ("ask", "suggest", "compose", "report", "tracker", "tell", "other")
+GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 12.0
+PARTS = ("draw", "insert", "compose", "report", "tracker", "tell", "other")
 WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls within each other the outermost counts
-    "ask": [(optuna.Study, "ask")],
-    "suggest": [(Space, "suggest")],
+    "draw": [(SeededSampler, "draw")],
+    "insert": [(Trials, "insert")],
     "compose": [(objective, "next_compose")],
     "report": [(decision, "should_stop")],
-    "tell": [(optuna.Study, "tell"), (rdb, "note")],
+    "tell": [(Trials, "end"), (Trials, "note")],
 }
 TRACKER = ("create_run", "log_batch", "log_artifacts", "set_terminated", "search_runs", "get_run", "update_run")
 
@@ -126,7 +127,7 @@ def ours(count: int, repeat: int, store: Path) -> dict[str, Any]:
     """Milliseconds of each of `repeat` trials in a study of `count`, by part; seconds to load it."""
     prepared = loop.prepare([f"store={store}", f"search.n_trials={count + repeat + 2}", "trainer.num_threads=1"])
     study, tracker = loop.open_stores(prepared)
-    fill(study, prepared.space, count)
+    fill(study.storage, study.study_name, prepared.space, count)  # type: ignore[arg-type]
     parent = loop.open_parent(tracker, prepared)
     loading = []
     for _ in range(3):
@@ -153,7 +154,8 @@ def plain(count: int, repeat: int, parameters: int, folder: Path) -> dict[str, A
     """Plain Optuna with as many parameters, seven of them choices: milliseconds of ask, suggestions and tell."""
     folder.mkdir(parents=True)
     url = f"sqlite:///{(folder / 'plain.db').resolve()}"
-    study = optuna.create_study(storage=url, study_name="plain", sampler=optuna.samplers.TPESampler(seed=0))
+    storage = optuna.storages.RDBStorage(url)
+    study = optuna.create_study(storage=storage, study_name="plain", sampler=optuna.samplers.TPESampler(seed=0))
 
     def draw(trial: Any) -> None:
         for k in range(7):
@@ -163,11 +165,14 @@ def plain(count: int, repeat: int, parameters: int, folder: Path) -> dict[str, A
 
     trials = []
     for number in range(count):
-        like: Any = Random(np.random.default_rng(number))
-        draw(like)
+        like = Random(np.random.default_rng(number))
+        for k in range(7):
+            like(f"c{k}", CategoricalDistribution([f"o{n}" for n in range(16)]))
+        for k in range(parameters - 7):
+            like(f"x{k}", FloatDistribution(1e-5, 1.0, log=True))
         value = float(like.generator.random())
         trials.append(create_trial(params=like.params, distributions=like.distributions, value=value))
-    add(study, trials)
+    add(storage, "plain", trials)
     loading, rows = [], []
     for _ in range(3):
         began = time.perf_counter()

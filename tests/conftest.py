@@ -1,6 +1,7 @@
 """Every test stands alone: one thread, no tracker from outside, the catalogue as it was before."""
 
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -17,7 +18,7 @@ from denoise.config import catalog, trust
 from denoise.errors import Refusal
 from denoise.interruption import ENDS
 from search.console import printed_commands
-from search.tracking import tables
+from search.tracking import new_database
 
 torch.set_num_threads(1)
 for each in ENDS:  # a shell begins what is in the background, and nohup, with signals ignored, which processes keep
@@ -67,17 +68,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def laid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow's tables are there to be copied, as after an install; MLflow takes a second to make them."""
-    if tables.template().exists():
-        yield
-        return
-    place = tmp_path_factory.mktemp("mlflow") / "empty.db"
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A new store of this process gets a copy of MLflow's tables, which MLflow takes a second to make."""
+    made = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is imported here first; no test asked for it
+        new_database.make(made)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "template", lambda: place)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is imported here first; no test asked for it
-            tables.make(place)
+        patch.setattr(new_database, "make", lambda database: shutil.copyfile(made, database))
         yield
 
 

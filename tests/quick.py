@@ -86,7 +86,6 @@ def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> t
     free(monkeypatch)
     display = Silent()
     prepared = asked(f"store={store}", *SMALL, *overrides)
-    prepared.mode.filled = False  # as a process that has just started has it
     study, tracker = loop.open_stores(prepared)
     loop.run(prepared, study, tracker, display, 0.0)  # type: ignore[arg-type]
     return content(study), display

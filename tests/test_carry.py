@@ -2,17 +2,21 @@
 
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
-from optuna.study import Study
 from optuna.trial import TrialState
 
+from benchmarks.filling import Random
 from denoise.config.compose import raw_compose
+from search.space.search_space import Space
+from search.storages.trials import Trials
 from search.study import equal_time, migrate, spec
 from search.study.loop import said
 from search.study.spec import Search
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
+from tests import studies
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "sampler=random"]
@@ -26,28 +30,37 @@ def asked(*overrides: str) -> Search:
     return spec.prepare([*TINY, *KINDS, *overrides])
 
 
-def filled(search: Search, trials: int = 8) -> Study:
+def domains_of(space: Space, point: dict[str, Any]) -> dict[str, Any]:
+    """The domains of a point's parameters."""
+    domains: dict[str, Any] = {}
+    space.suggest(lambda name, domain: domains.setdefault(name, domain) and point[name])
+    return domains
+
+
+def filled(search: Search, trials: int = 8) -> Trials:
     """A study of the search with finished trials, the baseline first."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study, generator = studies.new(), np.random.default_rng(0)
     study.set_user_attr("space", search.space.describe())
-    study.enqueue_trial(search.mode.points[0])
     for number in range(trials):
-        trial = study.ask()
-        overrides = search.space.suggest(trial)
-        trial.set_user_attr("overrides", overrides)
-        trial.set_user_attr("run_id", f"run{number}")
-        trial.set_user_attr("config_sha256", config_sha256(raw_compose(tuple(overrides))))
-        trial.set_user_attr("cost/parameters", 1000.0 * number)
-        trial.report(1.0 / (number + 1), 2)
-        study.tell(trial, 1.0 / (number + 1)) if number % 3 else study.tell(trial, state=TrialState.PRUNED)
+        drawn = Random(generator)
+        overrides = search.space.suggest(drawn)
+        if not number:
+            point = search.mode.points[0]
+            drawn.params, overrides = point, search.space.at(point)
+            drawn.distributions = domains_of(search.space, point)
+        attrs = {"overrides": overrides, "run_id": f"run{number}", "cost/parameters": 1000.0 * number}
+        attrs["config_sha256"] = config_sha256(raw_compose(tuple(overrides)))
+        study.insert(number, drawn.params, drawn.distributions, attrs, {})
+        study.report(number, 2, 1.0 / (number + 1))
+        done = TrialState.COMPLETE if number % 3 else TrialState.PRUNED
+        study.end(number, done, [1.0 / (number + 1)] if number % 3 else None)
     return study
 
 
 OLD = "search.kinds.activation=[silu,relu]"
 
 
-def collected(*overrides: str) -> tuple[migrate.Carried, Study, Search]:
+def collected(*overrides: str) -> tuple[migrate.Carried, Trials, Search]:
     study, new = filled(asked(OLD)), asked(*overrides)
     return migrate.collect(study, new.space, new.mode.points[0], new.settings.caps), study, new
 
@@ -60,7 +73,7 @@ def test_an_option_that_is_added_leaves_every_old_trial_legal() -> None:
         assert kept.intermediate_values == old.intermediate_values
         assert kept.user_attrs["carried"] == old.user_attrs["run_id"]
         assert kept.distributions["activation"].choices == ("silu", "relu", "gelu")  # type: ignore[attr-defined]
-        assert kept.user_attrs["overrides"] == new.space.suggest(optuna.trial.FixedTrial(kept.params))
+        assert kept.user_attrs["overrides"] == new.space.at(kept.params)
     optuna.create_study().add_trials(found.trials)
 
 

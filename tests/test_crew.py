@@ -13,10 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState
+from optuna.pruners import SuccessiveHalvingPruner
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
@@ -25,12 +22,11 @@ from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Display
 from search.runtime import watchdog
-from search.samplers.seeded import KeyedSampler
-from search.samplers.tpe import TPE
 from search.study import loop, spec
 from search.workers import pool
 from search.workers.allocation import GPUS, Division, division, likely_several
 from search.workers.pool import Crew, Member
+from tests import studies
 from tests.process import context
 from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
 from tests.test_pruner import MORE
@@ -89,38 +85,6 @@ def search_on(typed: list[str], seed: int, meeting: Barrier) -> None:
         session = loop.join(prepared, *loop.open_stores(prepared), Silent())  # type: ignore[arg-type]
         while loop.next_trial(session):
             pass
-
-
-DOMAINS = {"kind": CategoricalDistribution(["a", "b", "c"]), "rate": FloatDistribution(1e-4, 1.0, log=True)}
-ENDS = st.sampled_from([TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 6), st.integers(6, 20), st.lists(st.tuples(ENDS, st.floats(0, 1)), min_size=6, max_size=6))
-def test_what_is_drawn_does_not_depend_on_what_the_latest_trials_have_come_to(
-    lag: int, before: int, ends: list[tuple[TrialState, float]]
-) -> None:
-    """The last trials but `lag` may run, be over or fail: the next one is the same; an older one's value counts."""
-
-    def draw(changed: int, latest: list[tuple[TrialState, float]]) -> dict[str, Any]:
-        sampler = KeyedSampler(
-            lambda seeds: TPE(n_startup_trials=4, trial_seed=seeds["trial_seed"]), 0, lag=lambda: lag
-        )
-        study = optuna.create_study(sampler=sampler)
-        for number in range(before):
-            trial = study.ask(DOMAINS)
-            k = number - (before - (lag - 1))
-            state, value = latest[k] if k >= 0 else (TrialState.COMPLETE, trial.params["rate"])
-            if number == changed:
-                value = -1.0
-            if state == TrialState.RUNNING:
-                continue
-            trial.report(value, 1)
-            study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
-        return study.ask(DOMAINS).params
-
-    steady = [(TrialState.COMPLETE, 0.5)] * 6
-    assert draw(-1, ends) == draw(-1, steady)
 
 
 def test_how_a_search_is_divided() -> None:
@@ -235,7 +199,7 @@ def test_a_search_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
     typed = [f"store={tmp_path}", *[text for text in SMALL if "num_threads" not in text], *CHOICES, "search.workers=2"]
     prepared = spec.prepare(typed)
     study, tracker = loop.open_stores(prepared)
-    study.ask()
+    studies.begin(study)
     session = loop.join(prepared, study, tracker, Silent())  # type: ignore[arg-type]
     assert session.search.mode.lag == 1 and not [text for text in prepared.baseline if "num_threads" in text]
 
@@ -259,11 +223,12 @@ def test_a_trial_that_is_lost_for_good_is_not_waited_for(tmp_path: Path, monkeyp
     """Its process has gone and nobody takes it up: who waits says so once, and is judged without it."""
     prepared = spec.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
     study, _ = loop.open_stores(prepared)
-    lost, waiting = study.ask(), study.ask()
-    lost.set_user_attr("worker", {"host": os.uname().nodename, "pid": 2**22 + 1, "began": "1"})
+    lost, waiting = studies.begin(study), studies.begin(study)
+    study.note(lost, {"worker": {"host": os.uname().nodename, "pid": 2**22 + 1, "began": "1"}})
+    halving = SuccessiveHalvingPruner(min_resource=1)
     monkeypatch.setattr(decision, "LOST_SECONDS", 0.0)
     said: list[str] = []
     for step in (1, 2):
-        study._storage.set_trial_intermediate_value(waiting._trial_id, step, 0.5)
-        assert not decision.should_stop(study, waiting, prepared.mode.rivals, 4, says=said.append)
+        study.report(waiting, step, 0.5)
+        assert not decision.should_stop(study, halving, waiting, prepared.mode.rivals, 4, says=said.append)
     assert len(said) == 1 and "trial 0" in said[0] and "trial 1" in said[0]

@@ -3,12 +3,11 @@
 import re
 from functools import cache
 
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
-from optuna.trial import FixedTrial
+from optuna.storages import RDBStorage
 
 from denoise.config.compose import Composed, compose, next_compose, parse
 from denoise.config.limits import as_choice, as_text, as_value
@@ -17,7 +16,8 @@ from search.space import search_space
 from search.space.search_space import Space
 from search.study import corners, migrate
 from search.study.modes.ablation import Ablation
-from tests.test_carry import OLD, filled
+from tests import studies
+from tests.test_carry import OLD, domains_of, filled
 from tests.test_carry import asked as asked_small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -96,12 +96,11 @@ def test_null_lists_and_words_are_choices(override: str, path: str | None, value
     described = found.describe()["domains"][name]["choices"]
     assert [as_value(as_text(choice)) for choice in described] == values
     for choice, value in zip(described, values, strict=True):
-        composed = next_compose(tuple(found.suggest(FixedTrial({**point, name: choice}))))
+        composed = next_compose(tuple(found.at({**point, name: choice})))
         assert OmegaConf.select(composed.cfg, path) == value
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study()
-    study.enqueue_trial(point)
-    assert found.suggest(study.ask()) == found.suggest(FixedTrial(point)), "a known start that is stored"
+    study = studies.new(storage=RDBStorage("sqlite://"))
+    number = studies.begin(study, point, domains_of(found, point))
+    assert found.at(study.trial(number).params) == found.at(point), "a known start that is stored"
 
 
 def test_trials_with_null_and_lists_are_carried_over() -> None:

@@ -1,20 +1,21 @@
 """What a search asks: arms of equal budgets and paired draws, costs that are only compared with cheaper ones."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
-from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config import catalog
 from denoise.errors import Refusal
 from search.pruners import decision
 from search.samplers import make
-from search.study import spec
+from search.storages.trials import Trials
+from search.study import objective, spec
 from search.study.modes import Ablation, Pareto
 from search.study.spec import Search
+from tests import studies
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.max_steps=8", "trainer.val_every=2"]
@@ -24,15 +25,9 @@ def asked(*overrides: str) -> Search:
     return spec.prepare([*TINY, "sampler=random", *overrides])
 
 
-def opened(search: Search) -> Study:
+def opened(search: Search) -> Trials:
     """A study of the search, in memory."""
-    cfg = search.composed.cfg
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
-        directions=["minimize"] * len(search.mode.objectives),
-        sampler=make.sampler(cfg, search.mode),
-        pruner=catalog.call(cfg.pruner, kind="pruner"),
-    )
+    return studies.new(objectives=len(search.mode.objectives))
 
 
 def ablation(*overrides: str) -> tuple[Search, Ablation]:
@@ -44,19 +39,22 @@ def ablation(*overrides: str) -> tuple[Search, Ablation]:
 ACTIVATIONS = ("search.kinds.activation=[relu,silu,swish,gelu]", "search.per_arm=4", "search.min_per_arm=2")
 
 
-def play(search: Search, study: Study, values: Any, limit: int = 1000) -> list[dict[str, Any]]:
+def play(search: Search, study: Trials, values: Any, limit: int = 1000) -> list[dict[str, Any]]:
     """Run a search's loop with trainings that only have a value."""
+    session: Any = SimpleNamespace(search=search, study=study)
+    session.sampler = make.sampler(search.composed.cfg, len(search.mode.objectives))
     played: list[dict[str, Any]] = []
-    while search.mode.missing(study.get_trials(deepcopy=False)) > 0 and len(played) < limit:
-        search.mode.refill(study)
-        trial = study.ask()
-        search.space.suggest(trial)
-        played.append({**trial.params, **trial.user_attrs})
-        study.tell(trial, values(trial))
+    while search.mode.missing(trials := study.get_trials(deepcopy=False)) > 0 and len(played) < limit:
+        start = search.mode.next_start(trials)
+        assert start is not None
+        objective.begin(session, trials, start)
+        trial = study.trial(len(trials))
+        played.append({**trial.params, **start.attrs})
+        study.end(trial.number, TrialState.COMPLETE, [values(trial)])
     return played
 
 
-def quality(trial: Trial) -> float:
+def quality(trial: FrozenTrial) -> float:
     order = {"gelu": 0.1, "silu": 0.4, "relu": 0.3, "swish": 0.2}
     return order[trial.params["activation"]] + abs(math.log10(trial.params["optimizer.adamw.lr"]) + 2.5) / 100
 
@@ -109,18 +107,7 @@ def test_a_search_that_was_stopped_anywhere_goes_on_to_the_same_trials(kept: int
     study = opened(search)
     first = play(search, study, quality, limit=kept)
     again, _ = ablation(*ACTIVATIONS)
-    study.sampler = make.sampler(again.composed.cfg, again.mode)
     assert first + play(again, study, quality) == whole
-
-
-@pytest.mark.faults
-def test_a_round_that_a_kill_tore_is_made_whole() -> None:
-    search, mode = ablation(*ACTIVATIONS)
-    whole = play(search, opened(search), quality)
-    study = opened(search)
-    start = mode.arms[0]
-    study.enqueue_trial(start, user_attrs={"arm": mode.key(start), "round": 0})  # then it was killed
-    assert play(search, study, quality) == whole
 
 
 def test_a_trial_is_compared_with_its_own_arm_alone() -> None:
@@ -128,7 +115,7 @@ def test_a_trial_is_compared_with_its_own_arm_alone() -> None:
     study = opened(search)
     play(search, study, quality, limit=6)
     trial = study.trials[5]
-    seen = mode.rivals(study, trial).get_trials()
+    seen = mode.rivals(study.trials, trial)
     assert {other.params["activation"] for other in seen} == {trial.params["activation"]} and len(seen) == 2
 
 
@@ -162,20 +149,18 @@ def test_a_question_that_cannot_be_asked_is_refused(overrides: list[str], said: 
         asked("search=ablation", *overrides)
 
 
-def pareto() -> tuple[Search, Study]:
+def pareto() -> tuple[Search, Trials]:
     search = asked("search=pareto", "search.cost=parameters", "model.width=16", "pruner.min_resource=2")
     assert isinstance(search.mode, Pareto)
     return search, opened(search)
 
 
-def reported(search: Search, study: Study, cost: float, value: float) -> tuple[Trial, bool]:
-    """A trial that costs so much and is so good at its first rung: whether it is stopped there."""
-    search.mode.filled = True
-    trial = study.ask()
-    search.space.suggest(trial)
-    trial.set_user_attr("cost/parameters", cost)
-    study._storage.set_trial_intermediate_value(trial._trial_id, 2, value)
-    return trial, decision.should_stop(study, trial, search.mode.rivals)
+def reported(search: Search, study: Trials, cost: float, value: float) -> tuple[int, bool]:
+    """A trial that costs so much and is so good at its first rung: its number, and whether it is stopped there."""
+    number = studies.begin(study, **{"cost/parameters": cost})
+    study.report(number, 2, value)
+    by = catalog.call(search.composed.cfg.pruner, kind="pruner")
+    return number, decision.should_stop(study, by, number, search.mode.rivals)
 
 
 def test_a_trial_is_stopped_only_behind_trials_that_cost_no_more() -> None:

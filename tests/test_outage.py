@@ -94,13 +94,13 @@ def test_a_tracker_whose_every_call_fails_once_changes_nothing(
 def test_a_storage_that_is_away_now_and_then_changes_nothing(
     undisturbed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every 13th statement finds no connection, wherever that is in a transaction."""
+    """Every 41st statement finds no connection, wherever that is in a transaction; the longest has fewer."""
     asked = Counter[str]()
 
     def away(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if "optuna.db" in str(connection.engine.url):
             asked["statements"] += 1
-            if asked["statements"] % 13 == 0:
+            if asked["statements"] % 41 == 0:
                 asked["failed"] += 1
                 raise OperationalError(statement, {}, Exception("server closed the connection unexpectedly"))
 
@@ -115,7 +115,7 @@ def test_a_storage_that_is_away_now_and_then_changes_nothing(
     monkeypatch.setattr(quick.loop, "run", opened)  # while it is opened, what is away is refused
     found, display = run(tmp_path, SIX, monkeypatch)
     assert found == undisturbed
-    assert asked["failed"] > 20
+    assert asked["failed"] > 5
     assert any("the storage does not answer" in note for note in display.notes)
 
 

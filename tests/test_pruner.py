@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from optuna.pruners import BasePruner, SuccessiveHalvingPruner
-from optuna.storages._cached_storage import _CachedStorage
+from omegaconf import OmegaConf
+from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from denoise.config import catalog
@@ -18,18 +16,18 @@ from denoise.config.catalog import CONF
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from search.pruners import decision
-from search.pruners.hyperband import Hyperband
-from search.pruners.wilcoxon import Wilcoxon
+from search.storages.trials import Trials
 from search.study import loop
+from tests import studies
 from tests.quick import CHOICES, SMALL, Killed, a_new_process, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def whole_study(study: optuna.Study, trial: Any) -> optuna.Study:
+def everyone(trials: Any, trial: Any) -> list[Any]:
     """All trials are compared."""
-    return study
+    return list(trials)
 
 
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
@@ -59,23 +57,42 @@ def curves(number: int) -> np.ndarray:
     return level + slope / np.arange(1, STEPS + 1)
 
 
-def train(study: optuna.Study, curve: np.ndarray, begin: int = 1) -> optuna.Trial:
-    """One trial as the search runs it."""
-    trial = study.ask()
-    for step in range(begin, STEPS + 1):
-        trial.report(float(curve[step - 1]), step)
-        if step < STEPS and trial.should_prune():
-            study.tell(trial, state=TrialState.PRUNED)
-            return trial
-    study.tell(trial, float(curve[-1]))
-    return trial
+def train(study: Trials, by: BasePruner, curve: np.ndarray) -> int:
+    """One trial as the search runs it: its number."""
+    number = studies.begin(study)
+    for step in range(1, STEPS + 1):
+        study.report(number, step, float(curve[step - 1]))
+        if step < STEPS and decision.should_stop(study, by, number, everyone):
+            study.end(number, TrialState.PRUNED)
+            return number
+    study.end(number, TrialState.COMPLETE, [float(curve[-1])])
+    return number
 
 
-def study_of(name: str, number: int = 24) -> optuna.Study:
-    study = optuna.create_study(study_name="s", pruner=pruner(name))
+def study_of(name: str, number: int = 24) -> Trials:
+    study, by = studies.new(), pruner(name)
     for curve in curves(number):
-        train(study, curve)
+        train(study, by, curve)
     return study
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_decisions_are_optunas_own(name: str) -> None:
+    """One trial after another, each pruner decides as in a study of Optuna's that reports to it directly."""
+    theirs, by = optuna.create_study(study_name="s", pruner=pruner(name)), pruner(name)
+    ours = studies.new("s")
+    for curve in curves(24):
+        number, trial = train(ours, by, curve), theirs.ask()
+        for step in range(1, STEPS + 1):
+            trial.report(float(curve[step - 1]), step)
+            if step < STEPS and trial.should_prune():
+                theirs.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            theirs.tell(trial, float(curve[-1]))
+        mine = ours.trial(number)
+        assert mine.intermediate_values == theirs.trials[-1].intermediate_values, number
+        assert mine.system_attrs == theirs.trials[-1].system_attrs
 
 
 @pytest.mark.parametrize("name", PRUNERS)
@@ -95,46 +112,25 @@ def test_what_is_stopped_is_worse_than_what_is_not(name: str) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_decision_that_a_kill_cut_off_is_taken_again(name: str) -> None:
-    """At every report of every trial: what is decided again is what was decided, and it is written the same."""
-    study = optuna.create_study(study_name="s", pruner=pruner(name))
+    """At every report of every trial, by a new pruner: it is what was decided, and it is written the same."""
+    study, by = studies.new(), pruner(name)
     stopped = 0
     for curve in curves(24):
-        trial = study.ask()
+        number = studies.begin(study)
         for step in range(1, STEPS + 1):
-            trial.report(float(curve[step - 1]), step)
-            decided = trial.should_prune()
-            noted = study._storage.get_trial(trial._trial_id).system_attrs
-            again = optuna.trial.Trial(study, trial._trial_id)
-            found = decision.should_stop(study, again, whole_study, again=True)
-            assert found == decided, f"trial {trial.number}, step {step}"
-            assert study._storage.get_trial(trial._trial_id).system_attrs == noted
+            study.report(number, step, float(curve[step - 1]))
+            decided = decision.should_stop(study, by, number, everyone)
+            noted = study.trial(number).system_attrs
+            found = decision.should_stop(study, pruner(name), number, everyone, again=True)
+            assert found == decided, f"trial {number}, step {step}"
+            assert study.trial(number).system_attrs == noted
             if decided and step < STEPS:
-                study.tell(trial, state=TrialState.PRUNED)
+                study.end(number, TrialState.PRUNED)
                 stopped += 1
                 break
         else:
-            study.tell(trial, float(curve[-1]))
+            study.end(number, TrialState.COMPLETE, [float(curve[-1])])
     assert stopped or name == "none"
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("name", PRUNERS)
-def test_a_decision_before_which_a_kill_came_is_the_one_that_would_have_been_taken(name: str) -> None:
-    """Killed between the report and the decision: in a new process, with a new pruner, it is decided as it would be."""
-    first, second = (optuna.create_study(study_name="s", pruner=pruner(name)) for _ in range(2))
-    for curve in curves(24):
-        done = train(first, curve)
-        trial = second.ask()
-        for step in range(1, STEPS + 1):
-            trial.report(float(curve[step - 1]), step)
-            second.pruner = pruner(name)
-            again = optuna.trial.Trial(second, trial._trial_id)
-            if decision.should_stop(second, again, whole_study, again=True) and step < STEPS:
-                second.tell(trial, state=TrialState.PRUNED)
-                break
-        else:
-            second.tell(trial, float(curve[-1]))
-        assert second.trials[-1].intermediate_values == first.trials[done.number].intermediate_values
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +149,7 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     whole, _ = run(stores[0], wanted, monkeypatch)
     states = {state for _, state, _ in whole}
     assert states == ({"COMPLETE"} if name == "none" else {"COMPLETE", "PRUNED"})
-    decide, report = decision.should_stop, _CachedStorage.set_trial_intermediate_value
+    decide, report = decision.should_stop, Trials.report
     calls: list[Any] = []
 
     def about_to_stop(*args: Any) -> bool:
@@ -167,7 +163,7 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
         if len(calls) == 7:
             raise Killed
 
-    places = [(decision, "should_stop", about_to_stop), (_CachedStorage, "set_trial_intermediate_value", reported)]
+    places = [(decision, "should_stop", about_to_stop), (Trials, "report", reported)]
     for life, (owner, method, dying) in enumerate(places):
         if name == "none" and method == "should_stop":
             continue
@@ -181,61 +177,16 @@ def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     assert after == whole
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.integers(0, 6), st.integers(2, 4), st.text("abc", min_size=1, max_size=5))
-def test_hyperband_has_optunas_brackets_in_every_process(low: int, more: int, eta: int, name: str) -> None:
-    """Optuna's own, once it has found them out, as reference; and each is successive halving among its own trials."""
-    high = low * eta**more
-    theirs = optuna.pruners.HyperbandPruner(low, high, eta)
-    study = optuna.create_study(study_name=name, pruner=theirs)
-    theirs.prune(study, study._storage.get_trial(study.ask()._trial_id))
-    ours = Hyperband(min_resource=low, max_resource=high, reduction_factor=eta)
-    for trial in [study.ask() for _ in range(20)]:
-        frozen = study._storage.get_trial(trial._trial_id)
-        assert ours.bracket(study, frozen) == theirs._get_bracket_id(study, frozen)
-    assert {ours.bracket(study, trial) for trial in study.trials} <= set(range(more + 1))
-
-
-def test_a_bracket_of_hyperband_is_successive_halving_among_its_trials() -> None:
-    study = study_of("hyperband", 60)
-    ours: Any = study.pruner
-    brackets = {ours.bracket(study, trial) for trial in study.trials}
-    assert len(brackets) > 2
-    for bracket in brackets:
-        mine = [trial for trial in study.trials if ours.bracket(study, trial) == bracket]
-        alone = optuna.create_study(
-            pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=2, min_early_stopping_rate=bracket)
-        )
-        for trial in mine:
-            train(alone, curves(60)[trial.number])
-        assert [t.intermediate_values for t in alone.trials] == [t.intermediate_values for t in mine]
-
-
-def test_the_sampler_sees_the_same_trials_with_hyperband_before_and_after_its_first_report() -> None:
-    """Optuna's own gives samplers another study from its first decision on, in each process anew."""
-    seen: list[list[int]] = []
-
-    class Watching(optuna.samplers.RandomSampler):
-        def sample_independent(self, study: Any, trial: Any, name: str, domain: Any) -> Any:
-            seen.append([t.number for t in study.get_trials(deepcopy=False)])
-            return super().sample_independent(study, trial, name, domain)
-
-    study = optuna.create_study(study_name="s", pruner=pruner("hyperband"), sampler=Watching(seed=0))
-    for _ in range(2):
-        study.ask().suggest_float("x", 0, 1)
-        trial = study.ask()
-        trial.report(0.5, 1)
-        trial.should_prune()
-    assert seen == [[0], [0, 1, 2]]
-
-
 def test_wilcoxon_stops_who_lies_above_the_best_at_four_evaluations_and_no_earlier() -> None:
-    study = optuna.create_study(pruner=Wilcoxon(p_threshold=0.1, n_startup_steps=2))
-    train(study, np.full(STEPS, 0.1))
+    study, by = (
+        studies.new(),
+        catalog.call(OmegaConf.merge(node("wilcoxon"), {"p_threshold": 0.1, "n_startup_steps": 2}), kind="pruner"),
+    )
+    train(study, by, np.full(STEPS, 0.1))
     study.add_trial(optuna.trial.create_trial(value=0.05))  # a repeated trial: better, and without a curve
-    trial = train(study, np.full(STEPS, 0.2) + np.arange(STEPS) / 100)
-    assert max(study.trials[trial.number].intermediate_values) == 4
-    assert study.trials[trial.number].state == TrialState.PRUNED
+    number = train(study, by, np.full(STEPS, 0.2) + np.arange(STEPS) / 100)
+    assert max(study.trial(number).intermediate_values) == 4
+    assert study.trial(number).state == TrialState.PRUNED
 
 
 REFUSED = [

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from benchmarks.filling import asked
 from denoise.config import catalog
 from denoise.config import compose as config
 from denoise.config.compose import Composed, as_yaml, compose, next_compose, raw_compose
@@ -40,7 +41,7 @@ def same(found: Composed, expected: Composed) -> bool:
 def draws(number: int, *overrides: str) -> list[tuple[str, ...]]:
     found = search_space.build(compose(overrides, "search"), overrides)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=len(overrides)))
-    return [tuple(found.suggest(study.ask())) for _ in range(number)]
+    return [tuple(found.suggest(asked(study.ask()))) for _ in range(number)]
 
 
 @pytest.mark.parametrize("name", SEARCHES)

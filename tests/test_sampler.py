@@ -10,23 +10,24 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna._transform import _SearchSpaceTransform
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
-from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
 from denoise.config.catalog import CONF
-from denoise.config.compose import compose
 from denoise.errors import Refusal
-from search.samplers import make, support
-from search.samplers.seeded import Informative, KeyedSampler
-from search.samplers.tpe import TPE, group
-from search.storages.rdb import Storage
+from search.samplers import support
+from search.samplers.cmaes import GENERATION, from_unit, unit
+from search.samplers.seeded import SeededSampler, informative
+from search.samplers.tpe import TPE
+from search.storages.trials import Trials
 from search.study import loop
+from tests import studies
 from tests.quick import CHOICES, LISTED, NUMBERS, SMALL, Killed, a_new_process, run
+from tests.studies import sampler as keyed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -70,8 +71,8 @@ def test_a_search_twice_and_a_search_with_kills_draw_the_same_trials(
     wanted, (whole_store, killed_store) = overrides(sampler), stores
     whole, _ = run(whole_store, wanted, monkeypatch)
     assert len(whole) == (6 if sampler == "brute_force" else TRIALS)
-    places = [(Storage, "set_params", 3), (optuna.trial.Trial, "_suggest", 15)]
-    places += [(_CachedStorage, "set_trial_intermediate_value", 5), (optuna.Study, "tell", 2)]
+    places = [(RDBStorage, "create_new_trial", 3), (SeededSampler, "fresh", 3)]
+    places += [(RDBStorage, "set_trial_intermediate_value", 5), (Trials, "end", 2)]
     for life, (owner, name, call) in enumerate(places):
         with monkeypatch.context() as patched:
             a_new_process(patched, life)
@@ -96,50 +97,45 @@ def dies(method: Any, call: int) -> Any:
     return dying
 
 
-def quarter(trial: Any, shift: float = 0.0) -> float:
-    x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_float("y", 1e-3, 1.0, log=True)
-    return (x - 0.3 - shift) ** 2 + (y - 0.1) ** 2
+UNIT, LOG = FloatDistribution(0.0, 1.0), FloatDistribution(1e-3, 1.0, log=True)
 
 
-def searched(sampler: KeyedSampler, number: int, storage_: Any = None) -> optuna.Study:
-    study = optuna.create_study(storage=storage_, sampler=sampler)
-    for _ in range(number):
-        trial = study.ask()
-        study.tell(trial, quarter(trial))
-    return study
+def quarter(choose: Any) -> float:
+    x, y = choose("x", UNIT), choose("y", LOG)
+    return (x - 0.3) ** 2 + (y - 0.1) ** 2
 
 
-def keyed(sampler: str, *more: str, seed: int = 0) -> KeyedSampler:
-    """The sampler as a search config builds it."""
-    return make.sampler(compose([f"sampler={sampler}", f"seed={seed}", *more], "search").cfg)
+def searched(sampler: SeededSampler, number: int, objective: Any = quarter) -> list[FrozenTrial]:
+    return studies.search(studies.new(), sampler, objective, number)
+
+
+def given_first(sampler: SeededSampler, starts: list[dict[str, float]], number: int) -> list[FrozenTrial]:
+    """So many trials after those that are given whole."""
+    study = studies.new()
+    for start in starts:
+        value, at = studies.ask(study, sampler, quarter, start)
+        study.end(at, TrialState.COMPLETE, [value])
+    return studies.search(study, sampler, quarter, number)
 
 
 def test_qmc_fills_the_space_as_the_sequence_does_and_better_than_chance() -> None:
-    study = optuna.create_study(sampler=keyed("qmc"))
-    study.enqueue_trial({"x": 0.5, "y": 0.5})
-    study.optimize(quarter, n_trials=33)
-    points = np.array([[t.params["x"], np.log10(t.params["y"]) / 3 + 1] for t in study.trials[1:]])
+    trials = given_first(keyed("qmc"), [{"x": 0.5, "y": 0.5}], 32)
+    points = np.array([[t.params["x"], np.log10(t.params["y"]) / 3 + 1] for t in trials[1:]])
     assert len(np.unique((points * 32).astype(int)[:, 0])) == 32, "each of 32 strips has a point: one sequence"
     assert qmc.discrepancy(points) < 0.5 * qmc.discrepancy(np.random.default_rng(0).random((32, 2)))
 
 
 def test_qmc_counts_the_trials_that_were_drawn_and_not_those_that_were_given() -> None:
-    given_, plain = (optuna.create_study(sampler=keyed("qmc")) for _ in range(2))
     first = {"x": 0.5, "y": 0.5}
-    for study, starts in ((given_, 4), (plain, 1)):
-        for _ in range(starts):
-            study.enqueue_trial(first)
-        for _ in range(starts + 4):
-            trial = study.ask()
-            study.tell(trial, quarter(trial))
-    assert [t.params for t in given_.trials[4:]] == [t.params for t in plain.trials[1:]]
+    many, one = given_first(keyed("qmc"), [first] * 4, 4), given_first(keyed("qmc"), [first], 4)
+    assert [t.params for t in many[4:]] == [t.params for t in one[1:]]
 
 
 @needs_cmaes
 def test_cmaes_learns_and_keeps_no_pickle_in_the_study() -> None:
     found, chance = searched(keyed("cmaes"), 60), searched(keyed("random"), 60)
-    assert np.median([t.value for t in found.trials[40:]]) < 0.2 * np.median([t.value for t in chance.trials[40:]])
-    assert not any("optimizer" in name for t in found.trials for name in t.system_attrs)
+    assert np.median([t.value for t in found[40:]]) < 0.2 * np.median([t.value for t in chance[40:]])
+    assert {name for t in found for name in t.system_attrs} == {GENERATION}
 
 
 @needs_cmaes
@@ -147,105 +143,128 @@ def test_cmaes_told_anew_is_the_cmaes_that_was_never_forgotten() -> None:
     """An optimizer of the package itself, told generation by generation what the study says, draws the same next."""
     import cmaes
 
-    sampler = keyed("cmaes", "sampler.popsize=4")
-    study = searched(sampler, 14)
-    optimizer = cmaes.CMA(mean=np.full(2, 0.5), sigma=1 / 6, bounds=np.array([[0.0, 1.0]] * 2), population_size=4)
+    drawing = keyed("cmaes", "sampler.popsize=4")
+    study = studies.new()
+    studies.search(study, drawing, quarter, 14)
+    seed = drawing.fresh(14).seed  # type: ignore[attr-defined]
+    cube = np.array([[0.0, 1.0]] * 2)
+    optimizer = cmaes.CMA(mean=np.full(2, 0.5), sigma=1 / 6, bounds=cube, population_size=4, seed=seed)
     for generation in range(3):
-        told = [t for t in study.trials if t.system_attrs.get("cma:generation") == generation]
+        told = [t for t in study.trials if t.system_attrs.get(GENERATION) == generation]
         assert len(told) == 4
         optimizer.tell([(np.array([t.params["x"], np.log10(t.params["y"]) / 3 + 1]), t.value) for t in told])
-    space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(1e-3, 1.0, log=True)}
-    inner: Any = sampler.fresh(14)
-    trans = _SearchSpaceTransform(space, transform_0_1=True)
-    inner._restore_optimizer(study.trials)
-    again = inner._init_optimizer(trans, StudyDirection.MINIMIZE)
-    assert again.generation == optimizer.generation == 3
-    assert again._mean == pytest.approx(optimizer._mean) and again._C == pytest.approx(optimizer._C)
-    assert again._sigma == pytest.approx(optimizer._sigma)
+    drawn = studies.search(study, drawing, quarter, 1)[14]
+    assert drawn.system_attrs[GENERATION] == optimizer.generation == 3
+    x, y = optimizer.ask()
+    assert drawn.params == pytest.approx({"x": x, "y": 10 ** (3 * (y - 1))})
+
+
+@needs_cmaes
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 1), st.integers(1, 5), st.integers(0, 30), st.booleans(), st.booleans())
+def test_cmaes_goes_to_the_unit_cube_and_back(u: float, low: int, more: int, log: bool, whole: bool) -> None:
+    domain: Any = (IntDistribution if whole else FloatDistribution)(low, low + more, log=log)
+    value = from_unit(domain, u)
+    assert low <= value <= low + more and (isinstance(value, int) or not whole)
+    if more:
+        assert from_unit(domain, unit(domain, value)) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(("sampler", "number"), [("tpe", 60), ("gp", 24)])
 def test_what_learns_is_better_than_chance(sampler: str, number: int) -> None:
     late = {
-        name: np.median([t.value for seed in range(2) for t in searched(keyed(name, seed=seed), number).trials[-12:]])
+        name: np.median([t.value for seed in range(2) for t in searched(keyed(name, seed=seed), number)[-12:]])
         for name in (sampler, "random")
     }
     assert late[sampler] < 0.5 * late["random"]
 
 
 def test_nsga2_inherits_and_counts_the_given_trials_among_the_first_generation() -> None:
-    study = optuna.create_study(sampler=keyed("nsga2", "sampler.population_size=4"))
-    for value in (0.1, 0.2):
-        study.enqueue_trial({"x": value, "y": value})
-    for _ in range(12):
-        trial = study.ask()
-        study.tell(trial, quarter(trial))
-    generation = [t.system_attrs["NSGA2:generation"] for t in study.trials]
-    assert generation == [0] * 4 + [1] * 4 + [2] * 4
-    first = {value for t in study.trials[:4] for value in t.params.values()}
-    inherited = [value for t in study.trials[4:8] for value in t.params.values()]
+    starts = [{"x": value, "y": value} for value in (0.1, 0.2)]
+    trials = given_first(keyed("nsga2", "sampler.population_size=4"), starts, 10)
+    assert [t.system_attrs["NSGA2:generation"] for t in trials] == [0] * 4 + [1] * 4 + [2] * 4
+    first = {value for t in trials[:4] for value in t.params.values()}
+    inherited = [value for t in trials[4:8] for value in t.params.values()]
     assert sum(value in first for value in inherited) >= 3
 
 
-class Conditional:
-    """A space like the catalogue's: a choice, a parameter of each option, one that all trials have."""
-
-    def __init__(self, options: int = 3) -> None:
-        self.options = [f"o{k}" for k in range(options)]
-
-    def __call__(self, trial: Any) -> float:
-        option = trial.suggest_categorical("o", self.options)
-        a = trial.suggest_float(f"o.{option}.a", 0.0, 1.0)
-        b = trial.suggest_float(f"o.{option}.b", 0.0, 1.0)
-        return abs(a - b) + 0.1 * int(option[1:]) + trial.suggest_float("dropout", 0.0, 0.5)
+def conditional(choose: Any) -> float:
+    """A space like the catalogue's: a choice, parameters of each option, one that all trials have, one of one value."""
+    option = choose("o", CategoricalDistribution(["o0", "o1", "o2"]))
+    a, b = (choose(f"o.{option}.{name}", UNIT) for name in "ab")
+    choose("fixed", FloatDistribution(0.5, 0.5))
+    return abs(a - b) + 0.1 * int(option[1:]) + choose("dropout", FloatDistribution(0.0, 0.5))
 
 
-def test_tpe_draws_from_the_densities_of_optunas_group_tpe() -> None:
-    """The same groups, and for each of them candidates from the same estimators: Optuna's own as reference."""
-    objective = Conditional()
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.optimize(objective, n_trials=40)
-    reference = TPESampler(multivariate=True, group=True, n_startup_trials=8, seed=0)
-    running = create_trial(state=TrialState.RUNNING)
-    running.number = 40
-    reference.infer_relative_search_space(study, running)
-    assert reference._search_space_group is not None
-    groups = sorted(sorted(each) for each in reference._search_space_group.search_spaces)
-    assert (
-        groups == sorted({tuple(group(study.trials, name)) for g in groups for name in g}, key=list)
-        or [list(each) for each in sorted({tuple(group(study.trials, name)) for g in groups for name in g})] == groups
-    )
-    for names in groups:
-        space = group(study.trials, names[0])
-        ours, theirs = TPE(n_startup_trials=8), TPESampler(multivariate=True, group=True, seed=1)
-        ours._rng.rng.seed(5)
-        theirs._rng.rng.seed(5)
-        assert ours._sample(study, running, space) == theirs._sample(study, running, space)
+@pytest.mark.parametrize("groups", ["false", "true"])
+def test_tpe_draws_what_optunas_own_does(groups: str) -> None:
+    """Optuna's own study of the same trials, asked parameter by parameter with the same seeds, is the reference."""
+    drawing = keyed("tpe", f"sampler.groups={groups}")
+    trials = searched(drawing, 30, conditional)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    study.add_trials(trials)
+    number = study.ask().number
+    again = studies.new()
+    for trial in trials:
+        again.storage.create_new_trial(again.id, trial)
+    _, at = studies.ask(again, drawing, conditional)
+    running, params = study.trials[number], again.trials[at].params
+    assert at == number and params.pop("fixed") == 0.5
+    whole: Any = drawing.fresh(number)
+    together = whole.sample_relative(study, running, whole.infer_relative_search_space(study, running))
+    for name, value in params.items():
+        alone = drawing.fresh(number, name).sample_independent(
+            study, running, name, again.trials[at].distributions[name]
+        )
+        assert value == together.get(name, alone)
 
 
-def test_tpe_draws_no_group_that_the_trial_does_not_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[list[str]] = []
-    sample = TPE._sample
-    monkeypatch.setattr(
-        TPE, "_sample", lambda self, s, t, space: drawn.append(list(space)) or sample(self, s, t, space)
-    )
-    study = optuna.create_study(sampler=keyed("tpe", "sampler.groups=true"))
-    study.optimize(Conditional(options=20), n_trials=12)
-    assert 1 <= len(drawn) <= 2 * 4 + 4
+def test_a_draw_keyed_alike_draws_a_parameter_alike_whatever_is_drawn_before_it() -> None:
+    """By its name: arms of an ablation are paired, though one has parameters that the other has not."""
+    study, drawing = studies.new(), keyed("random")
+    plain = drawing.draw(lambda choose: [str(choose("x", UNIT))], study.trials, 0, keyed=3)
+    more = drawing.draw(lambda choose: [str(choose("a", UNIT)), str(choose("x", UNIT))], study.trials, 0, keyed=3)
+    assert plain.params["x"] == more.params["x"] != more.params["a"]
 
 
-@pytest.mark.faults
-def test_tpe_of_one_trial_is_the_same_whatever_was_drawn_before_a_kill() -> None:
-    objective = Conditional()
-    study = searched_with(objective, keyed("tpe"), 20)
-    trial = study.ask()
-    objective(trial)
-    again = searched_with(objective, keyed("tpe"), 20)
-    half = again.ask()
-    half.suggest_categorical("o", objective.options)
-    resumed = optuna.trial.Trial(optuna_study(again, keyed("tpe")), half._trial_id)
-    objective(resumed)
-    assert resumed.params == trial.params
+ENDS = st.sampled_from([TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 6), st.integers(6, 20), st.lists(st.tuples(ENDS, st.floats(0, 1)), min_size=6, max_size=6))
+def test_what_is_drawn_does_not_depend_on_what_the_latest_trials_have_come_to(
+    lag: int, before: int, ends: list[tuple[TrialState, float]]
+) -> None:
+    """The last trials but `lag` may run, be over or fail: the next one is the same."""
+    sampler = SeededSampler(lambda seeds: TPE(n_startup_trials=4, seed=seeds["seed"]), 0, [StudyDirection.MINIMIZE])
+
+    def suggest(choose: Any) -> list[str]:
+        return [choose("kind", CategoricalDistribution(["a", "b", "c"])), str(choose("rate", LOG))]
+
+    def draw(latest: list[tuple[TrialState, float]]) -> list[str]:
+        study = studies.new()
+        for number in range(before):
+            drawn = sampler.draw(suggest, study.trials, number, lag)
+            study.insert(number, drawn.params, drawn.domains, {}, drawn.noted)
+            k = number - (before - (lag - 1))
+            state, value = latest[k] if k >= 0 else (TrialState.COMPLETE, drawn.params["rate"])
+            if state != TrialState.RUNNING:
+                study.report(number, 1, value)
+                study.end(number, state, [value] if state == TrialState.COMPLETE else None)
+        return sampler.draw(suggest, study.trials, before, lag).overrides
+
+    assert draw(ends) == draw([(TrialState.COMPLETE, 0.5)] * 6)
+
+
+def test_what_came_of_the_trials_before_the_latest_counts() -> None:
+    """With any lag: other values, another draw."""
+    for lag in (1, 4):
+        drawn = []
+        for better in (1.0, -1.0):
+            study = studies.new()
+            studies.search(study, keyed("tpe"), lambda choose, s=better: s * quarter(choose), 20)
+            drawn.append(keyed("tpe").draw(lambda choose: [str(quarter(choose))], study.trials, 20, lag).params)
+        assert drawn[0] != drawn[1]
 
 
 FAILS = st.lists(st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]), min_size=8, max_size=30)
@@ -254,56 +273,53 @@ FAILS = st.lists(st.sampled_from([TrialState.COMPLETE, TrialState.PRUNED, TrialS
 @settings(max_examples=20, deadline=None)
 @given(FAILS)
 def test_tpe_learns_from_a_failed_trial_as_from_the_worst(states: list[TrialState]) -> None:
-    """What it draws is what Optuna's TPE draws where the failed trials are pruned ones that reported nothing."""
-    space = {"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(1e-3, 1.0, log=True)}
-    rng = np.random.default_rng(len(states))
-    made, told = optuna.create_study(), optuna.create_study()
+    """What is drawn is what Optuna's TPE draws where the failed trials are pruned ones that reported nothing."""
+    rng, drawing = np.random.default_rng(len(states)), keyed("tpe")
+    made, told = studies.new(), optuna.create_study()
     for state in states:
         x, y = rng.random(), 10 ** -(3 * rng.random())
         seen = {2: x} if state == TrialState.PRUNED else {}
         value = x if state == TrialState.COMPLETE else None
-        common = {"params": {"x": x, "y": y}, "distributions": space, "value": value, "intermediate_values": seen}
+        domains = {"x": UNIT, "y": LOG}
+        common: Any = {
+            "params": {"x": x, "y": y},
+            "distributions": domains,
+            "value": value,
+            "intermediate_values": seen,
+        }
         made.add_trial(create_trial(state=state, **(common | {"intermediate_values": seen or {1: 5.0}})))
-        told.add_trial(create_trial(state=TrialState.PRUNED if state == TrialState.FAIL else state, **common))
+        told.add_trial(create_trial(state=TrialState.PRUNED if state == FAIL else state, **common))
     running = create_trial(state=TrialState.RUNNING)
     running.number = len(states)
-    for name, domain in space.items():
-        ours, theirs = TPE(n_startup_trials=8, groups=False), TPESampler(multivariate=True, seed=1)
-        ours._rng.rng.seed(5)
-        theirs._rng.rng.seed(5)
-        assert ours._sample(made, running, {name: domain}) == theirs._sample(told, running, {name: domain})
+    drawn = drawing.draw(lambda choose: [str(quarter(choose))], made.trials, len(states)).params
+    for name, domain in (("x", UNIT), ("y", LOG)):
+        theirs = drawing.fresh(len(states), name)
+        assert drawn[name] == theirs.sample_independent(told, running, name, domain)
 
 
 def test_tpe_leaves_where_trials_fail() -> None:
     """Of two options one always fails: after some trials it is seldom drawn, by Optuna's own TPE as often as before."""
+    options = CategoricalDistribution(["sound", "dead"])
 
-    def failures(sampler: optuna.samplers.BaseSampler) -> int:
-        study = optuna.create_study(sampler=sampler)
-        for _ in range(40):
-            trial = study.ask()
-            option, x = trial.suggest_categorical("option", ["sound", "dead"]), trial.suggest_float("x", 0, 1)
-            study.tell(trial, x, skip_if_finished=False) if option == "sound" else study.tell(trial, state=FAIL)
-        return sum(trial.state == FAIL for trial in study.trials[10:])
+    def half_dead(choose: Any) -> Any:
+        option, x = choose("option", options), choose("x", UNIT)
+        return x if option == "sound" else FAIL
 
-    assert failures(keyed("tpe")) <= 8 and failures(TPESampler(seed=0)) >= 9
-
-
-def searched_with(objective: Any, sampler: KeyedSampler, number: int) -> optuna.Study:
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(objective, n_trials=number)
-    return study
-
-
-def optuna_study(study: optuna.Study, sampler: KeyedSampler) -> optuna.Study:
-    """The study as another process opens it."""
-    return optuna.load_study(study_name=study.study_name, storage=study._storage, sampler=sampler)
+    theirs = optuna.create_study(sampler=TPESampler(seed=0))
+    for _ in range(40):
+        trial = theirs.ask({"option": options, "x": UNIT})
+        dead = trial.params["option"] == "dead"
+        theirs.tell(trial, None if dead else trial.params["x"], state=FAIL if dead else None)
+    ours = searched(keyed("tpe"), 40, half_dead)
+    assert [sum(t.state == FAIL for t in trials[10:]) for trials in (ours, theirs.trials)] < [9, 0]
+    assert sum(t.state == FAIL for t in theirs.trials[10:]) >= 9
 
 
 def trial_of(number: int, state: TrialState, value: float, step: int) -> FrozenTrial:
     made = create_trial(
         state=state, value=value if state == TrialState.COMPLETE else None, intermediate_values={step: value}
     )
-    made.number = made._trial_id = number
+    made.number = number
     return made
 
 
@@ -317,12 +333,8 @@ ROWS = st.tuples(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.integers(2, 12))
 def test_the_history_is_bounded_by_the_best_and_the_latest(rows: list[Any], most: int) -> None:
-    """Told trial by trial, and told all at once."""
     done = [trial_of(number, *row) for number, row in enumerate(rows)]
-    told = Informative(most, [StudyDirection.MINIMIZE])
-    for count in range(len(done) + 1):
-        seen = told.of(done[:count])
-    assert seen == Informative(most, [StudyDirection.MINIMIZE]).of(done)
+    seen = informative(done, most, [StudyDirection.MINIMIZE])
     if len(done) <= most:
         assert seen == done
         return
@@ -335,7 +347,7 @@ def test_the_history_is_bounded_by_the_best_and_the_latest(rows: list[Any], most
 def test_a_bounded_history_changes_nothing_below_the_bound_and_draws_above_it() -> None:
     whole = searched(keyed("tpe", "sampler.history=1000"), 130)
     bound = searched(keyed("tpe", "sampler.history=100"), 130)
-    params = [[t.params for t in study.trials] for study in (whole, bound)]
+    params = [[t.params for t in trials] for trials in (whole, bound)]
     assert params[0][:101] == params[1][:101]
     assert params[0][101:] != params[1][101:]
 

@@ -7,6 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from benchmarks.filling import asked
 from denoise.config import catalog
 from denoise.config.compose import Composed, compose, parse, raw_compose
 from denoise.errors import Refusal
@@ -49,7 +50,7 @@ def ask(found: Space, seed: int) -> tuple[optuna.Trial, list[str]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
-    return trial, found.suggest(trial)
+    return trial, found.suggest(asked(trial))
 
 
 def chosen(overrides: list[str]) -> dict[str, str]:
@@ -161,7 +162,7 @@ def test_no_trial_carries_what_no_training_depends_on() -> None:
 @pytest.mark.parametrize("given_overrides", COMMANDS.values(), ids=COMMANDS)
 def test_the_baseline_is_a_point_of_the_space_and_the_config_itself(given_overrides: tuple[str, ...]) -> None:
     composed, found = read(*given_overrides)
-    overrides = found.suggest(optuna.trial.FixedTrial(found.point(composed)))
+    overrides = found.at(found.point(composed))
     trains = [
         text for text in given_overrides if parse(text).key_or_group.split(".")[0] not in search_space.NOT_THE_TRIALS
     ]

@@ -6,16 +6,17 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FixedTrial
+from optuna.trial import TrialState
 
 from denoise.config.compose import compose, next_compose
 from denoise.errors import Refusal
 from denoise.training import train
 from search.study import migrate
+from search.study.modes import Start
 from search.study.spec import Search
 from search.trial.config_hash import config_sha256
-from tests import quick
-from tests.test_carry import filled
+from tests import quick, studies
+from tests.test_carry import domains_of, filled
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 KINDS = ["search.kinds.activation=[silu,gelu]", "search.kinds.optimizer=[adamw,lion]", "search.n_trials=4"]
@@ -73,27 +74,24 @@ def test_a_start_that_is_carried_over_keeps_what_was_typed() -> None:
     old, new = asked(STARTS), asked(STARTS, "search.kinds.activation=[silu,gelu,relu]")
     study = filled(asked(), 1)
     for point, further in list(zip(old.mode.points, old.mode.further, strict=True))[1:]:
-        study.enqueue_trial(dict(point), user_attrs={"further": further} if further else None)
-        trial = study.ask()
-        overrides = [*old.space.suggest(trial), *further]
-        trial.set_user_attr("overrides", overrides)
-        trial.set_user_attr("config_sha256", config_sha256(next_compose(tuple(overrides))))
-        study.tell(trial, 1.0)
+        overrides = [*old.space.at(point), *further]
+        attrs: dict[str, Any] = {"overrides": overrides} | ({"further": further} if further else {})
+        attrs["config_sha256"] = config_sha256(next_compose(tuple(overrides)))
+        number = studies.begin(study, point, domains_of(old.space, point), **attrs)
+        study.end(number, TrialState.COMPLETE, [1.0])
     found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
     assert len(found.trials) == 4
     for trial, start in zip(found.trials, TYPED, strict=True):
         assert config_sha256(next_compose(tuple(trial.user_attrs["overrides"]))) == wanted(start)
     other = optuna.create_study()
     other.add_trials(found.trials)
-    new.mode.filled = False
-    new.mode.refill(other)
-    assert len(other.trials) == 4, "no start is put there a second time"
+    assert new.mode.next_start(other.trials) == Start(), "no start is put there a second time"
 
 
 def test_a_start_keeps_the_baselines_own_values() -> None:
     own = ["optimizer.eps=1e-7", "model.width=16"]
     found = asked(*own, 'search.enqueue=[["optimizer=adamw","activation=gelu"],["optimizer=lion"]]')
-    texts = [found.space.suggest(FixedTrial(point)) for point in found.mode.points]
+    texts = [found.space.at(point) for point in found.mode.points]
     assert ["optimizer.eps=1e-7" in each for each in texts] == [True, True, False]
     assert all("model.width=16" in each for each in texts)
 

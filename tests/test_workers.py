@@ -1,7 +1,7 @@
 """Several processes at one search: each trial once, one ending, and the trials of a host that has gone."""
 
-import sqlite3
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +13,13 @@ from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import IntegrityError
 
 from denoise.config.compose import compose
-from search.storages import database, liveness
+from search.storages import liveness
 from search.storages.lock import turn
+from search.storages.trials import BEAT, Trials
 from search.study import loop, objective, spec
 from search.study.modes import Ablation, Joint
 from search.tracking.tracker import Tracker
+from tests import studies
 from tests.process import start
 from tests.quick import CHOICES, SMALL
 from tests.test_search import SEARCH
@@ -50,54 +52,44 @@ def test_two_processes_share_a_search_from_its_first_moment(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> optuna.Study:
+def study(tmp_path: Path) -> Trials:
     prepared = loop.prepare([f"store={tmp_path}", *SMALL, *CHOICES])
     return loop.open_stores(prepared)[0]
 
 
-def silent(store: Path, seconds: int) -> None:
-    """Let the last sign of every running trial be so long ago."""
-    with sqlite3.connect(store / "optuna.db") as base:
-        base.execute(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds} seconds')")
-
-
 @pytest.mark.parametrize(("seconds", "dead"), [(0, False), (60, False), (600, True)])
 def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
-    study: optuna.Study, tmp_path: Path, seconds: int, dead: bool, monkeypatch: pytest.MonkeyPatch
+    study: Trials, seconds: int, dead: bool
 ) -> None:
     """A container that is started again has another host name."""
-    trial = study.ask()
-    monkeypatch.setattr(liveness, "me", lambda: ELSEWHERE)
-    liveness.claim(trial, [])
-    monkeypatch.undo()
-    silent(tmp_path, seconds)
+    number = studies.begin(study, worker=ELSEWHERE)
+    study.note(number, {BEAT: time.time() - seconds})
     running = study.get_trials(deepcopy=False)
     assert [t.number for t in liveness.left_behind(study, running)] == ([0] if dead else [])
     assert [t.number for t in liveness.elsewhere(study)] == ([] if dead else [0])
 
 
 def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
-    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+    study: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats: list[int] = []
-    thrice, record = threading.Event(), database.Storage.record_heartbeat
+    thrice, beat = threading.Event(), Trials.beat
 
-    def counted(self: Any, trial_id: int) -> None:
-        beats.append(trial_id)
-        if len(beats) == 2:
+    def counted(self: Any, number: int) -> None:
+        beats.append(number)
+        if len(beats) == 1:
             raise optuna.exceptions.StorageInternalError("the database is away for a moment")
-        record(self, trial_id)
+        beat(self, number)
         if len(beats) == 3:
             thrice.set()
 
-    monkeypatch.setattr(database.Storage, "record_heartbeat", counted)
+    monkeypatch.setattr(Trials, "beat", counted)
     monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.01)
-    trial = study.ask()
-    liveness.claim(trial, [])
-    assert len(beats) == 1
-    with liveness.beating(trial):
+    number = studies.begin(study)
+    first = study.trial(number).user_attrs[BEAT]
+    with liveness.beating(study, number):
         assert thrice.wait(60)
-    assert set(beats) == {trial._trial_id}
+    assert set(beats) == {number} and study.trial(number).user_attrs[BEAT] > first
 
 
 def test_weights_of_a_trial_that_is_not_told_yet_are_not_forgotten_by_another_worker(tmp_path: Path) -> None:
@@ -127,18 +119,22 @@ def test_a_smaller_round_waits_for_the_trials_before_it() -> None:
     arms = ["search=ablation", "search.scientific=[activation]", "search.nuisance=[optimizer.lr]"]
     sizes = ["search.min_per_arm=1", "search.per_arm=2", "search.keep=0.5"]
     prepared = loop.prepare([*SMALL[:3], *arms, *sizes, "search.kinds.activation=[silu,relu,gelu,mish]"])
-    mode, study = prepared.mode, optuna.create_study()
+    mode, study = prepared.mode, studies.new()
     assert isinstance(mode, Ablation) and [mode.size(number) for number in (0, 1)] == [4, 2]
-    assert mode.refill(study)
-    trials = [study.ask() for _ in range(4)]
-    for number, trial in enumerate(trials[:3]):
-        study.tell(trial, 0.5 - 0.1 * number)
-    assert not mode.refill(study), "the last arm still runs"
-    assert study.get_trials(states=(TrialState.WAITING,)) == []
-    study.tell(trials[3], 0.1)
-    assert mode.refill(study)
-    waiting = [trial.user_attrs["arm"] for trial in study.get_trials(states=(TrialState.WAITING,))]
-    assert waiting == ["activation=silu", trials[3].user_attrs["arm"]]
+    begun = []
+    for _ in range(4):
+        start = mode.next_start(study.trials)
+        assert start is not None
+        begun.append(start.attrs["arm"])
+        studies.begin(study, **start.attrs)
+    for number in range(3):
+        study.end(number, TrialState.COMPLETE, [0.5 - 0.1 * number])
+    assert mode.next_start(study.trials) is None, "the last arm still runs"
+    study.end(3, TrialState.COMPLETE, [0.1])
+    for arm in ("activation=silu", begun[3]):
+        start = mode.next_start(study.trials)
+        assert start is not None and start.attrs == {"arm": arm, "round": 1}
+        studies.begin(study, **start.attrs)
 
 
 def test_a_dashboard_may_make_the_tables_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

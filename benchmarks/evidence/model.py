@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
 from benchmarks.evidence.pool import Pool
-from search.space.domains import draw
+from benchmarks.filling import asked
 
 NEAR, DRAWS = 20, 20_000
 
@@ -110,11 +110,12 @@ class Surrogate:
 
     def suggest(self, trial: Trial) -> None:
         """Draw a config as a search does: each kind, then the parameters of its option."""
+        draw = asked(trial)
         for kind in self.pool.kinds:
-            option = draw(trial, kind, self.pool.domains[kind])
+            option = draw(kind, self.pool.domains[kind])
             for name, domain in self.pool.domains.items():
                 if name.startswith(f"{kind}.{option}."):
-                    draw(trial, name, domain)
+                    draw(name, domain)
 
 
 def random_columns(pool: Pool, count: int) -> dict[str, np.ndarray]:

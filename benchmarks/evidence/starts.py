@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from optuna.trial import FixedTrial
 
 from benchmarks import results
 from benchmarks.evidence import table
@@ -34,10 +33,10 @@ def train() -> list[dict[str, Any]]:
     listed: list[list[str]] = [[], *map(list, compose(table.FIXED, "search").cfg.search.enqueue)]
     rows = []
     for i, typed in enumerate(listed, start=1):
-        trial: Any = FixedTrial(found.point(compose([*table.FIXED, *typed], "search")))
-        overrides = found.suggest(trial)
+        params = found.point(compose([*table.FIXED, *typed], "search"))
+        overrides = found.at(params)
         for seed in (0, 1):
-            row = table.training(table.Row(-i, seed, table.WIDTH), dict(trial.params), overrides)
+            row = table.training(table.Row(-i, seed, table.WIDTH), params, overrides)
             rows.append({"typed": typed, **row})
             print(f"{' '.join(typed) or 'baseline'}, seed {seed}: {row['outcome']} {row['curve'][-1:]}", flush=True)
     return rows

@@ -23,6 +23,7 @@ import optuna
 import torch
 
 from benchmarks import arguments, results
+from benchmarks.filling import asked
 from benchmarks.pairing import append, trainings
 from denoise.config.compose import compose
 from denoise.errors import Refusal
@@ -73,11 +74,10 @@ def draw(found: search_space.Space, number: int) -> tuple[dict[str, Any], list[s
     """The params and overrides of one draw from the whole space, whatever was drawn before; draw 0 is the baseline."""
     if number == 0:
         params = found.point(compose(FIXED, "search"))
-        trial: Any = optuna.trial.FixedTrial(params)
-    else:
-        sampler = optuna.samplers.RandomSampler(seed=key(0, "evidence", number) % 2**32)
-        trial = optuna.create_study(sampler=sampler).ask()
-    overrides = found.suggest(trial)
+        return params, found.at(params)
+    sampler = optuna.samplers.RandomSampler(seed=key(0, "evidence", number) % 2**32)
+    trial = optuna.create_study(sampler=sampler).ask()
+    overrides = found.suggest(asked(trial))
     return dict(trial.params), overrides
 
 

@@ -1,30 +1,36 @@
 """Whether a trial stops at its last report: the pruner is asked over the trials that it is to know."""
 
-import copy
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 
-from optuna.pruners import NopPruner, PercentilePruner, WilcoxonPruner
-from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner, WilcoxonPruner
+from optuna.trial import FrozenTrial, TrialState
 
+from search.pruners.funnel import FunnelPruner
 from search.runtime import watchdog
-from search.storages import rdb
-from search.storages.ledger import earlier, under_way
 from search.storages.liveness import left_behind
-from search.storages.snapshot import View, still
+from search.storages.snapshot import Snapshot, seen
+from search.storages.trials import Trials, earlier
 
 RUNG = "completed_rung_"
 COMPLETE_ONLY = (NopPruner, PercentilePruner, WilcoxonPruner)  # they look at no trial that is under way
+BY_VALUES = (FunnelPruner,)  # of the others nothing but what they reported counts
 DECIDED = "decided"  # the last step at which the pruner was asked
 POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 Says = Callable[[str], None]
-Seen = Callable[[Study, FrozenTrial], Study]  # the study as it is to be seen for a trial
-_given_up: set[int] = set()  # trials that are not waited for any more
+Rivals = Callable[[Sequence[FrozenTrial], FrozenTrial], list[FrozenTrial]]  # those that a trial is compared with
+_given_up: set[tuple[str, int]] = set()  # trials that are not waited for any more: study, number
 
 
 def should_stop(
-    study: Study, trial: Trial, rivals: Seen, lag: int = 1, again: bool = False, says: Says | None = None
+    study: Trials,
+    pruner: BasePruner,
+    number: int,
+    rivals: Rivals,
+    lag: int = 1,
+    again: bool = False,
+    says: Says | None = None,
 ) -> bool:
     """Ask the pruner whether a trial stops at its last report, among those that it is compared with.
 
@@ -34,28 +40,38 @@ def should_stop(
     With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
     that a rung was passed, and would not look at it a second time.
     """
-    by_values = getattr(study.pruner, "by_values", False)
-    alone = lag == 1 or isinstance(study.pruner, COMPLETE_ONLY)
-    trials = study.get_trials(deepcopy=False) if alone else _caught_up(study, trial, lag, by_values, says)
-    frozen = trials[earlier(trials, trial.number) - 1]
-    step = max(frozen.intermediate_values)
-    known = earlier(trials, trial.number - lag)
-    beside = trials[known : earlier(trials, trial.number - 1)]
-    seen = still(study, [*trials[:known], *(_until(other, step) for other in beside), frozen])
-    if again:
-        frozen = copy.deepcopy(frozen)
-        last = frozen.intermediate_values[step]
-        noted = {name for name, value in frozen.system_attrs.items() if name.startswith(RUNG) and value == last}
-        frozen.system_attrs = {name: value for name, value in frozen.system_attrs.items() if name not in noted}
-        seen = View(seen, lambda other: other.number != trial.number)
-    stops = study.pruner.prune(rivals(seen, frozen), frozen)
+    alone = lag == 1 or isinstance(pruner, COMPLETE_ONLY)
+    by_values = isinstance(pruner, BY_VALUES)
+    trials = study.get_trials(deepcopy=False) if alone else _caught_up(study, number, lag, by_values, says)
+    trial = trials[earlier(trials, number) - 1]
+    step = max(trial.intermediate_values)
+    known = earlier(trials, number - lag)
+    beside = trials[known : earlier(trials, number - 1)]
+    others = rivals([*trials[:known], *(_until(other, step) for other in beside)], trial)
+    mine = seen(trial, attrs=_without_rung(trial, step) if again else None)
+    snapshot = Snapshot([*filter(_has_curve, others), mine], study.directions[:1], study.study_name)
+    with warnings.catch_warnings():  # Wilcoxon's, of steps that only one of two trials has
+        warnings.simplefilter("ignore")
+        stops = pruner.prune(snapshot, mine)
+    study.note_for_optuna(number, snapshot.noted)
     if not alone and not by_values:
-        rdb.note(trial, {DECIDED: step})
+        study.note(number, {DECIDED: step})
     return stops
 
 
-def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says | None) -> list[FrozenTrial]:
-    """The trials, as soon as each before `trial` is over or has come to its step.
+def _without_rung(trial: FrozenTrial, step: int) -> dict[str, float]:
+    """What a trial has noted, without what it noted at its last report."""
+    last = trial.intermediate_values[step]
+    return {name: value for name, value in trial.system_attrs.items() if not (name.startswith(RUNG) and value == last)}
+
+
+def _has_curve(trial: FrozenTrial) -> bool:
+    """A complete trial without one repeats another's result, and was not trained."""
+    return trial.state != TrialState.COMPLETE or bool(trial.intermediate_values)
+
+
+def _caught_up(study: Trials, number: int, lag: int, by_values: bool, says: Says | None) -> list[FrozenTrial]:
+    """The trials, as soon as each before trial `number` is over or has come to its step.
 
     A pruner that does not decide by values alone notes what it decided: then that is waited for.
     """
@@ -63,13 +79,13 @@ def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says
     waited = False
     while True:
         trials = study.get_trials(deepcopy=False)
-        mine = earlier(trials, trial.number) - 1
+        mine = earlier(trials, number) - 1
         step = max(trials[mine].intermediate_values)
         behind = [
             other
-            for other in trials[earlier(trials, trial.number - lag) : mine]
+            for other in trials[earlier(trials, number - lag) : mine]
             if other.state == TrialState.RUNNING and step > _came_to(other, by_values)
-            if other._trial_id not in _given_up
+            if (study.study_name, other.number) not in _given_up
         ]
         if (
             not behind
@@ -79,10 +95,10 @@ def _caught_up(study: Study, trial: Trial, lag: int, by_values: bool, says: Says
         if len(left_behind(study, behind)) < len(behind):
             lost_since = None
         elif time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
-            _given_up.update(other._trial_id for other in behind)
+            _given_up.update((study.study_name, other.number) for other in behind)
             numbers = ", ".join(str(other.number) for other in behind)
             if says is not None:
-                says(f"trial {numbers} was left behind and is not taken up: trial {trial.number} is judged without it")
+                says(f"trial {numbers} was left behind and is not taken up: trial {number} is judged without it")
         with watchdog.voice.waiting():
             time.sleep(POLL_SECONDS)
 
@@ -95,6 +111,5 @@ def _came_to(trial: FrozenTrial, by_values: bool) -> int:
 
 def _until(trial: FrozenTrial, step: int) -> FrozenTrial:
     """A trial as it was at a step."""
-    then = under_way(trial)
-    then.intermediate_values = {at: value for at, value in trial.intermediate_values.items() if at <= step}
-    return then
+    curve = {at: value for at, value in trial.intermediate_values.items() if at <= step}
+    return seen(trial, state=TrialState.RUNNING, curve=curve)

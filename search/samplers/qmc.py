@@ -1,20 +1,10 @@
-"""Quasi-random points: Optuna's Sobol sequence, one point a trial."""
+"""Quasi-random points: Optuna's, one sequence for all trials of a search."""
 
-from optuna.distributions import BaseDistribution
-from optuna.samplers import (
-    QMCSampler,
-    RandomSampler,
-)
-from optuna.study import Study
-from optuna.trial import FrozenTrial
-
-from search.storages.snapshot import without
+from optuna.samplers import QMCSampler, RandomSampler
 
 
-class Sobol(QMCSampler):
-    """Point k of one low-discrepancy sequence, k the number of trials before that were not given whole."""
-
-    shared = True
+class QuasiRandom(QMCSampler):
+    """Optuna's QMC sampler; what the sequence does not cover is drawn at random, by the seed of the draw."""
 
     def __init__(
         self, *, qmc_type: str = "sobol", scramble: bool = True, seed: int | None = None, search_seed: int | None = None
@@ -26,12 +16,3 @@ class Sobol(QMCSampler):
             independent_sampler=RandomSampler(seed),
             warn_independent_sampling=False,
         )
-        self.number = 0
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        self.number = trial.number
-        return super().infer_relative_search_space(without(study, trial), trial)
-
-    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        before = (trial for trial in study.get_trials(deepcopy=False) if trial.number < self.number)
-        return sum(not set(trial.params) <= set(trial.system_attrs.get("fixed_params", ())) for trial in before)

@@ -1,137 +1,177 @@
-"""A sampler whose draws are keyed by the trial's number, so a search that was killed goes on as if it had not been."""
+"""A trial drawn whole from the trials before it: the same trials give the same draw, in any process."""
 
 import math
-from bisect import insort
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from denoise.randomness import key
-from search.storages.ledger import Ledger, earlier, under_way
-from search.storages.snapshot import still
+from search.space.search_space import Choose
+from search.storages.snapshot import Snapshot, seen
+from search.storages.trials import earlier
 
 Make = Callable[[Mapping[str, int]], BaseSampler]
-Round = Callable[[FrozenTrial], int]
-See = Callable[[Study, FrozenTrial], Study]
-Place = tuple[int, int, float, int]
+OF_STUDY = "sampler:study"  # of a trial, a system attribute: what its draw noted of the whole study
 
 
-class KeyedSampler(BaseSampler):
-    """For each trial a fresh sampler, and for each parameter that it draws by itself another one.
+@dataclass(frozen=True)
+class Drawn:
+    """A trial that is to be begun: its overrides, its parameters, and what the sampler is to find with it later."""
 
-    What is drawn then depends on the trials before and on the parameter's name alone: on nothing that a process
-    remembers, nor on which parameters were drawn before a kill.
-    `make` is given three seeds below 2^32 and takes what its sampler has a parameter for: `seed` of the draw,
-    `trial_seed` and `search_seed`. `history` bounds what the sampler learns from (see `Informative`); `round` gives
-    what keys a trial's draws in the place of its number, `see` the study as it is to be seen for a trial. What the
-    latest `lag` - 1 trials before it came to is not seen, so it does not matter whether they are over.
+    overrides: list[str]
+    params: dict[str, Any]
+    domains: dict[str, BaseDistribution]
+    noted: dict[str, Any]
+
+
+class SeededSampler:
+    """Draws with a fresh sampler for each trial, and another one for each parameter that is drawn by itself.
+
+    `make` is given seeds below 2^32 and takes those that its sampler has a parameter for: `seed`, of this draw, and
+    `search_seed`, of all trials. `history` bounds what is learnt from (see `informative`).
     """
 
-    def __init__(
+    def __init__(self, make: Make, seed: int, directions: Sequence[StudyDirection], history: int | None = None) -> None:
+        self.make, self.seed, self.directions, self.history = make, seed, list(directions), history
+        self.over: dict[int, FrozenTrial] = {}  # finished trials as a sampler sees them: they do not change
+
+    def fresh(self, number: int, parameter: str = "") -> BaseSampler:
+        """The sampler of the draws of one number, or of one parameter in them."""
+        trial = key(self.seed, "sampler", number) % 2**32
+        drawn = key(trial, parameter) % 2**32 if parameter else trial
+        with warnings.catch_warnings():  # half of Optuna's samplers are marked experimental, some for years
+            warnings.simplefilter("ignore")
+            return self.make({"seed": drawn, "search_seed": key(self.seed, "sampler", -1) % 2**32})
+
+    def draw(
         self,
-        make: Make,
-        seed: int,
-        history: int | None = None,
-        round: Round | None = None,
-        see: See | None = None,
-        lag: Callable[[], int] = lambda: 1,
-    ) -> None:
-        self.make, self.seed, self.history, self.lag = make, seed, history, lag
-        self.round: Round = round or (lambda trial: trial.number)
-        self.see: See = see or (lambda study, trial: study)
-        self.informative: Informative | None = None
-        self.current: tuple[int, Study, BaseSampler] | None = None
+        suggest: Callable[[Choose], list[str]],
+        trials: Sequence[FrozenTrial],
+        number: int,
+        lag: int = 1,
+        fixed: Mapping[str, Any] | None = None,
+        keyed: int | None = None,
+    ) -> Drawn:
+        """Draw trial `number`: `suggest` asks for each of its parameters, those in `fixed` are not drawn.
 
-    def fresh(self, number: int, what: str = "") -> BaseSampler:
-        """The sampler of one trial, or of one parameter of it."""
-        names = {"seed": f"sampler/{what}", "trial_seed": "sampler", "search_seed": "sampler"}
-        numbers = {"seed": number, "trial_seed": number, "search_seed": -1}
-        return self.make({name: key(self.seed, names[name], numbers[name]) % 2**32 for name in names})
+        Of `trials` (all that may be known, in order) the results of the latest `lag` - 1 before it are not seen, so it
+        does not matter whether they are over. `keyed` takes the place of the number in what keys the random numbers.
+        """
+        given, keyed = fixed or {}, number if keyed is None else keyed
+        before = trials[: earlier(trials, number - 1)]
+        attrs: dict[str, Any] = {}
+        for trial in before:
+            attrs |= trial.system_attrs.get(OF_STUDY, {})
+        new = create_trial(state=TrialState.RUNNING)
+        new.number = number
+        new = seen(new)
+        study = Snapshot([*self._seen(before, number - lag), new], self.directions, "search", attrs)
+        params: dict[str, Any] = {}
+        domains: dict[str, BaseDistribution] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ask = _Asking(self, study, new, keyed)
 
-    def seen(self, study: Study, trial: FrozenTrial) -> tuple[Study, BaseSampler]:
-        """What this trial's draws see of the study, and its sampler."""
-        if self.current is None or self.current[0] != trial.number:
-            trials = self.see(study, trial).get_trials(deepcopy=False)
-            known, upto = earlier(trials, trial.number - self.lag()), earlier(trials, trial.number)
-            if self.informative is None:
-                self.informative = Informative(self.history, study.directions)
-            seen = self.informative.of(trials[:known])
-            seen += [each if each.number == trial.number else under_way(each) for each in trials[known:upto]]
-            self.current = (trial.number, self.see(still(study, seen), trial), self.fresh(self.round(trial)))
-        return self.current[1:]
+            def choose(name: str, domain: BaseDistribution) -> Any:
+                value = given[name] if name in given else ask(name, domain)
+                params[name], domains[name] = value, domain
+                return value
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        view, inner = self.seen(study, trial)
-        return inner.infer_relative_search_space(view, trial)
+            overrides = suggest(choose)
+        of_study = {name: value for name, value in study.study_attrs.items() if attrs.get(name) != value}
+        return Drawn(overrides, params, domains, study.noted | ({OF_STUDY: of_study} if of_study else {}))
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        view, inner = self.seen(study, trial)
-        return inner.sample_relative(view, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        view, inner = self.seen(study, trial)
-        drawing = inner if getattr(inner, "keyed", False) else self.fresh(self.round(trial), param_name)
-        return drawing.sample_independent(view, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self.current = None
-        view, inner = self.seen(study, trial)
-        inner.before_trial(view, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        self.fresh(self.round(trial)).after_trial(study, trial, state, values)
+    def _seen(self, before: Sequence[FrozenTrial], last: int) -> list[FrozenTrial]:
+        """The trials before a draw as its sampler sees them: those after number `last` as under way."""
+        known = earlier(before, last)
+        for trial in before[:known]:
+            if trial.number not in self.over:
+                self.over[trial.number] = _finished(trial)
+        learnt = informative([self.over[trial.number] for trial in before[:known]], self.history, self.directions)
+        return [*learnt, *(_under_way(trial) for trial in before[known:])]
 
 
-class Informative(Ledger):
-    """Of finished trials the best half of `most` and the latest half; all where there are no more.
+class _Asking:
+    """A parameter at a time, as Optuna's own trials ask: first what is drawn together, when something is drawn."""
+
+    def __init__(self, sampler: SeededSampler, study: Snapshot, new: FrozenTrial, keyed: int) -> None:
+        self.sampler, self.study, self.new, self.keyed = sampler, study, new, keyed
+        self.inner = sampler.fresh(keyed)
+        self.inner.before_trial(study, new)
+        self.space: dict[str, BaseDistribution] | None = None
+        self.together: dict[str, Any] = {}
+
+    def __call__(self, name: str, domain: BaseDistribution) -> Any:
+        if domain.single():
+            return _only(domain)
+        if self.space is None:
+            self.space = self.inner.infer_relative_search_space(self.study, self.new)
+            self.together = self.inner.sample_relative(self.study, self.new, self.space)
+        if name in self.together and self.space.get(name) == domain:
+            value = self.together[name]
+        else:
+            alone = self.sampler.fresh(self.keyed, name)
+            value = alone.sample_independent(self.study, self.new, name, domain)
+        self.new.params = {**self.new.params, name: value}
+        self.new.distributions = {**self.new.distributions, name: domain}
+        return value
+
+
+def _only(domain: BaseDistribution) -> Any:
+    """The value of a domain that has one."""
+    values: Any = domain
+    return values.choices[0] if hasattr(values, "choices") else values.low
+
+
+def _varied(trial: FrozenTrial) -> dict[str, Any]:
+    return {name: value for name, value in trial.params.items() if not trial.distributions[name].single()}
+
+
+def _finished(trial: FrozenTrial) -> FrozenTrial:
+    """A finished trial for a sampler: one that failed is the worst of those that were stopped."""
+    if trial.state != TrialState.FAIL:
+        return seen(trial, params=_varied(trial))
+    return seen(trial, params=_varied(trial), state=TrialState.PRUNED, values=[], curve={})
+
+
+def _under_way(trial: FrozenTrial) -> FrozenTrial:
+    return seen(trial, params=_varied(trial), state=TrialState.RUNNING, curve={})
+
+
+def informative(
+    trials: Sequence[FrozenTrial], most: int | None, directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
+    """Of finished trials the best half of `most` and the latest half; all where there are no more. In their order.
 
     With several objectives each has its part of the best. Best: complete before pruned, then those pruned latest, then
     by value; failed ones last.
     """
-
-    def __init__(self, most: int | None, directions: Sequence[StudyDirection]) -> None:
-        self.most, self.directions = most, directions
-        super().__init__()
-
-    def clear(self) -> None:
-        self.by_id: dict[int, FrozenTrial] = {}
-        self.best: list[list[Place]] = [[] for _ in self.directions]
-
-    def take(self, trial: FrozenTrial) -> None:
-        self.by_id[trial._trial_id] = trial
-        for best, place in zip(self.best, _places(trial, self.directions), strict=True):
-            insort(best, place)
-
-    def of(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Those to learn from, in their order."""
-        if self.most is None or len(trials) <= self.most:
-            return list(trials)
-        self.read(trials)
-        each = self.most // 2 // len(self.best)
-        kept = {place[-1] for best in self.best for place in best[:each]}
-        for trial in reversed(trials):
-            if len(kept) >= self.most:
-                break
-            kept.add(trial._trial_id)
-        return [self.by_id[trial_id] for trial_id in sorted(kept)]
+    if most is None or len(trials) <= most:
+        return list(trials)
+    each = most // 2 // len(directions)
+    kept: set[int] = set()
+    for objective, direction in enumerate(directions):
+        sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+        ranked = sorted(trials, key=lambda trial, at=objective, sign=sign: _place(trial, at, sign))  # type: ignore[misc]
+        kept |= {trial.number for trial in ranked[:each]}
+    for trial in reversed(trials):
+        if len(kept) >= most:
+            break
+        kept.add(trial.number)
+    return [trial for trial in trials if trial.number in kept]
 
 
-def _places(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[Place]:
-    """For each objective what a better trial has less of, and the trial's id: ids are in the order of numbers."""
-    signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+def _place(trial: FrozenTrial, objective: int, sign: float) -> tuple[int, int, float, int]:
+    """What a better trial has less of."""
     if trial.state == TrialState.COMPLETE:
-        return [(0, 0, sign * value, trial._trial_id) for sign, value in zip(signs, trial.values, strict=True)]
-    if trial.state == TrialState.FAIL:
-        return [(2, 0, math.inf, trial._trial_id) for _ in signs]
+        return (0, 0, sign * trial.values[objective], trial.number)
     curve = trial.intermediate_values
     step = max(curve, default=-1)
     value = curve.get(step, math.inf)
-    return [(1, -step, math.inf if math.isnan(value) else sign * value, trial._trial_id) for sign in signs]
+    return (1, -step, math.inf if math.isnan(value) else sign * value, trial.number)

@@ -4,25 +4,27 @@ import math
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, GPSampler, NSGAIISampler, QMCSampler
 
 from denoise.errors import Refusal
+from search.samplers.cmaes import CMAES
 from search.space.search_space import Space
+
+LISTS = (BruteForceSampler,)  # every value
+NUMBERS = (CMAES,)  # no choices
+SHARED = (CMAES, GPSampler, NSGAIISampler, QMCSampler)  # what all trials have
 
 
 def check(sampler: BaseSampler, name: str, space: Space) -> str:
-    """What to know of `sampler` on `space`, a line or nothing. Errors: Refusal where it cannot draw from it.
-
-    Samplers say of themselves what they need: `lists` every value, `numbers` to model, `shared` by all trials.
-    """
+    """What to know of `sampler` on `space`, a line or nothing. Errors: Refusal where it cannot draw from it."""
     common, others = shared(space), conditional(space)
     varied = {parameter: domain for parameter, domain in common.items() if not domain.single()}
     rest = len(varied) + sum(not domain.single() for domain in others.values())
-    if getattr(sampler, "lists", False):
+    if isinstance(sampler, LISTS):
         for parameter, domain in (common | others).items():
             if size(domain) is None:
                 raise Refusal(f"sampler={name}: {_cannot_list(parameter, domain, space)}, or take sampler=random")
-    if getattr(sampler, "numbers", False):
+    if isinstance(sampler, NUMBERS):
         varied = {name: domain for name, domain in varied.items() if not isinstance(domain, CategoricalDistribution)}
         if not varied:
             raise Refusal(
@@ -30,7 +32,7 @@ def check(sampler: BaseSampler, name: str, space: Space) -> str:
                 "kind, such as search.kinds.optimizer=[adamw], or take sampler=tpe"
             )
     rest -= len(varied)
-    if getattr(sampler, "shared", False) and rest:
+    if isinstance(sampler, SHARED) and rest:
         return (
             f"note: sampler={name} models {len(varied)} parameters that all trials have and draws the other {rest} at "
             "random; sampler=tpe models those of an option too"
@@ -40,7 +42,7 @@ def check(sampler: BaseSampler, name: str, space: Space) -> str:
 
 def most(sampler: BaseSampler, space: Space) -> int | None:
     """How many trials a sampler has for a space; None where it has ever more."""
-    return points(space) if getattr(sampler, "lists", False) else None
+    return points(space) if isinstance(sampler, LISTS) else None
 
 
 def points(space: Space) -> int | None:

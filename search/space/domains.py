@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import BaseTrial
 
 from denoise.config.legal import check_value
 from denoise.config.limits import FORM, as_choice, as_text, as_value, is_number
@@ -95,16 +94,6 @@ def _check_step(where: str, low: float, high: float, step: float) -> None:
         raise Refusal(
             f"{where}: steps of {step} from low={low} miss high={high}; write high: {below} or {below + each}"
         )
-
-
-def draw(trial: BaseTrial, name: str, domain: BaseDistribution) -> Any:
-    """Draw one parameter from its domain."""
-    if isinstance(domain, FloatDistribution):
-        return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
-    if isinstance(domain, IntDistribution):
-        return trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
-    assert isinstance(domain, CategoricalDistribution)
-    return trial.suggest_categorical(name, domain.choices)
 
 
 def ends(domain: BaseDistribution) -> list[tuple[str, Any]]:

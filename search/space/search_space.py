@@ -6,13 +6,12 @@ A place is where a component is chosen: `activation` for the whole network, or f
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import BaseTrial
 
 from denoise.config import catalog
 from denoise.config.compose import Composed, defaults, leaves, parse
@@ -20,7 +19,7 @@ from denoise.config.legal import exists, limits_of, select, words_of
 from denoise.config.limits import as_text
 from denoise.errors import Refusal, choose
 from search.space import domains
-from search.space.domains import distribution, draw, flat, inside
+from search.space.domains import distribution, flat, inside
 
 SEARCHABLE = ("dropout", "placement", "zero_output", "trainer", "model")  # what a free domain is mostly for
 MEASURE = (
@@ -31,6 +30,7 @@ MEASURE = (
     "trainer.test_samples",
     "model.class_conditional",
 )  # of the loss
+Choose = Callable[[str, BaseDistribution], Any]  # the value of a parameter, from its domain
 NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
 
 
@@ -51,19 +51,23 @@ class Space:
     own: dict[tuple[str, str], list[str]]
     machine: list[str] = field(default_factory=list)
 
-    def suggest(self, trial: BaseTrial) -> list[str]:
-        """Draw a trial: its overrides. A parameter is named place.option.parameter: each option has its own domain."""
+    def suggest(self, choose: Choose) -> list[str]:
+        """Choose a trial: its overrides. A parameter is place.option.parameter: each option has its own domain."""
         overrides = [*self.fixed, *self.machine]
         for place, names in self.options.items():
-            option = draw(trial, place, CategoricalDistribution(names))
+            option = choose(place, CategoricalDistribution(names))
             overrides.append(f"{place}={option}")
             overrides += self.own.get((place, option), [])
             for parameter, domain in self.domains[place][option].items():
-                value = draw(trial, f"{place}.{option}.{parameter}", domain)
+                value = choose(f"{place}.{option}.{parameter}", domain)
                 overrides.append(f"{path_of(place)}.{parameter}={as_text(value)}")
         for path, domain in self.free.items():
-            overrides.append(f"{path}={as_text(draw(trial, path, domain))}")
+            overrides.append(f"{path}={as_text(choose(path, domain))}")
         return overrides
+
+    def at(self, point: Mapping[str, Any]) -> list[str]:
+        """The overrides of a point, its parameters by name. Errors: KeyError for one that is missing."""
+        return self.suggest(lambda name, domain: point[name])
 
     def point(self, composed: Composed) -> dict[str, Any]:
         """Where a config stands in the space, as parameters for Optuna. Errors: Refusal where it stands outside."""

@@ -1,41 +1,35 @@
 """Optuna's storage: a study in a database, opened or made."""
 
-import warnings
+import time
 from functools import partial
 from pathlib import Path
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-from optuna.study import Study
+from optuna.storages import RDBStorage
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from denoise.errors import Refusal
 from search.console.redact import hide, hide_of
-from search.storages.liveness import BEAT_SECONDS, SILENT_SECONDS
+from search.storages import sqlite
 from search.storages.lock import everywhere
-from search.storages.rdb import Cached, Storage
-from search.storages.sqlite import write_ahead
+from search.storages.trials import Trials
+
+CLOCK_SECONDS = 60.0  # the clocks of a database and of what uses it may differ by so much
 
 
-def open_study(
-    url: str, name: str, objectives: int, sampler: BaseSampler, pruner: BasePruner, store: Path | None = None
-) -> Study:
+def open_study(url: str, name: str, objectives: int, store: Path | None = None) -> Trials:
     """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sqlite.write_ahead()
     try:
         with everywhere(url, "open"):  # two processes that make the tables at once break them
             storage = _storage(url)
-            if url.startswith("sqlite"):
-                write_ahead(storage.engine)
-            return optuna.create_study(
-                storage=Cached(storage),
-                study_name=name,
-                directions=["minimize"] * objectives,
-                load_if_exists=True,
-                sampler=sampler,
-                pruner=pruner,
+            _check_clock(url, storage)
+            optuna.create_study(
+                storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
             )
+            return Trials(name, storage)
     except (SQLAlchemyError, ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
         if isinstance(error, Refusal):
             raise
@@ -48,17 +42,26 @@ def open_study(
         raise Refusal(said) from error
 
 
-def _storage(url: str) -> Storage:
+def _storage(url: str) -> RDBStorage:
     lost = {"pool_pre_ping": True}  # a connection that a server has closed is made anew
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else lost
-    with warnings.catch_warnings():  # heartbeats are marked experimental since 2021
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        opened = partial(
-            Storage, url, engine_kwargs=options, heartbeat_interval=BEAT_SECONDS, grace_period=SILENT_SECONDS
+    opened = partial(RDBStorage, url, engine_kwargs=options)
+    try:
+        return opened()
+    except SQLAlchemyError as error:  # a program that holds no lock of ours, such as a dashboard, made the tables
+        if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+            raise
+        return opened()
+
+
+def _check_clock(url: str, storage: RDBStorage) -> None:
+    """Refuse a machine whose clock is wrong: by it the workers of other machines would look dead. Errors: Refusal."""
+    if not url.startswith("postgresql"):
+        return
+    with storage.engine.connect() as connection:
+        theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+    if abs(off := time.time() - theirs) > CLOCK_SECONDS:
+        raise Refusal(
+            f"search.storage={hide(url)}: this machine's clock is {off:+.0f} seconds from the database's; set one of "
+            f"them right (timedatectl), {CLOCK_SECONDS:g} seconds are legal"
         )
-        try:
-            return opened()
-        except SQLAlchemyError as error:  # a program that holds no lock of ours, such as a dashboard, made the tables
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
-            return opened()

@@ -2,37 +2,36 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.runtime import watchdog
-from search.storages import rdb
+from search.storages.trials import BEAT, Trials
 
 DEATHS = "died_at"  # of a trial: which processes died at it, after which reported step, and how
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
 
 
-def claim(trial: Trial, overrides: list[str]) -> None:
-    """Mark a trial, with what was drawn for it, as run by this process, which is alive now."""
-    trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-    rdb.note(trial, {"worker": me(), "overrides": overrides})
+def claim(study: Trials, number: int) -> None:
+    """Mark a trial that was left behind as run by this process, which is alive now."""
+    study.note(number, {"worker": me(), BEAT: time.time()})
 
 
 @contextmanager
-def beating(trial: Trial) -> Iterator[None]:
+def beating(study: Trials, number: int) -> Iterator[None]:
     """Within, a trial says every BEAT_SECONDS that it is still under way; what goes wrong with that is tried again."""
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
             with suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):
-                trial.storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+                study.beat(number)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -60,31 +59,29 @@ def runs_here(worker: dict[str, Any]) -> bool:
     return watchdog.began(worker["pid"]) == worker["began"]
 
 
-def elsewhere(study: Study) -> list[FrozenTrial]:
+def elsewhere(study: Trials) -> list[FrozenTrial]:
     """The running trials of other workers that still run."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     lost = {trial.number for trial in left_behind(study, running)}
     return [t for t in running if t.number not in lost and t.user_attrs.get("worker") != me()]
 
 
-def left_behind(study: Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def left_behind(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Of the running trials those whose worker is gone: its process has ended, or on another host it is long silent.
 
-    A trial is begun and claimed in one turn, so one that nobody has claimed was left there. Of a process that is
-    watched the watcher says how it ended, which is waited for while that lives. A container that is started
-    again has another host name, so the trials of the one before are those of another host.
+    Of a process that is watched the watcher says how it ended, which is waited for while that lives. A container that
+    is started again has another host name, so the trials of the one before are those of another host. Hosts are
+    silent by the clock: those of one search may differ by SILENT_SECONDS - BEAT_SECONDS.
     """
     workers = [trial.user_attrs.get("worker") for trial in running]
     here = os.uname().nodename
-    silent: set[int] = set()
-    if any(worker is not None and worker["host"] != here for worker in workers):
-        silent = set(study._storage._get_stale_trial_ids(study._study_id))  # type: ignore[attr-defined]
+    silent_since = time.time() - SILENT_SECONDS
 
     def gone(trial: FrozenTrial, worker: dict[str, Any] | None) -> bool:
         if worker is None:
             return True
         if worker["host"] != here:
-            return trial._trial_id in silent
+            return bool(trial.user_attrs.get(BEAT, 0.0) < silent_since)
         return not runs_here(worker) and (not _watched(worker) or death(study, worker) is not None)
 
     return [trial for trial, worker in zip(running, workers, strict=True) if gone(trial, worker)]
@@ -95,24 +92,24 @@ def _watched(worker: dict[str, Any]) -> bool:
     return watcher is not None and runs_here(watcher)
 
 
-def note_death(study: Study, found: watchdog.Death) -> None:
+def note_death(study: Trials, found: watchdog.Death) -> None:
     """Note how a process of this host ended, for the process that takes up its trial."""
     study.set_user_attr(_name(found | {"host": os.uname().nodename}), found)
 
 
-def death(study: Study, worker: dict[str, Any]) -> watchdog.Death | None:
+def death(study: Trials, worker: dict[str, Any]) -> watchdog.Death | None:
     """How a worker ended, where its watcher has said so."""
     found: watchdog.Death | None = study.user_attrs.get(_name(worker))
     return found
 
 
-def count_death(study: Study, trial: Trial) -> None:
+def count_death(study: Trials, trial: FrozenTrial) -> None:
     """Note at a trial that is taken up how the process ended that was at it, where that may be the trial's fault."""
     worker = trial.user_attrs.get("worker")
     found = death(study, worker) if worker is not None else None
     if worker is not None and found is not None and found["counts"]:
-        step = max(study._storage.get_trial(trial._trial_id).intermediate_values, default=0)
-        trial.set_user_attr(DEATHS, trial.user_attrs.get(DEATHS, {}) | {_name(worker): [step, found["how"]]})
+        step = max(trial.intermediate_values, default=0)
+        study.note(trial.number, {DEATHS: trial.user_attrs.get(DEATHS, {}) | {_name(worker): [step, found["how"]]}})
 
 
 def _name(worker: Mapping[str, Any]) -> str:

@@ -2,14 +2,19 @@
 
 import atexit
 import re
+from functools import cache
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 from urllib.parse import quote, unquote
+from weakref import WeakSet
 
 PREFIX = "sqlite:///"
 # % and ? mean something in an address, { and } in one of Optuna's. The slashes are quoted with them: MLflow makes the
 # folder of an address as it stands there, and that would be another one, beside the store.
 SIGNS = re.compile(r"[%?{}]")
+ENDS = ("", "-wal", "-shm", "-journal")  # of the files of an SQLite database
+_engines: WeakSet[Any] = WeakSet()  # that have connected
 
 
 def url(path: Path) -> str:
@@ -24,16 +29,29 @@ def file(url: str) -> Path | None:
     return Path(text) if url.startswith(PREFIX) and text not in ("", ":memory:") else None
 
 
-def write_ahead(engine: Any) -> None:
-    """SQLite with a write-ahead log: a kill loses nothing that was committed, and a commit waits for no disk."""
-    from sqlalchemy import event
+@cache
+def write_ahead() -> None:
+    """From here on each SQLite database that this process opens by SQLAlchemy has a write-ahead log.
 
-    def pragmas(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
+    A kill then loses nothing that was committed, and a commit waits for no disk. The last connection that is closed
+    puts the log into the database.
+    """
+    from sqlalchemy import Engine, event
 
-    event.listen(engine, "connect", pragmas)
-    engine.dispose()
-    atexit.register(engine.dispose)  # the last connection that is closed puts the log into the database
+    def opened(connection: Any, record: Any) -> None:
+        if isinstance(connection, Connection):
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=NORMAL")
+            cursor.close()
+
+    event.listen(Engine, "connect", opened)
+    event.listen(Engine, "engine_connect", lambda connection: _engines.add(connection.engine))
+    atexit.register(close)
+
+
+def close(path: Path | None = None) -> None:
+    """Close the connections to an SQLite file; to all without one. They are opened again where they are used."""
+    for engine in list(_engines):
+        if path is None or file(str(engine.url)) == path.resolve():
+            engine.dispose()

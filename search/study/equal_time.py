@@ -2,17 +2,16 @@
 
 from collections.abc import Container, Sequence
 
-from optuna.study import Study
-
 from denoise.config.compose import compose, raw_compose
 from denoise.training import train
+from search.storages.trials import Trials
 from search.trial import pretrained
 
 STEPS = 16  # of a look at the pace; the first ones are left out
 KEYS = ("trainer.max_steps=", "trainer.val_every=")  # what equal time sets
 
 
-def equal_time(study: Study, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
+def equal_time(study: Trials, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
     """Add trainer.max_steps and trainer.val_every to a trial, so that its steps take the time of the baseline's.
 
     It has as many evaluations as the baseline, at the same fractions of the way. The baseline's pace is measured once

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import FixedTrial
 
 from denoise.config.compose import Composed, compose, is_group, next_compose, parse
 from denoise.config.legal import select
@@ -79,7 +78,7 @@ def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Seq
     further = [text for text in given if not _chosen(parse(text), point, space)]
     if further:
         _check_trainable(given, start)
-    if further and config_sha256(next_compose((*space.suggest(FixedTrial(point)), *further))) != config_sha256(start):
+    if further and config_sha256(next_compose((*space.at(point), *further))) != config_sha256(start):
         raise Refusal(
             f"search.enqueue: {' '.join(given)}: cannot be tried as it is typed; give it as values of its own"
         )

@@ -6,23 +6,19 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 
-from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from denoise.config import catalog
 from search.report import leaderboard
 from search.report.progress import Display, Shows
 from search.runtime import retry, watchdog
-from search.samplers import make
 from search.space.overrides import difference
 from search.storages import database, liveness
-from search.storages.ledger import earlier
 from search.storages.lock import turn
-from search.storages.trial_states import OVER
+from search.storages.trials import OVER, Trials, earlier
 from search.study import budget, finish, migrate, reconcile
 from search.study.finish import Answer
 from search.study.migrate import Carried
-from search.study.objective import Session, drawn, one_trial
+from search.study.objective import Session, begin, one_trial
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
 from search.tracking.tracker import Run, Tracker, open_tracker
@@ -36,7 +32,7 @@ WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the ot
 
 
 def run(
-    search: Search, study: Study, tracker: Tracker, display: Display, began: float, crew: Crew | None = None
+    search: Search, study: Trials, tracker: Tracker, display: Display, began: float, crew: Crew | None = None
 ) -> Answer:
     """Run the trials that are still missing, and confirm the best on fresh seeds.
 
@@ -101,14 +97,14 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
         return answer
 
 
-def join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
+def join(search: Search, study: Trials, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
     retry.begin(search.composed.cfg.tracking.patience, display.note)
     with turn(search.store, search.name, url=search.storage_url):
         return _join(search, study, tracker, display, crew)
 
 
-def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: Crew | None) -> Session:
+def _join(search: Search, study: Trials, tracker: Tracker, display: Shows, crew: Crew | None) -> Session:
     divided = study.user_attrs.get(DIVISION)
     if divided is None:
         divided = inherited(search, study) or [search.division.threads, search.division.lag]
@@ -120,12 +116,12 @@ def _join(search: Search, study: Study, tracker: Tracker, display: Shows, crew: 
     return Session(search, study, tracker, open_parent(tracker, search), display, crew)
 
 
-def inherited(search: Search, study: Study) -> list[int | None] | None:
+def inherited(search: Search, study: Trials) -> list[int | None] | None:
     """How a study that is there already is divided, this one or that whose trials it will take over; None for none.
 
     Before there were several processes it was one, with as many threads as torch took.
     """
-    old = study if study.get_trials(deepcopy=False) else migrate.latest(study._storage, search.family, search.name)
+    old = study if study.get_trials(deepcopy=False) else migrate.latest(study, search.family)
     return None if old is None else list(old.user_attrs.get(DIVISION, [None, 1]))
 
 
@@ -138,27 +134,27 @@ def next_trial(session: Session) -> bool:
     study, search = session.study, session.search
     with session.turn():
         trials = session.trials()
-        unfinished = [trial for trial in trials if not trial.state.is_finished()]
-        running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
-        number = next((trial.number for trial in unfinished if trial.state == TrialState.WAITING), len(trials))
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        number = len(trials)
         stale = liveness.left_behind(study, running)
-        trial: Trial | None = None
         if stale:
-            trial = Trial(study, stale[0]._trial_id)
-            liveness.count_death(study, trial)
+            number = stale[0].number
+            liveness.count_death(study, stale[0])
+            liveness.claim(study, number)
         elif search.missing(trials) <= 0:
             return False
-        elif all(other.number > number - search.mode.lag for other in running):
-            if used_up(session, trials, number):
-                return False
-            trial = study.ask() if search.mode.refill(study) else None
-        if trial is not None:
-            overrides = drawn(session, trial)
-            liveness.claim(trial, overrides)
-    if trial is None:
+        elif any(other.number <= number - search.mode.lag for other in running):
+            number = -1
+        elif used_up(session, trials, number):
+            return False
+        elif (start := search.mode.next_start(trials)) is None:
+            number = -1
+        else:
+            begin(session, trials, start)
+    if number < 0:
         time.sleep(WAIT_SECONDS)
     else:
-        one_trial(session, trial, overrides, again=bool(stale))
+        one_trial(session, study.trial(number), again=bool(stale))
     return True
 
 
@@ -182,7 +178,7 @@ def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> boo
     return False
 
 
-def open_stores(search: Search) -> tuple[Study, Tracker]:
+def open_stores(search: Search) -> tuple[Trials, Tracker]:
     """Open the study and the tracker, what lies elsewhere first, so that a refusal leaves nothing behind here."""
     cfg = search.composed.cfg
     elsewhere = open_study(search) if cfg.search.storage else None
@@ -191,12 +187,11 @@ def open_stores(search: Search) -> tuple[Study, Tracker]:
         return elsewhere or open_study(search), tracker
 
 
-def open_study(search: Search) -> Study:
+def open_study(search: Search) -> Trials:
     """Open the study of a search, or make it. Errors: Refusal where the storage cannot be used."""
     cfg = search.composed.cfg
-    sampler, pruner = make.sampler(cfg, search.mode), catalog.call(cfg.pruner, kind="pruner")
     own = None if cfg.search.storage else search.store
-    return database.open_study(search.storage_url, search.name, len(search.mode.objectives), sampler, pruner, own)
+    return database.open_study(search.storage_url, search.name, len(search.mode.objectives), own)
 
 
 def open_parent(tracker: Tracker, search: Search) -> Run:
@@ -229,7 +224,7 @@ def take_over(session: Session) -> None:
     """Carry over what an older study of the same question found, where the space has changed since; once."""
     study, search = session.study, session.search
     if "family" not in study.user_attrs:
-        old = migrate.latest(study._storage, search.family, search.name)
+        old = migrate.latest(study, search.family)
         if old is not None:
             found = migrate.collect(old, search.space, search.mode.points[0], search.settings.caps)
             changed = migrate.difference(old.user_attrs.get("space", {}), search.space.describe())

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import optuna
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
 from optuna.study import Study
@@ -15,12 +14,12 @@ from denoise.config import trust
 from denoise.config.compose import next_compose, raw_compose
 from denoise.config.legal import exists, select
 from denoise.config.limits import as_text
+from search.space.domains import inside
 from search.space.search_space import Space
+from search.storages.trials import BEAT, OVER, Trials
 from search.study import budget, equal_time
 from search.study.modes import further
 from search.trial.config_hash import config_sha256
-
-OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -36,36 +35,12 @@ class Carried:
     fixed: list[str] = field(default_factory=list)
 
 
-class Known(optuna.trial.FixedTrial):
-    """A trial whose params are known; the distributions under which they are asked for are noted."""
-
-    def __init__(self, params: Mapping[str, Any], starts: Mapping[str, Any]) -> None:
-        super().__init__(dict(params))
-        self.starts = starts
-        self.asked: dict[str, BaseDistribution] = {}
-        self.given: dict[str, Any] = {}
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._params and name not in self.starts:
-            raise ValueError(f"{name} is not known")
-        value = self._params[name] if name in self._params else self.starts[name]
-        if not distribution._contains(distribution.to_internal_repr(value)):
-            raise ValueError(f"{name}={value} is outside")
-        self.asked[name], self.given[name] = distribution, value
-        return value
-
-
-def latest(storage: Any, family: str, name: str) -> Study | None:
+def latest(study: Trials, family: str) -> Trials | None:
     """The latest other study of the same question, asked in another space."""
-    found = [
-        study
-        for study in optuna.get_all_study_summaries(storage, include_best_trial=False)
-        if study.user_attrs.get("family") == family and study.study_name != name and study.n_trials
-    ]
+    found = [other for other in study.others() if other.user_attrs.get("family") == family and other.n_trials]
     if not found:
         return None
-    newest = max(found, key=lambda study: study.user_attrs.get("opened", 0.0))
-    return optuna.load_study(study_name=newest.study_name, storage=storage)
+    return study.other(max(found, key=lambda other: other.user_attrs.get("opened", 0.0)).study_name)
 
 
 def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Carried:
@@ -88,7 +63,7 @@ def _fixed(lost: Sequence[FrozenTrial], space: Space, baseline: Mapping[str, Any
     gone = [n for n in dict.fromkeys(name for trial in lost for name in trial.params) if n not in space.free]
     if not gone:
         return []
-    now = next_compose(tuple(space.suggest(optuna.trial.FixedTrial(dict(baseline))))).cfg
+    now = next_compose(tuple(space.at(baseline))).cfg
     values = {name: select(now, name) for name in gone if exists(now, name)}
     texts = {name: as_text(value) for name, value in values.items() if not isinstance(value, DictConfig)}
     return [f"{n}={text}" for n, text in texts.items() if any(as_text(t.params.get(n, text)) != text for t in lost)]
@@ -100,23 +75,33 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
         option = trial.params.get(place, baseline[place])
         if option in names and baseline[place] != option:
             starts |= space.defaults(place, option)
-    known = Known(trial.params, starts)
+    params: dict[str, Any] = {}
+    domains: dict[str, BaseDistribution] = {}
+
+    def known(name: str, domain: BaseDistribution) -> Any:
+        if name not in trial.params and name not in starts:
+            raise ValueError(f"{name} is not known")
+        params[name] = inside(name, trial.params.get(name, starts.get(name)), domain)
+        domains[name] = domain
+        return params[name]
+
     try:
         overrides = space.suggest(known) + further(trial)
     except ValueError:
         return None
     overrides = equal_time.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
-    if known.given != trial.params or trust.own():
+    if params != trial.params or trust.own():
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:
             return None
     attributes = {**trial.user_attrs, "overrides": overrides, "carried": trial.user_attrs.get("run_id", "")}
-    attributes.pop("worker", None)
+    for name in ("worker", BEAT):
+        attributes.pop(name, None)
     return create_trial(
         state=trial.state,
         values=trial.values if trial.state != TrialState.FAIL else None,
-        params=known.given,
-        distributions=known.asked,
+        params=params,
+        distributions=domains,
         user_attrs=attributes,
         system_attrs=dict(trial.system_attrs),
         intermediate_values=dict(trial.intermediate_values),

@@ -2,26 +2,32 @@
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState
 
+from denoise.config import catalog
 from denoise.config.compose import Composed, next_compose
 from denoise.evaluation.prescreen import screen
 from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Shows
 from search.runtime import watchdog
+from search.samplers import make
+from search.samplers.seeded import SeededSampler
 from search.space.overrides import difference
-from search.storages import history, liveness, rdb
+from search.storages import liveness, trials
 from search.storages.lock import turn
+from search.storages.trials import Trials
 from search.study import budget, equal_time
-from search.study.modes import further
+from search.study.modes import Start
+from search.study.modes.joint import FURTHER
 from search.study.spec import Search
 from search.tracking import tracker as tracking
 from search.tracking import weights
@@ -35,7 +41,6 @@ from search.workers.pool import Crew
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
 DEADLY = 2  # so many processes may die at a trial without a report between
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
-COSTS = tuple(f"cost/{name}" for name in ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step"))
 
 
 @dataclass
@@ -43,12 +48,19 @@ class Session:
     """A search that runs: its study, its books, who watches and who helps; `trained` is what this process has done."""
 
     search: Search
-    study: Study
+    study: Trials
     tracker: Tracker
     parent: Run
     display: Shows
     crew: Crew | None = None
     trained: list[Trained] = field(default_factory=list)
+    sampler: SeededSampler = field(init=False)
+    pruner: BasePruner = field(init=False)
+
+    def __post_init__(self) -> None:
+        cfg = self.search.composed.cfg
+        self.sampler = make.sampler(cfg, len(self.search.mode.objectives))
+        self.pruner = catalog.call(cfg.pruner, kind="pruner")
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states; all without any."""
@@ -63,63 +75,66 @@ class Session:
         return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
 
 
-def one_trial(session: Session, trial: Trial, overrides: list[str], again: bool = False) -> None:
-    """Train and tell one trial that is drawn and claimed. With `again` it is one that a kill left behind."""
+def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> None:
+    """Draw the next trial, and what makes its cost equal, and insert it. The caller holds the search's turn."""
+    search, study, number = session.search, session.study, len(before)
+    mode = search.mode
+    history, key = mode.history(before, start), mode.key_of(number, start)
+    drawn = session.sampler.draw(search.space.suggest, history, number, mode.lag, start.params, key)
+    overrides = drawn.overrides + list(start.attrs.get(FURTHER, []))
+    if search.settings.equal == "time":
+        overrides = equal_time.equal_time(study, overrides, search.baseline)
+    attrs = {**start.attrs, "worker": liveness.me(), "overrides": overrides}
+    study.insert(number, drawn.params, drawn.domains, attrs, drawn.noted)
+
+
+def one_trial(session: Session, trial: FrozenTrial, again: bool = False) -> None:
+    """Train and tell one trial that was begun. With `again` it is one that a kill left behind."""
     at = watchdog.voice.at(f"trial {trial.number}", budget.seconds(session.search.settings), trial=True)
-    with liveness.beating(trial), at:
-        _one_trial(session, trial, overrides, again)
+    with liveness.beating(session.study, trial.number), at:
+        _one_trial(session, trial, again)
 
 
-def _one_trial(session: Session, trial: Trial, overrides: list[str], again: bool) -> None:
+def _one_trial(session: Session, trial: FrozenTrial, again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    display.trial_starts(trial.number, difference(overrides, search.baseline))
+    overrides, number = trial.user_attrs["overrides"], trial.number
+    display.trial_starts(number, difference(overrides, search.baseline))
     began = time.monotonic()
-    tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(trial.number)}
+    tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(number)}
     earlier = tracker.find(**tags) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
     composed = next_compose(tuple(overrides))
-    trial.set_user_attr("config_sha256", config_sha256(composed))
+    config = config_sha256(composed)
     if ended is not None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         kind = ended.tags.get("failure_kind", "")
         done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
         done.weights_at = ended.tags.get(WEIGHTS_AT, "")
     elif turned := deadly(trial):
-        done = _end(session, trial, composed, overrides, earlier, turned)
-    elif (twin := _twin(session, trial, composed)) is not None and not budget.said(search.settings.caps, twin.metrics):
-        done = _repeat(session, trial, composed, overrides, twin)
+        run = tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, config)
+        done = end_turned(run, composed, turned)
+    elif (twin := _twin(session, number, composed, config)) is not None:
+        done = _repeat(session, trial, composed, config, twin)
     else:
-        done = _train(session, trial, composed, overrides, earlier)
+        done = _train(session, trial, composed, config, earlier)
     seconds = time.monotonic() - began if done.result is not None else 0.0
-    attributes: dict[str, Any] = {"run_id": done.run_id, "outcome": done.kind or done.outcome}
+    attributes: dict[str, Any] = {"config_sha256": config, "run_id": done.run_id, "outcome": done.kind or done.outcome}
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
     attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
         attributes |= budget.use(done.step, done.metrics, seconds)
-    rdb.note(trial, attributes)
-    _constrain(session, trial, done.metrics)
+    study.note(number, attributes)
+    study.constrain(number, budget.constraints(search.settings.caps, done.metrics))
     values = _values(search, done)
     if values is not None:
-        study.tell(trial, values)
+        study.end(number, TrialState.COMPLETE, values)
     else:
-        study.tell(trial, state=TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
+        study.end(number, TrialState.PRUNED if done.outcome == "pruned" else TrialState.FAIL)
     train.forget(_state(search, trial))
     if weights_file(search, done.run_id).exists():
         _forget(session)
     session.trained.append(done)
     display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
-
-
-def drawn(session: Session, trial: Trial) -> list[str]:
-    """The overrides of a trial: its draw's, and what makes its cost equal, which is measured only once."""
-    known = trial.user_attrs.get("overrides")
-    with rdb.together(trial):
-        overrides = session.search.space.suggest(trial) + further(trial)
-    if known is not None:
-        return list(known)
-    if session.search.settings.equal == "time":
-        overrides = equal_time.equal_time(session.study, overrides, session.search.baseline)
-    return overrides
 
 
 def _values(search: Search, done: Trained) -> list[float] | None:
@@ -132,16 +147,8 @@ def _values(search: Search, done: Trained) -> list[float] | None:
     return values if all(value == value for value in values) else None
 
 
-def _constrain(session: Session, trial: Trial, metrics: dict[str, float]) -> None:
-    found = budget.constraints(session.search.settings.caps, metrics)
-    there = session.study._storage.get_trial(trial._trial_id).constraints if found else {}
-    for name, value in found.items():
-        if name not in there:
-            trial.set_constraint(name, value)
-
-
-def _train(session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any]) -> Trained:
-    search, study, tracker = session.search, session.study, session.tracker
+def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str, earlier: list[Any]) -> Trained:
+    search, study, tracker, number = session.search, session.study, session.tracker, trial.number
     checkpoint = _state(search, trial)
     if earlier and earlier[0].data.tags.get("code") != provenance.code():
         train.forget(checkpoint)  # a training is of one code from its first step to its last
@@ -150,30 +157,33 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
     else:
         for lost in earlier:
             tracker.client.delete_run(lost.info.run_id)
-        run = _open(session, trial, composed, overrides)
-    reported = set(study._storage.get_trial(trial._trial_id).intermediate_values)
+        run = _open(session, trial, composed, config)
+    reported = set(trial.intermediate_values)
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []
+    costs: dict[str, float] = {}
     began, seconds = time.monotonic() - watchdog.voice.waited, budget.seconds(search.settings)
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
         if seconds is not None and step < max_steps and time.monotonic() - watchdog.voice.waited - began > seconds:
             exceeded.append(f"{watchdog.OVER}={seconds:g}: at step {step}")
             return True
-        if costs := {name: metrics[name] for name in COSTS if name in metrics}:
-            rdb.note(trial, costs)
+        costs.update({name: each for name, each in metrics.items() if name.startswith(METRICS)})
+        if (cost := search.mode.cost) in metrics:  # by which it is compared, so before its report
+            study.note(number, {cost: metrics[cost]})
         if step < max_steps and (said := budget.said(search.settings.caps, metrics)):
             exceeded.append(said)
             return True
         rung = round(step * whole / max_steps)  # of equal time: the step that the baseline would be at
         again = rung in reported
         if not again:
-            study._storage.set_trial_intermediate_value(trial._trial_id, rung, value)
+            study.report(number, rung, value)
         if again and rung != max(reported):  # a kill came after: what was decided then is decided again
             return False
         if step >= max_steps:
             return False
-        return decision.should_stop(study, trial, search.mode.rivals, search.mode.lag, again, session.display.note)
+        rivals, lag = search.mode.rivals, search.mode.lag
+        return decision.should_stop(study, session.pruner, number, rivals, lag, again, session.display.note)
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
@@ -186,13 +196,14 @@ def _train(session: Session, trial: Trial, composed: Composed, overrides: list[s
         _keep(search, run.run_id, result)
 
     done = perform(composed, run, session.display, stop, checkpoint, keep=keep, admit=admit)
+    done.metrics = costs | done.metrics
     if exceeded and done.outcome == "pruned":
         done.kind, done.failure = "cap", exceeded[0]
         run.flush({"failure": f"cap: {exceeded[0]}", "failure_kind": "cap"})
     return done
 
 
-def deadly(trial: Trial) -> Turned | None:
+def deadly(trial: FrozenTrial) -> Turned | None:
     """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
 
     Where a training has reported since the death before, it was no death of the config's: it got beyond.
@@ -207,33 +218,29 @@ def deadly(trial: Trial) -> Turned | None:
     return Turned("failed", kind, f"{last}; the second time", {})
 
 
-def _end(
-    session: Session, trial: Trial, composed: Composed, overrides: list[str], earlier: list[Any], turned: Turned
-) -> Trained:
-    """End a trial that is not trained again."""
-    run = session.tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, overrides)
-    return end_turned(run, composed, turned)
-
-
-def _twin(session: Session, trial: Trial, composed: Composed) -> Record | None:
+def _twin(session: Session, number: int, composed: Composed, config: str) -> Record | None:
     """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
-    sha256 = trial.user_attrs["config_sha256"]
-    other = history.of(session.study).twin(sha256, trial.number - session.search.mode.lag)
+    other = trials.twin(session.trials(), config, number - session.search.mode.lag)
     if other is not None:
-        return session.tracker.record(other.user_attrs["run_id"])
-    here = {"config_sha256": sha256, "outcome": "complete"}
+        return _cheap(session, session.tracker.record(other.user_attrs["run_id"]))
+    here = {"config_sha256": config, "outcome": "complete"}
     here |= {"machine": json.dumps(provenance.describe()), "code": provenance.code()}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
         tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
         if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:
-            return tracking.record(run)
+            return _cheap(session, tracking.record(run))
     return None
 
 
-def _open(session: Session, trial: Trial, composed: Composed, overrides: list[str], **tags: str) -> Run:
-    number = str(trial.number)
-    tags = {"trial": number, "config_sha256": trial.user_attrs["config_sha256"]} | tags
-    return open_run(session.tracker, composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id, **tags)
+def _cheap(session: Session, record: Record) -> Record | None:
+    """A record that is within the caps; None for another."""
+    return None if budget.said(session.search.settings.caps, record.metrics) else record
+
+
+def _open(session: Session, trial: FrozenTrial, composed: Composed, config: str, **tags: str) -> Run:
+    tags = {"trial": str(trial.number), "config_sha256": config} | tags
+    name, overrides = f"trial-{trial.number:>03}", trial.user_attrs["overrides"]
+    return open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
 
 
 def found_with(record: Record) -> dict[str, str]:
@@ -241,8 +248,8 @@ def found_with(record: Record) -> dict[str, str]:
     return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
 
 
-def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[str], twin: Record) -> Trained:
-    run = _open(session, trial, composed, overrides, duplicate_of=twin.run_id, **found_with(twin))
+def _repeat(session: Session, trial: FrozenTrial, composed: Composed, config: str, twin: Record) -> Trained:
+    run = _open(session, trial, composed, config, duplicate_of=twin.run_id, **found_with(twin))
     run.metrics(twin.step, twin.metrics)
     names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
     run.end("complete", {"step": str(twin.step), **names})
@@ -251,7 +258,7 @@ def _repeat(session: Session, trial: Trial, composed: Composed, overrides: list[
     return done
 
 
-def _state(search: Search, trial: Trial) -> Path:
+def _state(search: Search, trial: FrozenTrial) -> Path:
     return search.store / "checkpoints" / search.name / f"{trial.number}.ckpt"
 
 

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import raw_compose
 from denoise.errors import Refusal
 from search.console.printed_commands import make
-from search.storages.trial_states import OVER
+from search.storages.trials import OVER, Trials
 from search.study.objective import METRICS, Session, found_with, weights_file
 from search.study.spec import Search
 from search.tracking import weights
@@ -48,7 +47,7 @@ class Compared:
         return [trial for trial in self.over if trial.number not in self.runs and trial.number not in self.deleted]
 
 
-def compare(search: Search, study: Study, tracker: Tracker) -> Compared:
+def compare(search: Search, study: Trials, tracker: Tracker) -> Compared:
     """Read both. A run ends before its trial and begins after it, so the trials are read first, and once more last."""
     over = study.get_trials(deepcopy=False, states=OVER)
     runs: dict[int, list[Any]] = {}
@@ -64,9 +63,14 @@ def compare(search: Search, study: Study, tracker: Tracker) -> Compared:
     return Compared(parents, over, runs, deleted - set(runs), unknown)
 
 
-def refuse(found: Compared, search: Search, study: Study, tracker: Tracker) -> None:
+def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> None:
     """Refuse a search of whose books one is gone. Errors: Refusal with the ways on."""
     anew = "or begin anew with search.name=NAME and the same make search"
+    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        raise Refusal(
+            f"search {search.name}: was begun by an earlier version, which noted trials before it drew them; end it "
+            f"with that one, {anew}"
+        )
     ended = sum(any(of_run(run).outcome != "running" for run in runs) for runs in found.unknown.values())
     if ended and not study.get_trials(deepcopy=False):
         raise Refusal(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FrozenTrial
 
 from denoise.config import catalog, trust
 from denoise.config.compose import Composed
@@ -68,7 +68,7 @@ class Search:
         if threads is not None:
             torch.set_num_threads(threads)
         self.space.machine[:] = [] if threads is None else [f"trainer.num_threads={threads}"]
-        self.baseline = self.mode.baseline = self.space.suggest(FixedTrial(dict(self.mode.points[0])))
+        self.baseline = self.mode.baseline = self.space.at(self.mode.points[0])
         self.mode.lag = lag
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
@@ -111,7 +111,7 @@ def prepare(typed: Sequence[str]) -> Search:
             f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
             "confirmation sees is search.confirm.test_samples"
         )
-    inner = make.sampler(cfg, asks).fresh(0)
+    inner = make.sampler(cfg).fresh(0)
     if note := support.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")

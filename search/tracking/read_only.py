@@ -13,9 +13,9 @@ from pathlib import Path
 
 from denoise.errors import Refusal
 from search.storages import sqlite
+from search.storages.sqlite import ENDS
 from search.storages.store_folder import check_store
 from search.tracking.artifacts import Files
-from search.tracking.tables import ENDS
 from search.tracking.tracker import Tracker
 
 TRIES = 5  # a database that another machine writes meanwhile is copied again

@@ -1,6 +1,5 @@
 """MLflow: one parent run a search, one child run a trial, written in batches. The only room that talks to it."""
 
-import atexit
 import logging
 import os
 import re
@@ -19,9 +18,8 @@ from search.console.redact import hidden, hide, hide_of
 from search.runtime import retry
 from search.runtime.retry import Patient
 from search.storages import sqlite
-from search.storages.sqlite import write_ahead as write_ahead
 from search.storages.store_folder import check_store
-from search.tracking import tables
+from search.tracking import new_database
 from search.tracking.address import is_local, resolve_uri
 from search.tracking.address import local_uri as local_uri
 from search.tracking.artifacts import Files, readdress
@@ -61,11 +59,11 @@ class Tracker:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         try:
+            sqlite.write_ahead()
             if file := sqlite.file(self.uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
+                sqlite.close(file)  # MLflow keeps connections, also to a file that was here before
             self.client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            if self.local:
-                write_ahead(self.client._tracking_client.store.engine)
             self.experiment_id = self._experiment(experiment, new)
             self.client = Patient(self.client, "the tracker")
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
@@ -199,8 +197,6 @@ class Tracker:
         """
         from mlflow.exceptions import MlflowException
 
-        if self.local:
-            atexit.register(self.client._get_registry_client().store.engine.dispose)  # as in write_ahead
         try:
             self.client.create_registered_model(MODEL)
         except MlflowException as error:
@@ -221,7 +217,7 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     where = resolve_uri(uri, store)
     if where == local_uri(store):
         check_store(store)
-    with tables.opening(where):
+    with new_database.opening(where):
         if is_local(where, store) and (database := store / "mlflow.db").exists():
             with suppress(sqlite3.DatabaseError):  # what no database is MLflow refuses
                 readdress(database, store, experiment)

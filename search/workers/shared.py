@@ -41,7 +41,7 @@ def waits(session: Any) -> bool:
 def show(session: Any, display: Any, shown: set[int]) -> None:
     """Show the trials of a shared search that have ended in other processes since the last time."""
     from search.space.overrides import difference
-    from search.storages.trial_states import OVER
+    from search.storages.trials import OVER
 
     if not session.search.settings.shared:
         return

@@ -4,6 +4,7 @@ from denoise.config.compose import Composed
 from denoise.errors import Refusal, choose
 from search.study.modes.ablation import Ablation as Ablation
 from search.study.modes.joint import Joint as Joint
+from search.study.modes.joint import Start as Start
 from search.study.modes.joint import further as further
 from search.study.modes.pareto import Pareto as Pareto
 

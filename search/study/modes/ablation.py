@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config import catalog
@@ -19,9 +18,7 @@ from search.confirmation.finalists import Tuned
 from search.space.domains import ends as domain_ends
 from search.space.domains import flat
 from search.space.search_space import Asked, Space, kind_of
-from search.storages.snapshot import View
-from search.storages.trial_states import BEGUN
-from search.study.modes.joint import Joint
+from search.study.modes.joint import Joint, Start
 from search.tracking.record import Record
 
 
@@ -120,7 +117,7 @@ class Ablation(Joint):
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many of the arms' trials are still to be begun; one that was carried over is its arm's."""
         arms = {self.key(start) for start in self.arms}
-        there = Counter(t.user_attrs["round"] for t in trials if t.state in BEGUN and t.user_attrs["arm"] in arms)
+        there = Counter(t.user_attrs["round"] for t in trials if t.user_attrs["arm"] in arms)
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
 
     def best(self, records: Sequence[Record]) -> dict[tuple[str, ...], Record]:
@@ -164,36 +161,33 @@ class Ablation(Joint):
         others = sorted(self.arms[1:], key=lambda start: best[self.key(start)])
         return [self.arms[0], *others[: self.size(number) - 1]]
 
-    def refill(self, study: Study) -> bool:
-        """Where nothing waits, put the next round's trials there; a round that a kill tore is made whole.
+    def next_start(self, trials: Sequence[FrozenTrial]) -> Start | None:
+        """The first trial of the first round that is not there yet: an arm's options, its start in round 0.
 
-        False where a round that has not all arms cannot be chosen yet: trials before it still run elsewhere.
+        None where a round that has not all arms cannot be chosen yet: trials before it still run.
         """
-        trials = study.get_trials(deepcopy=False)
-        if any(trial.state == TrialState.WAITING for trial in trials):
-            return True
         running = min((t.user_attrs["round"] for t in trials if t.state == TrialState.RUNNING), default=math.inf)
         there = {(trial.user_attrs.get("arm"), trial.user_attrs.get("round")) for trial in trials}
         for number in range(self.settings.per_arm):
             if running < number and self.size(number) < len(self.arms):
-                return False
-            missing = [s for s in self.arms_of(number, trials) if (self.key(s), number) not in there]
-            for start in missing:
-                point = start if number == 0 else {name: start[name] for name in self.scientific}
-                study.enqueue_trial(point, user_attrs={"arm": self.key(start), "round": number})
-            if missing:
-                return True
-        return True
+                return None
+            for start in self.arms_of(number, trials):
+                if (self.key(start), number) not in there:
+                    point = start if number == 0 else {name: start[name] for name in self.scientific}
+                    return Start(point, {"arm": self.key(start), "round": number})
+        return Start()
 
-    def round(self, trial: FrozenTrial) -> int:
-        return int(trial.user_attrs["round"])
+    def key_of(self, number: int, start: Start) -> int:
+        return int(start.attrs["round"])
 
-    def history(self, study: Study, trial: FrozenTrial) -> Study:
-        arm = trial.user_attrs["arm"]
-        return View(study, lambda other: other.user_attrs.get("arm") == arm)
+    def history(self, trials: Sequence[FrozenTrial], start: Start) -> list[FrozenTrial]:
+        return self._of(trials, start.attrs["arm"])
 
-    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
-        return self.history(study, trial)
+    def rivals(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
+        return self._of(trials, trial.user_attrs["arm"])
+
+    def _of(self, trials: Sequence[FrozenTrial], arm: str) -> list[FrozenTrial]:
+        return [trial for trial in trials if trial.user_attrs.get("arm") == arm]
 
 
 def _split(name: str, composed: Composed) -> tuple[str | None, str]:

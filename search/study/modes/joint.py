@@ -1,11 +1,11 @@
 """Which whole config is best: one study over everything that is searched."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.study import Study
-from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial
 
 from denoise.config.compose import Composed
 from search.confirmation.finalists import Tuned
@@ -14,6 +14,14 @@ from search.tracking.record import Record
 
 OBJECTIVE = "val/loss"
 FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a trial is begun: the parameters that are given, which are not drawn, and attributes of the trial."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Joint:
@@ -33,9 +41,8 @@ class Joint:
     ) -> None:
         self.settings, self.space, self.points = settings, space, list(points)
         self.further = [list(texts) for texts in further] or [[] for _ in points]  # of each start, what is in no domain
-        self.baseline = space.suggest(FixedTrial(dict(points[0])))
+        self.baseline = space.at(points[0])
         self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
-        self.filled = False
 
     @staticmethod
     def asked(composed: Composed) -> dict[str, Asked] | None:
@@ -53,9 +60,8 @@ class Joint:
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials are still to be begun; those that were carried over are beside the search's own."""
-        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         carried = next((k for k, trial in enumerate(trials) if "carried" not in trial.user_attrs), len(trials))
-        return self.total - (len(trials) - waiting - carried)
+        return self.total - (len(trials) - carried)
 
     def choices(self) -> list[str]:
         """What the verdicts are about."""
@@ -82,19 +88,15 @@ class Joint:
         ranked = sorted(first.values(), key=lambda trial: trial.values[0])
         return [trial for trial in ranked if trial.number != 0][:places]
 
-    def refill(self, study: Study) -> bool:
-        """Put the known starts that are still missing before what the sampler draws.
+    def next_start(self, trials: Sequence[FrozenTrial]) -> Start | None:
+        """How the next trial is begun: as the first known start that is not there yet, else all of it drawn.
 
-        False where nothing can be asked for yet, since trials of other processes are to be waited for.
+        None where that cannot be told yet, since trials that still run are to be waited for.
         """
-        if self.filled:
-            return True
-        there = [(_given(trial), further(trial)) for trial in study.get_trials(deepcopy=False)]
         for point, texts in zip(self.points, self.further, strict=True):
-            if not any(_covers(params, point) and texts == others for params, others in there):
-                study.enqueue_trial(dict(point), user_attrs={FURTHER: texts} if texts else None)
-        self.filled = True
-        return True
+            if not any(_covers(trial.params, point) and further(trial) == texts for trial in trials):
+                return Start(point, {FURTHER: texts} if texts else {})
+        return Start()
 
     def starts(self, trials: Sequence[FrozenTrial]) -> list[int]:
         """The numbers of the trials that nobody drew: the baseline and the known starts."""
@@ -102,35 +104,29 @@ class Joint:
         return [
             trial.number
             for trial in trials
-            if any(_covers(_given(trial), point) and further(trial) == texts for point, texts in points)
+            if any(_covers(trial.params, point) and further(trial) == texts for point, texts in points)
         ]
 
-    def round(self, trial: FrozenTrial) -> int:
+    def key_of(self, number: int, start: Start) -> int:
         """What keys a trial's draws."""
-        return trial.number
+        return number
 
-    def history(self, study: Study, trial: FrozenTrial) -> Study:
-        """The study as the sampler is to see it for a trial."""
-        return study
+    def history(self, trials: Sequence[FrozenTrial], start: Start) -> list[FrozenTrial]:
+        """The trials that the sampler is to see for a trial."""
+        return list(trials)
 
-    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
-        """The study as the pruner is to see it for a trial: those that it is compared with."""
-        return study
+    def rivals(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
+        """The trials that the pruner is to see for a trial: those that it is compared with."""
+        return list(trials)
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """What Optuna is told of a complete trial."""
         return [metrics[name] for name in self.objectives]
 
 
-def further(trial: FrozenTrial | Trial) -> list[str]:
+def further(trial: FrozenTrial) -> list[str]:
     """The overrides of a known start that no domain holds: they are trained, and the sampler does not see them."""
     return list(trial.user_attrs.get(FURTHER, []))
-
-
-def _given(trial: FrozenTrial) -> Mapping[str, Any]:
-    """The params of a trial, drawn or still waiting to be."""
-    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
-    return {**fixed, **trial.params}
 
 
 def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from denoise.errors import Refusal, choose
 from search.analysis.pareto_front import find, spread
 from search.report import pareto_front
 from search.space.search_space import Space
-from search.storages.snapshot import View
 from search.study.modes.joint import OBJECTIVE, Joint
 from search.tracking.record import Record
 
@@ -55,17 +53,6 @@ class Pareto(Joint):
                 best.append(trial)
         return best
 
-    def history(self, study: Study, trial: FrozenTrial) -> Study:
-        return ByQuality(study, lambda other: True)
-
-    def rivals(self, study: Study, trial: FrozenTrial) -> Study:
+    def rivals(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
         mine = trial.user_attrs.get(self.cost, math.inf)
-        return ByQuality(study, lambda other: other.user_attrs.get(self.cost, math.inf) <= mine)
-
-
-class ByQuality(View):
-    """A study of two objectives, whose reports are of the first."""
-
-    @property
-    def direction(self) -> StudyDirection:
-        return StudyDirection.MINIMIZE
+        return [other for other in trials if other.user_attrs.get(self.cost, math.inf) <= mine]

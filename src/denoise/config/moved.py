@@ -11,14 +11,14 @@ MOVED = {
     "denoise.lsuv.lsuv": "denoise.initializer.lsuv.lsuv",
     "denoise.pretrained.pretrained": "denoise.initializer.pretrained.pretrained",
     "search.sampler.TPE": "search.samplers.tpe.TPE",
-    "search.sampler.Sobol": "search.samplers.qmc.Sobol",
-    "search.sampler.GaussianProcess": "search.samplers.gp.GaussianProcess",
+    "search.sampler.Sobol": "search.samplers.qmc.QuasiRandom",
+    "search.sampler.GaussianProcess": "optuna.samplers.GPSampler",
     "search.sampler.CMAES": "search.samplers.cmaes.CMAES",
     "search.sampler.NSGA2": "search.samplers.nsga2.NSGA2",
-    "search.sampler.BruteForce": "search.samplers.brute_force.BruteForce",
+    "search.sampler.BruteForce": "optuna.samplers.BruteForceSampler",
     "search.pruner.FunnelPruner": "search.pruners.funnel.FunnelPruner",
     "search.pruner.Hyperband": "search.pruners.hyperband.Hyperband",
-    "search.pruner.Wilcoxon": "search.pruners.wilcoxon.Wilcoxon",
+    "search.pruner.Wilcoxon": "optuna.pruners.WilcoxonPruner",
 }
 FIRST = {new: old for old, new in MOVED.items()}
 
