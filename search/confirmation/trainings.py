@@ -106,7 +106,7 @@ class Trainings:
         """Of an arm's runs the most typical one that has its weights; else the most typical."""
         runs, gone = [arm.runs[seed] for seed in arm.typical], missing(self.tracker, self.parent.run_id, [arm])
         runs = [run for run in runs if run not in gone] or runs
-        return next((run for run in runs if self.tracker.has(run, "weights")), runs[0])
+        return next((run for run in runs if self.tracker.has(run, weights.FILE)), runs[0])
 
     def clear(self) -> None:
         """Remove the weights that wait."""
