@@ -2,29 +2,34 @@
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
+from safetensors.numpy import save
 from urllib3.exceptions import ResponseError
 
 from denoise.errors import Refusal
 from denoise.fault import Outside
 from denoise.training import train
 from search.__main__ import main
+from search.confirmation.trainings import Trainings
 from search.runtime import retry
 from search.tracking.artifacts import Files, upload
 from search.tracking.tracker import Tracker, open_tracker
+from search.trial.run import TESTED
 from tests import quick
 from tests.mlflow_server import serving
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 THREE = [*quick.CHOICES, "search.n_trials=3", "search.workers=1", "search.name=full"]
-RUN, CONTENT = "0" * 32, bytes(10_000)
+RUN = "0" * 32
 
 
 class Volume:
@@ -98,7 +103,7 @@ def test_a_full_volume_behind_the_server_is_one_line_and_the_search_resumes(
     volume.fill()
     for life, trained in enumerate([0, 2, 3]):  # full at the start, in the middle, and still
         said = search(life, 1)
-        assert said.count("\n") == 1 and said.startswith(f"tracking.uri={server}: answers 500 where files are stored")
+        assert said.count("\n") == 1 and said.startswith(f"tracking.uri={server}: answers 500 to an upload of ")
         assert "may be full" in said and said.endswith("free space there; the same command resumes it\n")
         assert len(began) == trained
         if life != 1:
@@ -137,9 +142,9 @@ def answer(code: int) -> requests.HTTPError:
         (500, True, 2, "may be full"),  # the first and, at the limit, the last
         (507, True, 2, "may be full"),
         (500, False, 4, "may be full"),  # an outage: the whole patience
-        (503, True, 4, "answers 503 where files are stored (1, of 1 bytes)"),
+        (503, True, 4, "answers 503 to an upload of 1 bytes"),
         (413, True, 1, "client_max_body_size"),
-        (403, True, 1, "answers 403 where files are stored (1, of 1 bytes)"),
+        (403, True, 1, "answers 403 to an upload of 1 bytes"),
     ],
 )
 def test_only_what_may_pass_is_tried_again(
@@ -182,17 +187,25 @@ def test_a_full_disk_under_a_local_store_is_named_and_nothing_is_left_half(volum
     assert (place / RUN / "artifacts" / "second").read_bytes() == content
 
 
-def test_a_full_disk_where_a_file_is_copied_to_is_not_a_run_without_it(volume: Volume, tmp_path: Path) -> None:
+def test_a_full_disk_where_a_file_is_copied_to_is_not_a_run_without_it(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is missing is trained again or left out; what cannot be read now is not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(volume.path))
+    losses = np.linspace(0, 1, 2000)
     tracker = open_tracker(None, "denoise-search", tmp_path)
-    run = tracker.start("run", {}, {})
-    run.artifacts({"config.yaml": CONTENT})
+    run = tracker.start("run", {"overrides": "[]"}, {})
+    run.metrics(1, {"test/loss": float(losses.mean())})
+    run.flush()
+    run.artifacts({TESTED: save({"losses": losses, "image": np.arange(2000)})})
     volume.fill()
     with pytest.raises(OSError, match="No space left on device") as found:
-        tracker.artifact(run.run_id, "config.yaml", volume.path)
+        tracker.artifact(run.run_id, TESTED, volume.path)
     assert str(volume.path) in str(found.value)
+    with pytest.raises(OSError, match="No space left on device"):
+        Trainings(tracker, run).tested(run.run_id)
     volume.free()
-    assert tracker.artifact(run.run_id, "config.yaml", volume.path).read_bytes() == CONTENT
+    assert (Trainings(tracker, run).tested(run.run_id)[0] == losses).all()
 
 
 def test_a_server_whose_database_is_full_is_named_by_its_answer() -> None:

@@ -39,7 +39,7 @@ def upload(client: Any, place: str, run_id: str, files: Mapping[str, bytes], fol
             if not (code := retry.status(error)):
                 raise
             size = sum(map(len, files.values()))
-            said = f"tracking.uri={place}: answers {code} where files are stored ({len(files)}, of {size:,} bytes)"
+            said = f"tracking.uri={place}: answers {code} to an upload of {size:,} bytes"
             raise Outside(f"{said}{_why(code)}") from error
 
 
