@@ -1,12 +1,7 @@
 """What MLflow is told, in the local store and on a real server over HTTP."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +18,7 @@ from search.tracking.record import Record
 from search.tracking.tracker import MODEL, Run, Tracker, resolve_uri
 from search.trial.config_hash import config_sha256
 from tests import tiny
+from tests.mlflow_server import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2"]
@@ -67,40 +63,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Books:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
-    Tracker(f"sqlite:///{folder / 'mlflow.db'}", "its tables are made here, where it is quick", folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(folder / "a"),
-    ]
-    log = folder / "log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_ENABLE_TELEMETRY": "false"},
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait(30)
+    with serving(folder, folder / "a") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from denoise.config.compose import Composed, compose, parse
 from denoise.errors import Refusal
+from denoise.fault import of_the_machine
 from denoise.training import train
 from search.analysis.confirmation import Arm, Ended
 from search.confirmation.stored import missing
@@ -106,7 +107,7 @@ class Trainings:
         """Of an arm's runs the most typical one that has its weights; else the most typical."""
         runs, gone = [arm.runs[seed] for seed in arm.typical], missing(self.tracker, self.parent.run_id, [arm])
         runs = [run for run in runs if run not in gone] or runs
-        return next((run for run in runs if self.tracker.has(run, "weights")), runs[0])
+        return next((run for run in runs if self.tracker.has(run, weights.FILE)), runs[0])
 
     def clear(self) -> None:
         """Remove the weights that wait."""
@@ -198,7 +199,9 @@ class Trainings:
                 with TemporaryDirectory() as folder:
                     found = load_file(self.tracker.artifact(one.run_id, TESTED, Path(folder)))
                 losses, image = found["losses"].astype(np.float64), found["image"].astype(np.int64)
-            except (Refusal, SafetensorError, OSError, KeyError, ValueError):
+            except (Refusal, SafetensorError, OSError, KeyError, ValueError) as error:
+                if of_the_machine(error):  # a full disk says nothing of the file
+                    raise
                 return None
             mean, judged = float(losses.mean()), one.metrics.get("test/loss", math.nan)
             if math.isfinite(mean) and not math.isclose(mean, judged, rel_tol=1e-9):

@@ -1,14 +1,22 @@
-"""The files of a local store's runs, by their place in the store: STORE/artifacts/RUN/artifacts/NAME.
+"""The files of runs: through MLflow's server, or by their place in a local store: STORE/artifacts/RUN/artifacts/NAME.
 
 MLflow notes absolute addresses. Those are right until the store is moved, copied, or mounted under another name; so
 they are only kept up for MLflow's own pages, and neither read nor written by.
 """
 
+import errno
+import os
 import re
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from denoise.fault import Outside
+from search.console.printed_commands import command
+from search.runtime import retry
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 HOLD = (  # what else in MLflow's tables is an address of a file
@@ -16,6 +24,42 @@ HOLD = (  # what else in MLflow's tables is an address of a file
     *(("model_versions", "source"), ("model_versions", "storage_location")),
 )
 WAIT_SECONDS = 60.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def upload(client: Any, place: str, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
+    """Store files by name through MLflow's server at `place`. Errors: Outside where it answers and stores them not."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, content in files.items():
+            with _naming(Path(temporary).parent):
+                (Path(temporary) / name).write_bytes(content)
+        try:
+            client.log_artifacts(run_id, temporary, folder)
+        except Exception as error:
+            if not (code := retry.status(error)):
+                raise
+            size = sum(map(len, files.values()))
+            said = f"tracking.uri={place}: answers {code} to an upload of {size:,} bytes"
+            raise Outside(f"{said}{_why(code)}") from error
+
+
+def _why(code: int) -> str:
+    """Why a server may store no file; MLflow's names no cause."""
+    if code == 413:
+        return "; a proxy before it takes nothing so large (nginx: client_max_body_size)"
+    log = command(["mlflow"], "logs") if os.environ.get("ENGINE") else "its log"
+    said = f"; the volume of its artifacts may be full, or cannot be written: {log} says which; free space there"
+    return said if code in retry.NO_ROOM else ""
+
+
+@contextmanager
+def _naming(place: Path) -> Iterator[None]:
+    """Name the place in what is raised within where a file cannot be written. Errors: Outside."""
+    try:
+        yield
+    except OSError as error:
+        way = "; free space there" if error.errno in FULL else ""
+        raise Outside(f"{place}: cannot be written ({error.strerror or error}){way}") from error
 
 
 class Files:
@@ -45,14 +89,20 @@ class Files:
         return None
 
     def write(self, run_id: str, files: Mapping[str, bytes], folder: str | None = None) -> None:
-        """Store files by name, each whole or not at all."""
+        """Store files by name, each whole or not at all. Errors: Outside where the place cannot be written."""
         home = self.folder(run_id)
         place = home / folder if folder else home
-        place.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            partial = home.with_name(f"{name}.part")  # beside what MLflow's pages show
-            partial.write_bytes(content)
-            partial.replace(place / name)
+        with _naming(self.store / "artifacts"):
+            place.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                partial = home.with_name(f"{name}.part")  # beside what MLflow's pages show
+                try:
+                    partial.write_bytes(content)
+                    partial.replace(place / name)
+                except OSError:
+                    with suppress(OSError):
+                        partial.unlink()  # a full disk is to have no more in it
+                    raise
 
     def adopt(self, run_id: str, before: str) -> None:
         """Give a run the files of another whose record is lost; what it has itself stays."""

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from denoise.errors import Refusal
+from denoise.fault import Outside, of_the_machine
 from search.console.printed_commands import make, restore
 from search.console.redact import hidden, hide, hide_of
 from search.runtime import retry
@@ -22,7 +22,7 @@ from search.storages.store_folder import check_store
 from search.tracking import new_database
 from search.tracking.address import is_local, resolve_uri
 from search.tracking.address import local_uri as local_uri
-from search.tracking.artifacts import Files, readdress
+from search.tracking.artifacts import Files, readdress, upload
 from search.tracking.params import params as params
 from search.tracking.record import Record, check, of_run
 
@@ -65,7 +65,7 @@ class Tracker:
                 sqlite.close(file)  # MLflow keeps connections, also to a file that was here before
             self.client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             self.experiment_id = self._experiment(experiment, new)
-            self.client = Patient(self.client, "the tracker")
+            self.client = Patient(self.client, "the tracker", {"log_artifacts": self.client.search_experiments})
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = hide_of(self.uri, " ".join(str(error).split()))[:160]
             asks = re.search("error code 40[13]", reason)  # who one is
@@ -134,8 +134,7 @@ class Tracker:
                 [self.experiment_id], text, view, 1000, order_by=["attributes.start_time DESC"], page_token=token
             )
             found += page
-            token = page.token
-            if not token:
+            if not (token := page.token):
                 return found
 
     def searches(self) -> list[Any]:
@@ -171,7 +170,7 @@ class Tracker:
         return check(record(run))
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
-        """Fetch an artifact. Errors: Refusal where the run has none of that name."""
+        """Fetch an artifact. Errors: Refusal where the run has none of that name, Outside for a file it has."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -181,6 +180,10 @@ class Tracker:
                 raise FileNotFoundError(path)
             return Path(shutil.copyfile(found, into / found.name))
         except (MlflowException, OSError) as error:
+            if retry.away(error) or of_the_machine(error):
+                raise
+            if self.files is None and self.has(run_id, path):  # MLflow's client names no cause
+                raise Outside(f"RUN={run_id}: {path} cannot be fetched; {into} or a disk there may be full") from error
             raise Refusal(f"RUN={run_id}: has no {path}; {make('reproduce', run=run_id)} trains it again") from error
 
     def has(self, run_id: str, path: str) -> bool:
@@ -269,11 +272,8 @@ class Run:
         files = {name: hidden(name, content) for name, content in files.items()}
         if self.tracker.files is not None:
             self.tracker.files.write(self.run_id, files, folder)
-            return
-        with tempfile.TemporaryDirectory() as temporary:
-            for name, content in files.items():
-                (Path(temporary) / name).write_bytes(content)
-            self.tracker.client.log_artifacts(self.run_id, temporary, folder)
+        else:
+            upload(self.tracker.client, self.tracker.place, self.run_id, files, folder)
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
