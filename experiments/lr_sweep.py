@@ -1,6 +1,6 @@
 """Which learning rates are good for each optimizer: what the domains in conf/optimizer/ rest on.
 
-    python -m benchmarks.lr_sweep optimizer=adan,lamb [rates=0.001,0.01] [width=16] [steps=120] [schedule=warmup_cosine]
+    python -m experiments.lr_sweep optimizer=adan,lamb [rates=0.001,0.01] [width=16] [steps=120] [schedule=NAME]
 
 One training per rate, of the default U-Net in `width` on digits; the objective by rate as a markdown table.
 """
@@ -10,16 +10,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import arguments, results
-from benchmarks.pairing import append, trainings
+from benchmarks import arguments
 from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.training import train
+from experiments import tables
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
 
-TRAININGS = results.FOLDER / "lr_sweep.jsonl"
+TRAININGS = tables.FOLDER / "lr_sweep.jsonl"
 DEFAULTS = {"optimizer": ("adamw",), "rates": (), "width": 16, "steps": 120, "schedule": "warmup_cosine"}
 POINTS = 6
 
@@ -35,7 +35,7 @@ def spread(option: str) -> list[float]:
 def measure(option: str, rates: Sequence[float], width: int, steps: int, schedule: str) -> dict[float, float]:
     """Train with each rate, but for what the file has from this machine; rate -> objective, NaN where it diverged."""
     here, found = provenance.describe(), {}
-    known = {one["config_sha256"]: one for one in trainings(TRAININGS) if one["machine"] == here}
+    known = {one["config_sha256"]: one for one in tables.lines(TRAININGS) if one["machine"] == here}
     for rate in rates:
         domain = [f"optimizer.space.lr.low={min(rates)}", f"optimizer.space.lr.high={max(rates)}"]
         setting = [f"model.width={width}", f"trainer.max_steps={steps}", f"lr_schedule={schedule}"]
@@ -47,7 +47,7 @@ def measure(option: str, rates: Sequence[float], width: int, steps: int, schedul
             value = result.metrics["val/loss"] if result.outcome == "complete" else float("nan")
             known[digest] = {"optimizer": option, "lr": rate, "width": width, "steps": steps, "schedule": schedule}
             known[digest] |= {"val_loss": value, "seconds": round(result.training_seconds, 2)}
-            append(TRAININGS, known[digest] | {"config_sha256": digest, "machine": here})
+            tables.append(TRAININGS, known[digest] | {"config_sha256": digest, "machine": here})
         one = known[digest]
         found[rate] = one["val_loss"]
         print(

@@ -1,12 +1,11 @@
 """How much the same batches, noise levels and noise shrink the variance of a difference between two options.
 
-    python -m benchmarks.pairing [steps=200] [seeds=8] [activations=relu,elu,silu,gelu,mish]
+    python -m experiments.pairing [steps=200] [seeds=8] [activations=relu,elu,silu,gelu,mish]
 
 Var(x - y) / (Var x + Var y) over seeds, x and y the objectives of two options trained with the same seed: 1 is what
 independent randomness gives, 0 would make one seed enough.
 """
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,24 +21,14 @@ from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.training import train
+from experiments import tables
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
 
-TRAININGS = results.FOLDER / "pairing.jsonl"
-SUMMARY = results.FOLDER / "pairing.json"
+TRAININGS = tables.FOLDER / "pairing.jsonl"
+SUMMARY = tables.FOLDER / "pairing_summary.jsonl"
 DEFAULTS = {"steps": 200, "seeds": 8, "activations": ("relu", "elu", "silu", "gelu", "mish")}
 RESAMPLES = 10_000
-
-
-def trainings(path: Path) -> list[dict[str, Any]]:
-    """Read what was trained before; a line that a kill tore is left out."""
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
 
 
 def measure(path: Path, activations: Sequence[str], seeds: int, steps: int) -> dict[str, list[float]]:
@@ -48,7 +37,7 @@ def measure(path: Path, activations: Sequence[str], seeds: int, steps: int) -> d
     A new training is appended as soon as it ends.
     """
     here = provenance.describe()
-    known = {one["config_sha256"]: one["val_loss"] for one in trainings(path) if one["machine"] == here}
+    known = {one["config_sha256"]: one["val_loss"] for one in tables.lines(path) if one["machine"] == here}
     values: dict[str, list[float]] = {name: [] for name in activations}
     total, began = seeds * len(activations), time.perf_counter()
     for i, (seed, name) in enumerate((seed, name) for seed in range(seeds) for name in activations):
@@ -59,20 +48,12 @@ def measure(path: Path, activations: Sequence[str], seeds: int, steps: int) -> d
             result = train.train(composed.cfg)
             known[digest] = result.metrics["val/loss"] if result.outcome == "complete" else float("nan")
             entry = {"activation": name, "seed": seed, "steps": steps, "val_loss": known[digest]}
-            append(path, entry | {"config_sha256": digest, "machine": here})
+            tables.append(path, entry | {"config_sha256": digest, "machine": here})
         values[name].append(known[digest])
         note = ", from the file" if was_known else ""
         shown = f"{name} seed {seed}: val/loss {known[digest]:.4f}{note}"
         print(f"{time.perf_counter() - began:7.1f} s  {i + 1}/{total}  {shown}", flush=True)
     return values
-
-
-def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line, on a new line even after a torn one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torn = path.exists() and not path.read_bytes().endswith((b"\n",)) and path.stat().st_size > 0
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * torn + json.dumps(entry) + "\n")
 
 
 def variance_ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -132,18 +113,19 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    content: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.pairing", *words]),
+    head: dict[str, Any] = {
+        "command": " ".join(["python -m experiments.pairing", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": results.commit(),
         "machine": provenance.describe(),
         "steps": options["steps"],
         "seeds": options["seeds"],
-        "values": values,
     }
-    content |= summarize(values)
-    results.write(SUMMARY, content)
-    print(markdown(content))
+    found = summarize(values)
+    head |= {name: found[name] for name in ("mean_ratio", "interval_95")}
+    options_found = [one | {"values": values[one["option"]]} for one in tables.named(found["options"], "option")]
+    tables.write(SUMMARY, head, [*options_found, *found["pairs"]])
+    print(markdown(found))
     return 0
 
 

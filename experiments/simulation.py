@@ -1,6 +1,6 @@
 """How often a confirmed search is wrong, and what it can find: whole searches simulated, with the code that decides.
 
-    python -m benchmarks.simulation [searches=2000]
+    python -m experiments.simulation [searches=2000]
 
 A search: `trials` configs on one seed and one set of images, the `finalists` best of them (never the baseline), then
 fresh seeds and other images with looks on the way (search.confirm.statistics). Values are in units of the standard
@@ -21,9 +21,10 @@ from scipy import stats
 
 from benchmarks import arguments, results
 from denoise.errors import Refusal
+from experiments import tables
 from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, course, differences, images_error
 
-RESULT = results.FOLDER / "simulation.json"
+RESULT = tables.FOLDER / "simulation.jsonl"
 DEFAULTS = {"searches": 2000}
 GOAL = 0.05
 IMAGES = 32  # of the test, in the simulation
@@ -46,7 +47,7 @@ Noise = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of search. ratio: Var(x - y) / (Var x + Var y) of two configs on one seed (0.59: benchmarks.pairing).
+    """One kind of search. ratio: Var(x - y) / (Var x + Var y) of two configs on one seed (0.59: experiments.pairing).
 
     advantage: how much better one of the trials truly is than all others, in standard deviations over seeds; 0: all
     are equal. offset: the standard deviation of what a set of images does to a config, whatever the seed; diverging:
@@ -258,21 +259,21 @@ def main(given: Sequence[str] | None = None) -> int:
     except Refusal as error:
         print(error, file=sys.stderr)
         return 2
-    began, tables = time.perf_counter(), {}
+    began, groups = time.perf_counter(), {}
     for name, group in scenarios().items():
-        tables[name] = [row(scenario, options["searches"]) for scenario in group]
-    content = {
-        "command": " ".join(["python -m benchmarks.simulation", *words]),
+        groups[name] = [row(scenario, options["searches"]) for scenario in group]
+    head = {
+        "command": " ".join(["python -m experiments.simulation", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": results.commit(),
         "searches": options["searches"],
         "seconds": time.perf_counter() - began,
-        "tables": tables,
     }
-    results.write(RESULT, content)
-    print(markdown(content))
+    records = [{"table": name, **one} for name, rows in groups.items() for one in rows]
+    tables.write(RESULT, head, records)
+    print(markdown(head | {"tables": groups}))
     goals = [
-        entry[f"false_{way}_rate"][0] for t in ("equal", "null") for entry in tables[t] for way in ("better", "worse")
+        entry[f"false_{way}_rate"][0] for t in ("equal", "null") for entry in groups[t] for way in ("better", "worse")
     ]
     return int(max(goals) > GOAL)
 

@@ -1,6 +1,5 @@
 """The claims of the texts: what can be computed of them, against formulas and integrals; the page, against results."""
 
-import json
 import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -14,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from benchmarks.claims import __main__ as command
-from benchmarks.claims import denoisers, depth, dying, ensemble, page, shapes, steps, symmetry
-from benchmarks.claims.finding import HOLDS, NOT, PART, Check, Finding
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.model.denoiser import Denoiser
+from experiments.claims import __main__ as command
+from experiments.claims import denoisers, depth, dying, ensemble, page, shapes, steps, symmetry
+from experiments.claims.finding import HOLDS, NOT, PART, Check, Finding
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 Curve = Callable[[np.ndarray], np.ndarray]
 Z, WEIGHT = np.polynomial.hermite_e.hermegauss(200)
@@ -263,13 +262,13 @@ def test_verdicts() -> None:
 def test_the_page_is_that_of_the_results() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     assert text == page.written(page.read(), text), f"{page.COMMAND} page writes docs/claims.md anew"
-    assert set(page.read()["claims"]) == set(command.CLAIMS)
+    assert set(page.read()) == set(command.CLAIMS)
 
 
 @pytest.mark.parametrize("number", command.CLAIMS)
 def test_a_plot_is_that_of_the_results_small_and_fetches_nothing(number: str) -> None:
     content = (page.PLOTS / f"{number}.svg").read_bytes()
-    assert sha256(content).hexdigest() == page.read()["claims"][number]["plot_sha256"]
+    assert sha256(content).hexdigest() == page.read()[number]["plot_sha256"]
     assert len(content) < 50_000 and b"href" not in content and b"url(" not in content
     (background, *_) = ElementTree.fromstring(content)
     assert background.tag.endswith("rect") and background.attrib["fill"] == "#fff", "legible on a dark page too"
@@ -290,7 +289,7 @@ def test_a_plot_takes_zeros_and_what_is_not_finite() -> None:
 def test_one_claim_leaves_the_others_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "PAGE", tmp_path / "claims.md")
     monkeypatch.setattr(page, "PLOTS", tmp_path / "claims")
-    monkeypatch.setattr(page, "RESULTS", tmp_path / "claims.json")
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "claims.jsonl")
     names = ("verdicts", "claim 1", "claim 2")
     markers = "\n".join(f"<!-- {n}: made by {page.COMMAND} -->\n<!-- end of {n} -->" for n in names)
     page.PAGE.write_text(f"## 1. One\n## 2. Two\nprose\n{markers}\n")
@@ -298,7 +297,7 @@ def test_one_claim_leaves_the_others_as_they_are(tmp_path: Path, monkeypatch: py
         found = Finding([Check("a|b", value, high=1)], [], draw("x", []))
         monkeypatch.setitem(command.CLAIMS, number, lambda found=found: found)
         command.run([number])
-    assert json.loads(page.RESULTS.read_text())["claims"].keys() == {"1", "2"}
+    assert page.read().keys() == {"1", "2"}
     text = page.PAGE.read_text()
     assert "**Holds**: 1 of 1" in text and "**Does not hold as written**: 0 of 1" in text and "prose" in text
     assert "| a\\|b | at most 1 | never | **no** |" in text and text == page.written(page.read(), text)

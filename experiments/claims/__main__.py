@@ -1,9 +1,9 @@
 """Try the nine claims that the texts make about components.
 
-    python -m benchmarks.claims [claims=1,2,3,4,5,6,7,8,9]
-    python -m benchmarks.claims page
+    python -m experiments.claims [claims=1,2,3,4,5,6,7,8,9]
+    python -m experiments.claims page
 
-Each claim's figures go to benchmarks/results/claims.json and its plot to docs/claims/ as soon as it is done; then
+Each claim's figures go to experiments/results/claims.jsonl and its plot to docs/claims/ as soon as it is done; then
 docs/claims.md is made anew between its markers. The claims that are not named stay as they are. `page` only writes
 docs/claims.md anew. One thread, some minutes.
 """
@@ -17,9 +17,10 @@ from hashlib import sha256
 import torch
 
 from benchmarks import arguments, results
-from benchmarks.claims import batches, depth, dying, ensemble, page, shapes, steps, symmetry
-from benchmarks.claims.finding import Finding
 from denoise.errors import Refusal
+from experiments import tables
+from experiments.claims import batches, depth, dying, ensemble, page, shapes, steps, symmetry
+from experiments.claims.finding import Finding
 from search.trial import provenance
 
 CLAIMS: dict[str, Callable[[], Finding]] = {
@@ -66,10 +67,10 @@ def run(numbers: Sequence[str]) -> None:
             **found.as_json(),
             "plot_sha256": sha256(found.plot).hexdigest(),
         }
-        claims = page.read().get("claims", {}) | {number: record}
+        claims = page.read() | {number: record}
         page.PLOTS.mkdir(parents=True, exist_ok=True)
         (page.PLOTS / f"{number}.svg").write_bytes(found.plot)
-        results.write(page.RESULTS, {"claims": dict(sorted(claims.items()))})
+        tables.write(page.RESULTS, {}, tables.named(dict(sorted(claims.items())), "claim"))
         page.refresh()
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims import classifier, denoisers
-from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.config import catalog
 from denoise.randomness import seeded
+from experiments.claims import classifier, denoisers
+from experiments.claims.finding import Check, Finding, Table, mean_spread, pm
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 NORMS = ("batch_norm", "layer_norm", "group_norm")
 SEEDS = (0, 1, 2)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.finding import Check, Finding, Table, geometric, over_seeds
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.config import catalog
 from denoise.randomness import seeded, stream
+from experiments.claims.finding import Check, Finding, Table, geometric, over_seeds
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 DEPTH, BATCH = 50, 256
 SEEDS = (0, 1, 2, 3, 4)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims import classifier
-from benchmarks.claims.finding import Check, Finding, Table, short
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.config import catalog
 from denoise.randomness import seeded, stream
+from experiments.claims import classifier
+from experiments.claims.finding import Check, Finding, Table, short
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 RESTING = ("leaky_relu", "elu", "gelu", "swish", "mish")
 ALL = ("relu", *RESTING)

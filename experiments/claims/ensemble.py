@@ -6,10 +6,10 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from benchmarks.claims.denoisers import Trained, losses, predict, trained
-from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm, short
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.training.module import BANDS
+from experiments.claims.denoisers import Trained, losses, predict, trained
+from experiments.claims.finding import Check, Finding, Table, mean_spread, pm, short
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 MEMBERS, STEPS, BATCH = 6, 200, 32
 LONGER = (0, 1)  # seeds of the trainings that take as many steps as a whole ensemble

@@ -1,27 +1,24 @@
 """The page about the claims: its prose is written by hand, what stands between its markers comes from the results."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import results
+from experiments import tables
 
-RESULTS = results.FOLDER / "claims.json"
-PAGE = results.ROOT / "docs" / "claims.md"
-PLOTS = results.ROOT / "docs" / "claims"
-COMMAND = "python -m benchmarks.claims"
+RESULTS = tables.FOLDER / "claims.jsonl"
+PAGE = tables.ROOT / "docs" / "claims.md"
+PLOTS = tables.ROOT / "docs" / "claims"
+COMMAND = "python -m experiments.claims"
 
 
 def read() -> dict[str, Any]:
-    """What is measured so far: {} before the first run, else {"claims": {number: what was found}}."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    return found
+    """What is measured so far, by the claim's number."""
+    return {one.pop("claim"): one for one in tables.read(RESULTS)[1]}
 
 
-def written(content: Mapping[str, Any], text: str) -> str:
+def written(claims: Mapping[str, Any], text: str) -> str:
     """The page's text with everything between markers made anew from the results."""
-    claims = content.get("claims", {})
     headings = re.findall(r"^## (\d+)\. (.+)$", text, re.MULTILINE)
     text = between(text, "verdicts", verdicts(claims, headings))
     for number, _ in headings:

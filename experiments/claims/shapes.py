@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims.finding import Check, Finding, Table, short
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.config import catalog
+from experiments.claims.finding import Check, Finding, Table, short
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 SIGMAS, BETAS = (1.0, 0.3, 0.1, 0.03, 0.01), (0.01, 0.1, 1.0, 3.0, 10.0, 100.0)
 BUMPED = ("silu", "gelu", "mish")

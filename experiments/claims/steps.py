@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.claims import classifier
-from benchmarks.claims.finding import Check, Finding, Table, mean_spread, pm, short
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.config import catalog
+from experiments.claims import classifier
+from experiments.claims.finding import Check, Finding, Table, mean_spread, pm, short
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 LONG = 3_000
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.9, 0.9))

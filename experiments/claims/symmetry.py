@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.claims import classifier
-from benchmarks.claims.finding import Check, Finding, Table, short
-from benchmarks.claims.plot import Axis, Line, Panel, draw
 from denoise.randomness import seeded
+from experiments.claims import classifier
+from experiments.claims.finding import Check, Finding, Table, short
+from experiments.claims.plot import Axis, Line, Panel, draw
 
 STEPS, LR, VALUE = 600, 0.3, 0.05
 CASES = (

@@ -1,6 +1,6 @@
 """Several searchers at a time, replayed on the table: how long until a config of the best 1 %, how long they wait.
 
-    python -m benchmarks.evidence.beside [repeats=200] [divisions=1x1,2x2,2x4,2x6,4x12] [truth=unseen|mean]
+    python -m experiments.search_evidence.beside [repeats=200] [divisions=1x1,2x2,2x4,2x6,4x12] [truth=unseen|mean]
 
 A division is searchers x lag. Time is in whole trainings of one searcher, first as if a step took as long beside others
 as alone, then with the slowdown that bench.json has measured: of two searchers, in the place of one with all threads.
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from benchmarks.evidence import table
-from benchmarks.evidence.parallel import each
-from benchmarks.evidence.pool import Pool, build, read
-from benchmarks.evidence.replay import PERCENTS, drawn, interval, places, resample
-from benchmarks.evidence.strategies import STRATEGIES, groups_of
 from denoise.errors import Refusal
+from experiments.search_evidence import table
+from experiments.search_evidence.parallel import each
+from experiments.search_evidence.pool import Pool, build, read
+from experiments.search_evidence.replay import PERCENTS, drawn, interval, places, resample
+from experiments.search_evidence.strategies import STRATEGIES, groups_of
 
 DEFAULT = "1x1,1x6,2x2,2x3,2x4,2x6,2x8,4x4,4x8,4x12,4x16"
 FOUND = ("time", "compute", "trials", "waited")
@@ -100,7 +100,7 @@ def divided(value: str) -> list[tuple[int, int]]:
 
 
 def markdown(found: Mapping[tuple[int, int], np.ndarray], factor: float) -> str:
-    """The table for benchmarks/README.md; the time by one searcher's is that of the first division, which has one."""
+    """The table for experiments/README.md; the time by one searcher's is that of the first division, which has one."""
     heads = ["searchers", "lag", "time", "standard error", f"with the slowdown of {factor:.2f}", "by one searcher's"]
     heads += ["compute", "trials", "waited, of the time"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]

@@ -17,7 +17,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
-from benchmarks.evidence.pool import Pool
+from experiments.search_evidence.pool import Pool
 from search.space.domains import draw
 
 NEAR, DRAWS = 20, 20_000

@@ -1,8 +1,8 @@
 """What the table of trainings says of each option, for the pages of the kinds.
 
-    python -m benchmarks.evidence.options [table=FILE]
+    python -m experiments.search_evidence.options [table=FILE]
 
-Writes results/options.json. An option's place is where the configs that have it end among all, 0 the best and 1 the
+Writes experiments/summary.jsonl. An option's place is where configs that have it end among all, 0 the best and 1 the
 worst, what the other kinds' choices do to them taken out: least squares over the options of all kinds at once.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments, results
-from benchmarks.evidence import table
-from benchmarks.evidence.pool import Pool, build, read
-from benchmarks.evidence.summary import DEFAULTS
 from denoise.errors import Refusal
+from experiments import tables
+from experiments.search_evidence import table
+from experiments.search_evidence.pool import Pool, build, read
+from experiments.search_evidence.summary import DEFAULTS
 
-PATH = results.FOLDER / "options.json"
 LEVEL = 0.95
 
 
@@ -73,16 +73,17 @@ def effects(pool: Pool) -> dict[str, list[dict[str, Any]]]:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Write results/options.json. Exit status: 0 done, 2 a refusal."""
+    """Write experiments/summary.jsonl. Exit status: 0 done, 2 a refusal."""
     try:
         chosen = arguments.read(list(sys.argv[1:] if given is None else given), DEFAULTS, {"table": str})
         pool = build(*read(Path(chosen["table"]) if chosen["table"] else table.TABLE))
     except Refusal as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
-    content = {"command": "python -m benchmarks.evidence.options", "commit": results.commit()}
-    results.write(PATH, {**content, "configs": len(pool), "steps": pool.steps, "kinds": effects(pool)})
-    print(f"{PATH}: what {len(pool)} configs say of {sum(map(len, effects(pool).values()))} options")
+    content = {"command": "python -m experiments.search_evidence.options", "commit": results.commit()}
+    rows = [{"kind": kind, **row} for kind, ranked in effects(pool).items() for row in ranked]
+    tables.write(tables.SUMMARY, {**content, "configs": len(pool), "steps": pool.steps}, rows)
+    print(f"{tables.SUMMARY}: what {len(pool)} configs say of {len(rows)} options")
     return 0
 
 

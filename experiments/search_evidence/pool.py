@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from benchmarks.evidence import table
-from benchmarks.pairing import trainings
 from denoise.errors import Refusal
+from experiments.search_evidence import table
+from experiments.tables import lines
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Pool:
 def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Read a table's trainings and its space, from the committed file or from what is being filled. Errors: Refusal."""
     if not path.exists():
-        raise Refusal(f"table={path.name}: no such file; fill it with python -m benchmarks.evidence.table")
+        raise Refusal(f"table={path.name}: no such file; fill it with python -m experiments.search_evidence.table")
     if path.suffix == ".gz":
         head, found = table.load(path)
     else:
-        head, found = {}, trainings(path)
+        head, found = {}, lines(path)
     return found, head.get("space") or table.whole_space().describe()
 
 

@@ -1,7 +1,7 @@
 """Search strategies replayed on the table of real trainings: what each spends until it has a config of the best 1 %.
 
-    python -m benchmarks.evidence.replay [repeats=300] [truth=unseen|mean] [strategies=...] [rows=all|even|odd]
-    python -m benchmarks.evidence.replay surrogate=true [repeats=40] [truth=unseen|mean] [strategies=...]
+    python -m experiments.search_evidence.replay [repeats=300] [truth=unseen|mean] [strategies=...] [rows=all|even|odd]
+    python -m experiments.search_evidence.replay surrogate=true [repeats=40] [truth=unseen|mean] [strategies=...]
 
 A repeat searches four fifths of the configs, drawn at random, each at most once, and sees one seed's values. True is
 the end with the other seed: the mean of both holds the luck of the one that was seen, and calls a search better than
@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from benchmarks.evidence import picture, starts, surrogate, table
-from benchmarks.evidence.parallel import each
-from benchmarks.evidence.pool import Pool, build, read, with_starts
-from benchmarks.evidence.strategies import REFERENCE, STOCK, STRATEGIES, Strategy, groups_of, search
 from denoise.errors import Refusal
+from experiments import tables
+from experiments.search_evidence import picture, starts, surrogate, table
+from experiments.search_evidence.parallel import each
+from experiments.search_evidence.pool import Pool, build, read, with_starts
+from experiments.search_evidence.strategies import REFERENCE, STOCK, STRATEGIES, Strategy, groups_of, search
 
-SUMMARY = results.FOLDER / "replay.json"
-PICTURE = results.ROOT / "docs" / "evidence.svg"
+SUMMARY = tables.FOLDER / "replay.jsonl"
+PICTURE = tables.ROOT / "docs" / "evidence.svg"
 DEFAULTS = {"repeats": 300, "truth": "unseen", "strategies": tuple(STRATEGIES), "rows": "all", "table": ""}
 DEFAULTS |= {"surrogate": "false"}
 PERCENTS, BUDGETS, SHARE, RESAMPLES = (1, 5), (4, 8, 16, 32, 64), 0.8, 4000
@@ -154,7 +155,7 @@ def summarize(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """The table for benchmarks/README.md."""
+    """The table for experiments/README.md."""
 
     def span(one: Mapping[str, Any], key: str, digits: int) -> str:
         if key not in one:
@@ -197,7 +198,7 @@ def options(given: Sequence[str]) -> Any:
 def command(words: Sequence[str]) -> str:
     """What was typed, without where a table lies."""
     named = [f"table={Path(word.partition('=')[2]).name}" if word.startswith("table=") else word for word in words]
-    return " ".join(["python -m benchmarks.evidence.replay", *named])
+    return " ".join(["python -m experiments.search_evidence.replay", *named])
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -240,7 +241,8 @@ def main(given: Sequence[str] | None = None) -> int:
         "trainings": GRID.round(3).tolist(),
         "strategies": summarize(outcomes),
     }
-    results.write(SUMMARY, content)
+    head = {key: value for key, value in content.items() if key != "strategies"}
+    tables.write(SUMMARY, head, tables.named(content["strategies"], "strategy"))
     PICTURE.write_bytes(picture.places(content))
     print(markdown(content))
     return 0

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.evidence.density import Group
-from benchmarks.evidence.pool import Pool
+from experiments.search_evidence.density import Group
+from experiments.search_evidence.pool import Pool
 
 EI_CANDIDATES, GAMMA, GAMMA_MOST = 24, 0.1, 25  # Optuna's defaults
 

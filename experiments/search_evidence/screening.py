@@ -1,10 +1,10 @@
 """What the pre-screen rejects: its verdicts on the configs of the table beside what trainings made of them.
 
-    python -m benchmarks.evidence.screening [draws=1000]
+    python -m experiments.search_evidence.screening [draws=1000]
 
 Thresholds are chosen on the first draws, errors are counted on the others. What is screened is appended to
-benchmarks/results/evidence-screens.jsonl at once (remove it after a change of the screen's steps; thresholds may
-change), so the command may be killed and given again. The summary is results/screening.json.
+experiments/results/evidence-screens.jsonl at once (remove it after a change of the screen's steps; thresholds may
+change), so the command may be killed and given again. The summary is results/screening.jsonl.
 """
 
 import math
@@ -20,16 +20,16 @@ import optuna
 from scipy.stats import binomtest
 
 from benchmarks import arguments, results
-from benchmarks.evidence import table
-from benchmarks.evidence.table import Row
-from benchmarks.pairing import append, trainings
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.evaluation import prescreen
+from experiments import tables
+from experiments.search_evidence import table
+from experiments.search_evidence.table import Row
 from search.trial import provenance
 
-SCREENS = results.FOLDER / "evidence-screens.jsonl"
-SUMMARY = results.FOLDER / "screening.json"
+SCREENS = tables.FOLDER / "evidence-screens.jsonl"
+SUMMARY = tables.FOLDER / "screening.jsonl"
 LENGTHS = (128, 300, 1000, 3000)
 CHOSEN = 240  # draws below are those that the thresholds were chosen on
 FIRST_RUNG = 0.25  # of trainer.max_steps, where the default pruner stops first
@@ -61,19 +61,19 @@ class Case:
 
 def recorded() -> list[dict[str, Any]]:
     """The trainings of the committed table, or of one that is being filled."""
-    return table.load()[1] if table.TABLE.exists() else trainings(table.TRAININGS)
+    return table.load()[1] if table.TABLE.exists() else tables.lines(table.TRAININGS)
 
 
 def fill(wanted: Sequence[Row]) -> dict[Row, dict[str, Any]]:
     """Screen what the file lacks; the line of each row."""
     found, here = table.whole_space(), provenance.describe()
-    known = {Row(one["draw"], one["seed"], one["width"]): one for one in trainings(SCREENS)}
+    known = {Row(one["draw"], one["seed"], one["width"]): one for one in tables.lines(SCREENS)}
     missing = [row for row in wanted if row not in known]
     for i, row in enumerate(missing, start=1):
         overrides = table.draw(found, row.draw)[1]
         seen = prescreen.screen(compose([*overrides, f"seed={row.seed}", f"model.width={row.width}"]).cfg)
         known[row] = asdict(row) | {"figures": asdict(seen.figures), "seconds": seen.seconds, "machine": here}
-        append(SCREENS, known[row])
+        tables.append(SCREENS, known[row])
         if i % 20 == 0 or i == len(missing):
             print(f"{i}/{len(missing)}  draw {row.draw} width {row.width}: {seen.rejected or 'kept'}", file=sys.stderr)
     return {row: known[row] for row in wanted}
@@ -242,12 +242,13 @@ def main(given: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    content = results.start(" ".join(["python -m benchmarks.evidence.screening", *words]), "full")
+    content = results.start(" ".join(["python -m experiments.search_evidence.screening", *words]), "full")
     found = {width: cases(known, trained, width) for width in (table.WIDTH, table.WIDER)}
     content["widths"] = {str(width): summarize(among) for width, among in found.items() if len(among) > 10}
     content["load"]["after"] = results.load()
-    results.write(SUMMARY, content)
     print(markdown(content))
+    rejected = [{"width": w, **one} for w, each in content["widths"].items() for one in each.pop("rejected")]
+    tables.write(SUMMARY, {k: v for k, v in content.items() if k not in ("rows", "raw")}, rejected)
     return 0
 
 

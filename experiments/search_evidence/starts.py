@@ -1,6 +1,6 @@
 """The configs that the default search begins with, trained as the table's are: the baseline and the known starts.
 
-    python -m benchmarks.evidence.starts
+    python -m experiments.search_evidence.starts
 
 Writes starts.jsonl: a head, then two seeds of each, in the form of the table; draw -1 is the baseline, -2 the first
 start and so on. They were chosen by hand, so they are no draws of the table's space and are kept apart from them.
@@ -19,10 +19,10 @@ import torch
 from optuna.trial import FixedTrial
 
 from benchmarks import results
-from benchmarks.evidence import table
-from benchmarks.evidence.pool import Pool, build
 from denoise.config.compose import compose
 from denoise.errors import Refusal
+from experiments.search_evidence import table
+from experiments.search_evidence.pool import Pool, build
 from search.trial import provenance
 
 STARTS = Path(__file__).parent / "starts.jsonl"
@@ -46,7 +46,7 @@ def train() -> list[dict[str, Any]]:
 def pool(described: Mapping[str, Any], path: Path = STARTS) -> Pool:
     """The starts as a pool in the table's space, in the order in which they are tried. Errors: Refusal."""
     if not path.exists():
-        raise Refusal(f"{path}: no such file; fill it with python -m benchmarks.evidence.starts")
+        raise Refusal(f"{path}: no such file; fill it with python -m experiments.search_evidence.starts")
     found = build([json.loads(line) for line in path.read_text().splitlines()[1:]], described, 1)
     return found.take(np.argsort(-found.draws))
 

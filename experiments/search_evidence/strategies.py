@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.evidence.density import Group
-from benchmarks.evidence.pool import Pool
-from benchmarks.evidence.pruners import Funnel, Halving, Hyperband, Never, Percentile, Pruner
-from benchmarks.evidence.samplers import Random, Sampler, Tpe, partition
+from experiments.search_evidence.density import Group
+from experiments.search_evidence.pool import Pool
+from experiments.search_evidence.pruners import Funnel, Halving, Hyperband, Never, Percentile, Pruner
+from experiments.search_evidence.samplers import Random, Sampler, Tpe, partition
 
 REFERENCE, STOCK = "tpe", "stock_halving"
 

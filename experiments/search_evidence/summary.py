@@ -1,6 +1,6 @@
 """What the table of real trainings says by itself, as markdown.
 
-    python -m benchmarks.evidence.summary [table=FILE]
+    python -m experiments.search_evidence.summary [table=FILE]
 
 How early the order of the configs shows, how far a seed and a narrower model agree, what fails, which kinds matter.
 """
@@ -15,9 +15,9 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks import arguments
-from benchmarks.evidence import table
-from benchmarks.evidence.pool import Pool, build, read
 from denoise.errors import Refusal
+from experiments.search_evidence import table
+from experiments.search_evidence.pool import Pool, build, read
 
 RESAMPLES = 2000
 DEFAULTS = {"table": ""}

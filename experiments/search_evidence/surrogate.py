@@ -3,7 +3,6 @@
 A search sees one of a drawn config's two curves; true is the end of the other one, or with truth=mean their mean.
 """
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,13 +14,14 @@ from optuna.trial import TrialState
 from scipy.stats import spearmanr
 
 from benchmarks import results
-from benchmarks.evidence.model import Surrogate, build
-from benchmarks.evidence.parallel import each
-from benchmarks.evidence.pool import Pool
-from benchmarks.evidence.strategies import REFERENCE, STRATEGIES, Strategy
+from experiments import tables
+from experiments.search_evidence.model import Surrogate, build
+from experiments.search_evidence.parallel import each
+from experiments.search_evidence.pool import Pool
+from experiments.search_evidence.strategies import REFERENCE, STRATEGIES, Strategy
 from search.pruners.funnel import FunnelPruner
 
-SUMMARY = results.FOLDER / "surrogate.json"
+SUMMARY = tables.FOLDER / "surrogate.jsonl"
 WITHOUT = ("random", "tpe", "tpe_default", "tpe_group")
 CHOSEN = (*WITHOUT, "halving_2_16", "alone_halving_3_16", "default_funnel", "group_funnel", "funnel_fifth", "funnel")
 REPEATS, MOST, RESAMPLES = 40, 300, 4000  # MOST: trainings after which a search is given up
@@ -93,7 +93,8 @@ def main(pool: Pool, repeats: int, names: Sequence[str], truth: str, command: st
         "rank_correlation": scores,
         "strategies": summarize(spent),
     }
-    results.write(SUMMARY, content)
+    head = {key: value for key, value in content.items() if key != "strategies"}
+    tables.write(SUMMARY, head, tables.named(content["strategies"], "strategy"))
     print(markdown(content))
     return 0
 
@@ -126,8 +127,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         if "ratio" in one:
             ratio = "{:.2f} ({:.2f} to {:.2f})".format(one["ratio"], *one["ratio_interval_95"])
         lines.append(f"| `{name}` {one['says']} | {one['mean']:.1f} ({low:.1f} to {high:.1f}){given_up} | {ratio} |")
-    beside = results.FOLDER / "replay.json"
-    replayed = json.loads(beside.read_text())["strategies"] if beside.exists() else {}
+    replayed = {one["strategy"]: one for one in tables.read(tables.FOLDER / "replay.jsonl")[1]}
     shared = [name for name in content["strategies"] if name in replayed]
     if len(shared) > 2:
         here = [content["strategies"][name]["mean"] for name in shared]

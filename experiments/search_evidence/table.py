@@ -1,9 +1,9 @@
 """A table of real trainings: configs drawn over the whole space, two seeds each, the objective at every rung.
 
-    python -m benchmarks.evidence.table [configs=1000] [part=0] [parts=1]
-    python -m benchmarks.evidence.table again=20
+    python -m experiments.search_evidence.table [configs=1000] [part=0] [parts=1]
+    python -m experiments.search_evidence.table again=20
 
-The smallest U-Net on digits. What is trained is appended to benchmarks/results/evidence.jsonl at once, so the command
+The smallest U-Net on digits. What is trained is appended to experiments/results/evidence.jsonl at once, so the command
 may be killed and given again, or started in several parts side by side. `again` trains some rows of the committed
 table anew and compares. Each row has the numbers of its draw alone: more configs change no row.
 """
@@ -23,15 +23,15 @@ import optuna
 import torch
 
 from benchmarks import arguments, results
-from benchmarks.pairing import append, trainings
 from denoise.config.compose import compose
 from denoise.errors import Refusal
 from denoise.randomness import key
 from denoise.training import train
+from experiments.tables import FOLDER, append, lines
 from search.space import search_space
 from search.trial import provenance
 
-TRAININGS = results.FOLDER / "evidence.jsonl"
+TRAININGS = FOLDER / "evidence.jsonl"
 TABLE = Path(__file__).parent / "table.jsonl.gz"
 DEFAULTS = {"configs": 1000, "part": 0, "parts": 1, "again": 0}
 STEPS, EVERY, WIDTH, WIDER, WIDER_ROWS, BLOCK = 128, 16, 8, 16, 150, 50
@@ -154,7 +154,7 @@ def fill(configs: int, part: int, parts: int) -> None:
 def trained() -> dict[Row, dict[str, Any]]:
     """What was trained before: the committed table, and what this machine has added to it."""
     found = load()[1] if TABLE.exists() else []
-    return {Row(one["draw"], one["seed"], one["width"]): one for one in [*found, *trainings(TRAININGS)]}
+    return {Row(one["draw"], one["seed"], one["width"]): one for one in [*found, *lines(TRAININGS)]}
 
 
 def pack(configs: int) -> int:
