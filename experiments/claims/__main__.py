@@ -5,14 +5,13 @@
 
 Each claim's figures go to experiments/results/claims.jsonl and its plot to docs/claims/ as soon as it is done; then
 docs/claims.md is made anew between its markers. The claims that are not named stay as they are. `page` only writes
-docs/claims.md anew. One thread, some minutes.
+docs/claims.md and its plots anew. One thread, some minutes.
 """
 
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import torch
 
@@ -65,11 +64,11 @@ def run(numbers: Sequence[str]) -> None:
             "machine": provenance.describe(),
             "seconds": round(seconds, 1),
             **found.as_json(),
-            "plot_sha256": sha256(found.plot).hexdigest(),
         }
         claims = page.read() | {number: record}
-        page.PLOTS.mkdir(parents=True, exist_ok=True)
-        (page.PLOTS / f"{number}.svg").write_bytes(found.plot)
+        others = [one for one in tables.read(page.LINES)[1] if one["claim"] != number]
+        drawn = [*others, {"claim": number, **found.plot.as_json()}]
+        tables.write(page.LINES, {}, sorted(drawn, key=lambda one: one["claim"]))
         tables.write(page.RESULTS, {}, tables.named(dict(sorted(claims.items())), "claim"))
         page.refresh()
 

@@ -10,7 +10,7 @@ from denoise.config import catalog
 from denoise.randomness import seeded
 from experiments.claims import classifier, denoisers
 from experiments.claims.finding import Check, Finding, Table, mean_spread, pm
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 NORMS = ("batch_norm", "layer_norm", "group_norm")
 SEEDS = (0, 1, 2)
@@ -126,10 +126,10 @@ def checks(what: str, found: Trainings, harm: float) -> list[Check]:
     ]
 
 
-def plot(found: Mapping[str, Trainings]) -> bytes:
-    """Draw the losses, and how far the denoiser's batch_norm is behind group_norm."""
+def plot(found: Mapping[str, Trainings]) -> Plot:
+    """The losses, and how far the denoiser's batch_norm is behind group_norm."""
     panels = [each.panel(f"{what}: validation loss") for what, each in found.items()]
-    return draw(
+    return Plot(
         "Claim 8: small batches", [*panels, found["denoiser"].gaps("denoiser: batch_norm's loss - group_norm's")]
     )
 

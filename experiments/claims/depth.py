@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from denoise.config import catalog
 from denoise.randomness import seeded, stream
 from experiments.claims.finding import Check, Finding, Table, geometric, over_seeds
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 DEPTH, BATCH = 50, 256
 SEEDS = (0, 1, 2, 3, 4)
@@ -134,7 +134,7 @@ def claim_1() -> Finding:
                   [[f"`{n}`", *(over_seeds(kept[n, way]) for way in ways), over_seeds(weights[n])]
                    for n in (*LOSING, *KIN)]),
         ],
-        plot=draw("Claim 1: the gradient on its way back", [
+        plot=Plot("Claim 1: the gradient on its way back", [
             panel("sigmoid, tanh: Xavier; the others: He", textbook),
             panel("torch_default", tuple((name, default) for name in (*LOSING, *KIN))),
             panel("Xavier and batch_norm", tuple((name, normed) for name in (*LOSING, *KIN))),
@@ -196,7 +196,7 @@ def claim_2(width: int = 256) -> Finding:
                   "above 1 it grows.", ["activation", "factor"],
                   [[f"`{name}`", f"{variance_slope(name):.3f}"] for name in (*KIN, *LOSING)]),
         ],
-        plot=draw("Claim 2: the variance on its way forward", [
+        plot=Plot("Claim 2: the variance on its way forward", [
             Panel(title, Axis("layer"), Axis("variance / that at layer 1", True, low, high),
                   [Line(way, numbers, [v / courses[way][0] for v in courses[way]]) for way in names])
             for title, names, low, high in (("relu and tanh", drawn, 1e-6, 10), ("gelu, silu, mish", kin, 1e-6, 1e6))

@@ -10,7 +10,7 @@ from denoise.config import catalog
 from denoise.randomness import seeded, stream
 from experiments.claims import classifier
 from experiments.claims.finding import Check, Finding, Table, short
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 RESTING = ("leaky_relu", "elu", "gelu", "swish", "mish")
 ALL = ("relu", *RESTING)
@@ -130,7 +130,7 @@ def claim_4() -> Finding:
                   "400 steps, one seed.", ["activation", *(f"{opt} lr {lr:g}, bias {b}" for opt, lr, b in back)],
                   [[f"`{n}`", *(f"{from_bias(n, b, opt, lr):.0%}" for opt, lr, b in back)] for n in ALL]),
         ],
-        plot=draw("Claim 4: units that die", [
+        plot=Plot("Claim 4: units that die", [
             Panel("gradient at a bias / that at bias 0", Axis("-bias"), Axis("0 lies on the floor", True, 1e-12),
                   [Line(n, [-b for b in BIASES], share[n]) for n in ALL]),
             Panel("dead units after a large learning rate", Axis("lr"), Axis("share, mean of 3 seeds", low=0, high=1),

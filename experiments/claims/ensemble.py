@@ -9,7 +9,7 @@ from torch import Tensor
 from denoise.training.module import BANDS
 from experiments.claims.denoisers import Trained, losses, predict, trained
 from experiments.claims.finding import Check, Finding, Table, mean_spread, pm, short
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 MEMBERS, STEPS, BATCH = 6, 200, 32
 LONGER = (0, 1)  # seeds of the trainings that take as many steps as a whole ensemble
@@ -71,7 +71,7 @@ def claim_9(members: int = MEMBERS, steps: int = STEPS, longer: Sequence[int] = 
                 for i, (a, b) in enumerate(bands)
             ]),
         ],
-        plot=draw("Claim 9: ensembles", [
+        plot=Plot("Claim 9: ensembles", [
             Panel("loss by number of members", Axis("members"), Axis("validation loss"), [
                 Line("mean over all subsets", sizes, [mean_spread(v)[0] for v in by_size]),
                 Line("best subset", sizes, [min(v) for v in by_size]),

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.claims.plot import Plot
+
 HOLDS, PART, NOT = "holds", "holds in part", "does not hold as written"
 
 
@@ -58,7 +60,7 @@ class Finding:
 
     checks: Sequence[Check]
     tables: Sequence[Table]
-    plot: bytes
+    plot: Plot
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @property

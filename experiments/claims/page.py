@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import tables
+from experiments.claims.plot import Plot, draw
 
-RESULTS = tables.FOLDER / "claims.jsonl"
+RESULTS, LINES = tables.FOLDER / "claims.jsonl", tables.FOLDER / "claims_plots.jsonl"
 PAGE = tables.ROOT / "docs" / "claims.md"
 PLOTS = tables.ROOT / "docs" / "claims"
 COMMAND = "python -m experiments.claims"
@@ -15,6 +16,11 @@ COMMAND = "python -m experiments.claims"
 def read() -> dict[str, Any]:
     """What is measured so far, by the claim's number."""
     return {one.pop("claim"): one for one in tables.read(RESULTS)[1]}
+
+
+def plots() -> dict[str, Plot]:
+    """What the plots show, by the claim's number."""
+    return {one["claim"]: Plot.of(one) for one in tables.read(LINES)[1]}
 
 
 def written(claims: Mapping[str, Any], text: str) -> str:
@@ -82,6 +88,9 @@ def shown(value: float | str) -> str:
 
 
 def refresh() -> None:
-    """Write the page anew from the results."""
+    """Write the page and its plots anew from the results."""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    for number, plot in plots().items():
+        (PLOTS / f"{number}.svg").write_bytes(draw(plot))
     text = written(read(), PAGE.read_text(encoding="utf-8"))
     PAGE.write_text(text, encoding="utf-8")

@@ -1,13 +1,18 @@
-"""Line plots as SVG, written by hand: the same figures give the same bytes."""
+"""Line plots as data, so that they can be drawn again without the trainings, and as SVG."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from denoise.pictures.svg import page, text
+import numpy as np
 
-WIDE, HIGH, LEFT, TOP = 330, 220, 62, 44
-COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#744210", "#319795", "#4a5568", "#e53e3e")
+from denoise.pictures.figure import COLOURS, blank, label, panel, sheet, styled, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis as Scale
+
+WIDE, HIGH, LEFT, TOP, GAP = 220, 160, 52, 40, 14  # points
 
 
 @dataclass(frozen=True)
@@ -30,30 +35,11 @@ class Axis:
     high: float | None = None
 
     def ends(self, values: Sequence[float]) -> tuple[float, float]:
-        """Where the axis ends, on its own scale."""
-        known = [self.place(v) for v in values if math.isfinite(v) and (v > 0 or not self.log)]
-        low = self.place(self.low) if self.low is not None else min(known, default=0.0)
-        high = self.place(self.high) if self.high is not None else max(known, default=1.0)
-        return low, high if high > low else low + 1
-
-    def place(self, value: float) -> float:
-        """A value on the axis's scale."""
-        return math.log10(value) if self.log else value
-
-    def ticks(self, low: float, high: float) -> list[tuple[float, str]]:
-        """Places and names of about five round values between the ends."""
-        if self.log and high - low >= 2:
-            stride = max(1, round((high - low) / 5))
-            return [
-                (float(p), name(10.0**p)) for p in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1, stride)
-            ]
-        if self.log:
-            values = [d * 10.0**p for p in range(math.floor(low), math.ceil(high) + 1) for d in (1, 2, 5)]
-            return [(math.log10(v), name(v)) for v in values if low - 1e-9 <= math.log10(v) <= high + 1e-9]
-        step = 10.0 ** math.floor(math.log10((high - low) / 4))
-        step *= next(m for m in (1, 2, 5, 10) if (high - low) / (m * step) <= 5.5)
-        first = math.ceil(low / step - 1e-9)
-        return [(i * step, name(i * step)) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+        """Where the axis ends."""
+        known = [v for v in values if math.isfinite(v) and (v > 0 or not self.log)]
+        low = self.low if self.low is not None else min(known, default=1.0 if self.log else 0.0)
+        high = self.high if self.high is not None else max(known, default=1.0)
+        return low, high if high > low else (low * 10 if self.log else low + 1)
 
 
 @dataclass(frozen=True)
@@ -65,65 +51,106 @@ class Panel:
     y: Axis
     lines: Sequence[Line]
 
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Where both axes end."""
+        xs = self.x.ends([v for line in self.lines for v in line.x])
+        return xs, self.y.ends([v for line in self.lines for v in line.y])
+
+    def points(self, line: Line) -> np.ndarray:
+        """(2, N): where a line is drawn. What lies outside is at the edge, not positive on a log axis at its floor."""
+        low, high = self.ends()[1]
+        x, y = np.array(line.x, dtype=float), np.array(line.y, dtype=float)
+        y = np.where(y == np.inf, high, y)
+        return np.stack([x, y.clip(low, high)])[:, ~np.isnan(y)]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Panels side by side under a title."""
+
+    title: str
+    panels: Sequence[Panel]
+
+    def as_json(self) -> dict[str, Any]:
+        """What is kept of it: the points that can be told apart when drawn, to four digits."""
+        kept = [Panel(p.title, p.x, p.y, [thinned(p, line) for line in p.lines]) for p in self.panels]
+        return asdict(Plot(self.title, kept))
+
+    @staticmethod
+    def of(kept: Mapping[str, Any]) -> "Plot":
+        """Read what as_json wrote."""
+        panels = [
+            Panel(p["title"], Axis(**p["x"]), Axis(**p["y"]), [Line(**line) for line in p["lines"]])
+            for p in kept["panels"]
+        ]
+        return Plot(kept["title"], panels)
+
+
+def thinned(panel: Panel, line: Line, least: float = 1.5) -> Line:
+    """A line's points that lie at least so many points of the page from the one before, and the last."""
+    points = panel.points(line)
+    scaled = [
+        size * (np.log10(v) if axis.log else v) / (np.diff(np.log10(ends) if axis.log else ends)[0])
+        for v, axis, ends, size in zip(points, (panel.x, panel.y), panel.ends(), (WIDE, HIGH), strict=True)
+    ]
+    kept: list[int] = []
+    for i, place in enumerate(zip(*scaled, strict=True)):
+        if not kept or i == len(points[0]) - 1 or math.dist(place, (scaled[0][kept[-1]], scaled[1][kept[-1]])) >= least:
+            kept.append(i)
+    x, y = ([float(f"{v:.4g}") for v in axis[kept]] for axis in points)
+    return Line(line.name, x, y, line.dashed)
+
+
+@styled
+def draw(plot: Plot) -> bytes:
+    """Draw the panels side by side."""
+    most = max((len(one.lines) for one in plot.panels), default=0)
+    figure = blank(len(plot.panels) * (LEFT + WIDE + GAP) or 240, TOP + HIGH + 44 + 12 * ((most + 1) // 2))
+    sheet(figure).text(8, 15, label(plot.title, 120), weight="bold")
+    for i, one in enumerate(plot.panels):
+        axes = panel(figure, LEFT + i * (LEFT + WIDE + GAP), TOP, WIDE, HIGH, one.title)
+        xs, ys = one.ends()
+        for j, line in enumerate(one.lines):
+            dash, colour = "--" if line.dashed or j >= len(COLOURS) else "-", COLOURS[j % len(COLOURS)]
+            axes.plot(*one.points(line), dash, color=colour, label=label(line.name, 30), linewidth=1.4)
+        axes.set(xscale="log" if one.x.log else "linear", yscale="log" if one.y.log else "linear", xlim=xs)
+        axes.set_ylim(room(*ys, one.y.log))
+        axes.minorticks_off()
+        _ticks(axes.xaxis, one.x, xs)
+        _ticks(axes.yaxis, one.y, ys)
+        axes.set_xlabel(label(one.x.name, 60))
+        axes.set_ylabel(label(one.y.name, 40))
+        if one.lines:
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.2), ncols=2, columnspacing=1, labelspacing=0.25)
+    return svg(figure, plot.title)
+
+
+def _ticks(scale: "Scale", axis: Axis, ends: tuple[float, float]) -> None:
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    scale.set_major_locator(FixedLocator(decades(*ends)) if axis.log else MaxNLocator(5))
+    scale.set_major_formatter(lambda value, _: name(value))
+
+
+def room(low: float, high: float, log: bool) -> tuple[float, float]:
+    """The ends and a thirtieth more, so that a line at an end is seen whole."""
+    if log:
+        more = (high / low) ** (1 / 30)
+        return low / more, high * more
+    return low - (high - low) / 30, high + (high - low) / 30
+
+
+def decades(low: float, high: float) -> list[float]:
+    """About five powers of ten between the ends; 1, 2 and 5 times them where there are fewer than two decades."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if math.log10(high / low) >= 2:
+        return [10.0**p for p in range(first, last + 1, max(1, round(math.log10(high / low) / 5)))]
+    values = [d * 10.0**p for p in range(first - 1, last + 1) for d in (1, 2, 5)]
+    return [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+
 
 def name(value: float) -> str:
     """A tick's value, short."""
-    return (
-        f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-        if value and not 1e-3 <= abs(value) < 1e5
-        else f"{value:g}"
-    )
-
-
-def draw(title: str, panels: Sequence[Panel]) -> bytes:
-    """Draw panels side by side; on a logarithmic axis what is not positive lies on its lower end."""
-    parts = [text(8, 16, title, weight="bold")]
-    for i, panel in enumerate(panels):
-        parts += _panel(panel, LEFT + i * (WIDE + LEFT + 8), TOP)
-    most = max((len(panel.lines) for panel in panels), default=0)
-    return page(LEFT + len(panels) * (WIDE + LEFT + 8) - LEFT + 8, TOP + HIGH + 50 + 14 * ((most + 1) // 2), parts)
-
-
-def _panel(panel: Panel, x0: int, y0: int) -> list[str]:
-    xs = panel.x.ends([v for line in panel.lines for v in line.x])
-    ys = panel.y.ends([v for line in panel.lines for v in line.y])
-
-    def across(place: float) -> float:
-        return x0 + WIDE * (place - xs[0]) / (xs[1] - xs[0])
-
-    def up(place: float) -> float:
-        return y0 + HIGH * (ys[1] - min(max(place, ys[0]), ys[1])) / (ys[1] - ys[0])
-
-    def height(value: float) -> float:
-        if value == math.inf:
-            return up(ys[1])
-        return up(ys[0] if panel.y.log and value <= 0 else panel.y.place(value))
-
-    parts = [text(x0, y0 - 8, panel.title, weight="bold")]
-    for place, label in panel.y.ticks(*ys):
-        parts.append(f"<path d='M{x0} {up(place):.1f}h{WIDE}' stroke='#ddd'/>")
-        parts.append(text(x0 - 6, round(up(place)) + 3, label, "end"))
-    for place, label in panel.x.ticks(*xs):
-        parts.append(f"<path d='M{across(place):.1f} {y0}v{HIGH}' stroke='#eee'/>")
-        parts.append(text(round(across(place)), y0 + HIGH + 13, label, "middle"))
-    parts.append(text(x0 + WIDE, y0 + HIGH + 27, f"{panel.x.name} →", "end"))
-    parts.append(text(x0, y0 + HIGH + 27, f"↑ {panel.y.name}"))
-    for i, line in enumerate(panel.lines):
-        colour = COLOURS[i % len(COLOURS)]
-        pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if not math.isnan(y)]
-        points = apart([(across(panel.x.place(x)), height(y)) for x, y in pairs])
-        dash = " stroke-dasharray='5 3'" if line.dashed else ""
-        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f"<polyline points='{drawn}' fill='none' stroke='{colour}' stroke-width='1.8'{dash}/>")
-        left, below = x0 + (WIDE // 2) * (i % 2), y0 + HIGH + 44 + 14 * (i // 2)
-        parts.append(text(left, below, f"{'--' if line.dashed else '—'} {line.name}", colour=colour))
-    return parts
-
-
-def apart(points: Sequence[tuple[float, float]], least: float = 1.5) -> list[tuple[float, float]]:
-    """The points that lie at least so many pixels from the one before, and the last."""
-    kept: list[tuple[float, float]] = []
-    for point in points:
-        if not kept or math.dist(point, kept[-1]) >= least:
-            kept.append(point)
-    return [*kept[:-1], points[-1]] if len(kept) > 1 else list(points[-1:])
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:g}"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from denoise.config import catalog
 from experiments.claims.finding import Check, Finding, Table, short
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 SIGMAS, BETAS = (1.0, 0.3, 0.1, 0.03, 0.01), (0.01, 0.1, 1.0, 3.0, 10.0, 100.0)
 BUMPED = ("silu", "gelu", "mish")
@@ -95,7 +95,7 @@ def claim_5() -> Finding:
                   ["function", "at x", "value"],
                   [[f"`{n}`", f"{at:.3f}", f"{v:.4f}"] for n, (at, v) in lowest.items()]),
         ],
-        plot=draw("Claim 5: limits and shapes", [
+        plot=Plot("Claim 5: limits and shapes", [
             axes("gelu_sigma", lines=[*(line(f"sigma {s:g}", build("gelu_sigma", sigma=s)) for s in (1.0, 0.3, 0.1)),
                                       line("relu", relu, True)]),
             axes("swish", lines=[*(line(f"beta {b:g}", swish[b]) for b in (0.1, 1.0, 3.0, 10.0)),

@@ -9,7 +9,7 @@ from torch import Tensor
 from denoise.config import catalog
 from experiments.claims import classifier
 from experiments.claims.finding import Check, Finding, Table, mean_spread, pm, short
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 LONG = 3_000
 BETAS = ((0.9, 0.999), (0.9, 0.99), (0.9, 0.9))
@@ -101,7 +101,7 @@ def claim_6() -> Finding:
             Table("Digits: the largest loss in steps 2 to 30 and the loss at step 100, mean ± standard deviation over "
                   "three seeds.", ["optimizer", "lr", "largest early loss", "loss at step 100"], ends),
         ],
-        plot=draw("Claim 6: steps without bias correction", [
+        plot=Plot("Claim 6: steps without bias correction", [
             Panel("step size / lr, gradient always 1", Axis("step", log=True), Axis("step / lr", low=0),
                   [Line(n, thin(steps), thin(run)) for n, run in (("adam_uncorrected", plain), ("adam", corrected))]),
             Panel(f"digits, lr {rates[-1]:g}: training loss", Axis("step"), Axis("cross-entropy, mean of 3", log=True),
@@ -148,7 +148,7 @@ def claim_7(steps: int = 2000) -> Finding:
                 [f"`{n}`", *(short(run[i - 1]) for i in at)] for n, run in sizes.items()
             ]),
         ],
-        plot=draw("Claim 7: saddles and step sizes", [
+        plot=Plot("Claim 7: saddles and step sizes", [
             flat("flat saddle", lines=[Line(n, numbers[:steps], paths["flat", n][1:]) for n in AT_A_SADDLE]),
             flat("strict saddle", y=Axis("abs x; the saddle is at 0", low=-0.2, high=1.2),
                  lines=[Line(n, numbers[:steps], list(map(abs, paths["strict", n][1:]))) for n in AT_A_SADDLE]),

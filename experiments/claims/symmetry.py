@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from denoise.randomness import seeded
 from experiments.claims import classifier
 from experiments.claims.finding import Check, Finding, Table, short
-from experiments.claims.plot import Axis, Line, Panel, draw
+from experiments.claims.plot import Axis, Line, Panel, Plot
 
 STEPS, LR, VALUE = 600, 0.3, 0.05
 CASES = (
@@ -107,7 +107,7 @@ def claim_3() -> Finding:
             "last hidden layer's outputs over the validation images (32 is full), the largest gradient that a weight "
             "ever had, the largest output bias, validation loss and accuracy (always guessing gives 2.30 and 10 %).",
             ["initializer", "activation", "difference", "rank", "gradient", "output bias", "loss", "accuracy"], rows)],
-        plot=draw("Claim 3: weights that start equal", [
+        plot=Plot("Claim 3: weights that start equal", [
             Panel("training loss", Axis("step"), Axis("cross-entropy", low=0),
                   [Line(" ".join(case), steps, traces[case].loss) for case in shown]),
             Panel("largest difference between hidden units", Axis("step"), Axis("in a weight", low=0),
