@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
@@ -291,6 +291,8 @@ def test_a_plot_takes_zeros_and_what_is_not_finite() -> None:
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=400), st.booleans())
 @settings(max_examples=30, deadline=None)
+@example([1.0, 1.0 + 1e-15], True)
+@example([1.0, 1.0], False)
 def test_what_is_kept_of_a_plot_is_drawn_where_it_was(values: list[float], log: bool) -> None:
     panel = Panel("p", Axis("x"), Axis("y", log), [Line("a", list(range(len(values))), values)])
     (kept,) = Plot.of(json.loads(json.dumps(Plot("t", [panel]).as_json()))).panels

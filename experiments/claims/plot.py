@@ -39,7 +39,9 @@ class Axis:
         known = [v for v in values if math.isfinite(v) and (v > 0 or not self.log)]
         low = self.low if self.low is not None else min(known, default=1.0 if self.log else 0.0)
         high = self.high if self.high is not None else max(known, default=1.0)
-        return low, high if high > low else (low * 10 if self.log else low + 1)
+        if high - low > 1e-9 * max(abs(low), abs(high)):
+            return low, high
+        return low, low * 10 if self.log else low + 1
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Panel:
 
     def points(self, line: Line) -> np.ndarray:
         """(2, N): where a line is drawn. What lies outside is at the edge, not positive on a log axis at its floor."""
-        low, high = self.ends()[1]
+        across, (low, high) = self.ends()
         x, y = np.array(line.x, dtype=float), np.array(line.y, dtype=float)
         y = np.where(y == np.inf, high, y)
-        return np.stack([x, y.clip(low, high)])[:, ~np.isnan(y)]
+        return np.stack([x.clip(*across), y.clip(low, high)])[:, ~np.isnan(y)]
 
 
 @dataclass(frozen=True)
