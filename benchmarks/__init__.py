@@ -1,1 +1,1 @@
-"""What the speed and the pairing of trials are, measured as ratios within one run."""
+"""How fast training steps, activations and a search are, measured as ratios within one run."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evidence import beside, replay
-from benchmarks.evidence.strategies import STRATEGIES, groups_of
+from experiments.search_evidence import beside, replay
+from experiments.search_evidence.strategies import STRATEGIES, groups_of
 from tests.test_replay import make
 
 

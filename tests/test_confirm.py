@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,12 @@ from search.confirmation.run import confirm
 from search.confirmation.stored import from_json, load, missing, stored, to_json
 from search.confirmation.trainings import Trainings, order
 from search.report.confirmation import sentences, tables, take
-from search.report.confirmation_plot import picture
+from search.report.plots.confirmation import comparisons, picture, window
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
 from search.trial.run import TESTED, Trained
 from tests import tiny
+from tests.pictures import parsed, texts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=4", "trainer.val_every=4"]
@@ -528,17 +528,15 @@ def test_the_tables_and_the_picture_show_every_finalist_and_fetch_nothing(width:
     text = console.export_text()
     for word in ("baseline", "muon <lr> 0.01", BETTER, WORSE, "no difference", "-0.0200", "0.4800 0.5000", "worst"):
         assert word in text, word
-    drawn = picture(found)
-    root = ET.fromstring(drawn)
-    assert (
-        len(root.findall(".//{*}g")) == 3 and b"href" not in drawn and b"url(" not in drawn and b"<style" not in drawn
-    )
-    circles = [float(c.attrib["cx"]) for c in root.findall(".//{*}circle")]
-    assert circles[0] < circles[2] < circles[1], "better is on the left"
-    empty = made()
-    for one in empty.finalists:
+    drawn = texts(parsed(picture(found))).splitlines()
+    assert [line for line in drawn if line.endswith(" beside your config")] == [
+        f"{one.name} beside your config" for one in found.rivals
+    ]
+    low, high = window(comparisons(found))
+    assert all(low < value < high for one in found.rivals for value in (*one.untuned.interval, one.untuned.searched, 0))
+    for one in found.finalists:
         one.untuned.difference = one.untuned.interval = one.untuned.searched = None
-    ET.fromstring(picture(empty))
+    parsed(picture(found))
 
 
 def test_one_test_image_gives_no_interval_and_a_file_all_the_same(

@@ -1,16 +1,16 @@
 """The front of quality against a cost, against its definition."""
 
-import xml.etree.ElementTree as ET
 from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from search.analysis.pareto_front import Front, find, spread
 from search.report import pareto_front
 from search.tracking.record import Record
+from tests.pictures import parsed, texts
 
 COST = "cost/parameters"
 BASE = ["activation=silu"]
@@ -61,11 +61,16 @@ def test_what_did_not_come_to_its_end_is_on_no_front() -> None:
 
 
 @given(POINTS)
+@settings(max_examples=8, deadline=None)
+@example([])
+@example([(1, 1)])
 def test_any_front_is_drawn_and_said(points: list[tuple[int, int]]) -> None:
     line = found(points)
-    tree = ET.fromstring(pareto_front.picture(line, BASE))
-    marks = [child for child in tree if child.find("{http://www.w3.org/2000/svg}title") is not None]
-    assert len(marks) == len(points)
+    written = texts(parsed(pareto_front.picture(line))).splitlines()
+    assert all(str(one.number) in written for one in (*line.best, line.baseline) if one is not None)
+    for one in (*line.best, line.baseline) if line.best else ():
+        (left, right), (low, high) = pareto_front.window(line)
+        assert left < one.metrics[COST] < right and low < one.value < high
     console = Console(file=StringIO(), width=140)
     console.print(pareto_front.table(line, BASE))
     assert len(pareto_front.sentences(line)) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from benchmarks.evidence import options
+from experiments.search_evidence import options
 from search.catalog_pages import evidence
 
 SIZE = 4000
@@ -70,6 +70,6 @@ def test_failed_configs_and_the_best_tenth_are_counted() -> None:
 
 
 def test_a_page_says_nothing_where_nothing_was_measured(tmp_path: Any) -> None:
-    (tmp_path / "options.json").write_text("[]")
-    for path in (tmp_path / "missing.json", tmp_path / "options.json"):
+    (tmp_path / "summary.jsonl").write_text("[]")
+    for path in (tmp_path / "missing.jsonl", tmp_path / "summary.jsonl"):
         assert evidence.section("activation", evidence.read(path)) == []

@@ -4,7 +4,8 @@ import json
 import math
 import re
 import shutil
-import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,14 @@ from scipy import integrate, stats
 from denoise.config import catalog
 from denoise.initializer.library import auto_gain
 from search.catalog_pages import costs, kinds, readme
-from search.catalog_pages.curves import digits, figures
+from search.catalog_pages.curves import activation_lines, course_lines, digits, figures
+from tests.pictures import parsed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
 ENTRIES = [entry for kind in catalog.KINDS for entry in kinds.own_options(kind)]
 IDS = [f"{entry.kind}-{entry.option}" for entry in ENTRIES]
 DRAWN = [entry for entry in ENTRIES if entry.kind in kinds.DRAWN]
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def text_of(entry: catalog.Entry) -> str:
@@ -29,6 +30,13 @@ def text_of(entry: catalog.Entry) -> str:
     page = (ROOT / kinds.FOLDER / f"{entry.kind}.md").read_text(encoding="utf-8")
     (found,) = re.findall(rf"^## {re.escape(entry.option)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _made_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kinds, "files", cache(kinds.files))
+        yield
 
 
 def test_pages_and_table_are_those_of_conf(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,33 +74,23 @@ def test_every_option_has_its_section(entry: catalog.Entry) -> None:
         assert (ROOT / kinds.FOLDER / link).exists(), link
 
 
-def curve(path: ElementTree.Element) -> list[tuple[float, float]]:
-    numbers = [int(word) / 100 for word in path.attrib["d"].removeprefix("M").split()]
-    return [(x, -y) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
-
-
 @pytest.mark.parametrize("entry", DRAWN, ids=[f"{entry.kind}-{entry.option}" for entry in DRAWN])
 def test_a_drawing_is_small_and_well_formed(entry: catalog.Entry) -> None:
-    path = ROOT / kinds.FOLDER / entry.kind / f"{entry.option}.svg"
-    assert path.stat().st_size < 6000
-    root = ElementTree.parse(path).getroot()
-    assert root.tag == f"{SVG}svg" and entry.option in (root.findtext(f"{SVG}title") or "")
-    background = root.find(f"{SVG}rect")
-    assert background is not None and background.attrib["fill"] == "#fff", "legible on a dark page too"
+    content = (ROOT / kinds.FOLDER / entry.kind / f"{entry.option}.svg").read_bytes()
+    assert len(content) < 12_000 and entry.option in (parsed(content).findtext("{*}title") or "")
 
 
 @pytest.mark.parametrize("option", [entry.option for entry in kinds.own_options("activation")])
 def test_the_curves_are_the_activation_and_its_derivative(option: str) -> None:
-    root = ElementTree.parse(ROOT / kinds.FOLDER / "activation" / f"{option}.svg").getroot()
-    value, slope = (curve(path) for path in root.findall(f"{SVG}path")[2:4])
+    z, lines = activation_lines(catalog.build("activation", option))
     f = catalog.build("activation", option).double().eval()
-    x = torch.tensor([point[0] for point in value], dtype=torch.float64)[None, None, :, None]
+    x = torch.tensor(z, dtype=torch.float64)[None, None, :, None]
     with torch.no_grad():
         now, ahead, behind = (f(x + move).flatten().tolist() for move in (0, 1e-6, -1e-6))
-    assert [y for _, y in value] == pytest.approx([min(max(y, -10), 10) for y in now], abs=0.006)
+    assert len(z) == 80 and lines["f"] == pytest.approx([min(max(y, -10), 10) for y in now], abs=0.0006)
     if figures(catalog.build("activation", option)).pointwise:
         differences = [(a - b) / 2e-6 for a, b in zip(ahead, behind, strict=True)]
-        assert [y for _, y in slope] == pytest.approx([min(max(y, -10), 10) for y in differences], abs=0.006)
+        assert lines["f'"] == pytest.approx([min(max(y, -10), 10) for y in differences], abs=0.0006)
 
 
 @pytest.mark.parametrize("option", [entry.option for entry in kinds.own_options("activation")])
@@ -194,7 +192,7 @@ def test_defaults_are_shown_as_they_are_typed(value: object, text: str) -> None:
 
 
 def test_a_course_is_that_of_the_schedule() -> None:
-    root = ElementTree.parse(ROOT / kinds.FOLDER / "lr_schedule" / "warmup_cosine.svg").getroot()
-    points = curve(root.findall(f"{SVG}path")[2])
-    assert len(points) == kinds.STEPS and max(y for _, y in points) == pytest.approx(4, abs=0.01)
-    assert points[0][1] < 1 and points[-1][1] < 0.1 and 0 < points[0][0] < points[-1][0] < 8
+    done, lines = course_lines(kinds.rates(catalog.entry("lr_schedule", "warmup_cosine")))
+    (course,) = lines.values()
+    assert len(course) == len(done) == kinds.STEPS and max(course) == pytest.approx(1, abs=0.005)
+    assert course[0] < 0.25 and course[-1] < 0.025 and 0 < done[0] < done[-1] < 1

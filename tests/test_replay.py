@@ -5,7 +5,6 @@ import math
 import warnings
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import optuna
@@ -15,13 +14,15 @@ from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_w
 from optuna.trial import TrialState
 from scipy.stats import spearmanr
 
-from benchmarks.evidence import model, pruners, replay, samplers, starts, strategies, summary, surrogate, table
-from benchmarks.evidence.pool import Pool, build, with_starts
-from benchmarks.evidence.strategies import STRATEGIES, Strategy, groups_of, search
 from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.errors import Refusal
+from experiments import tables
+from experiments.search_evidence import model, pruners, replay, samplers, starts, strategies, summary, surrogate, table
+from experiments.search_evidence.pool import Pool, build, with_starts
+from experiments.search_evidence.strategies import STRATEGIES, Strategy, groups_of, search
 from search.pruners.funnel import FunnelPruner
+from tests.pictures import parsed, texts
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 RUNGS, EVERY = 8, 16
@@ -382,8 +383,10 @@ def test_the_share_of_variance_and_the_correlations_are_their_formulas() -> None
 
 
 def test_the_commands_answer_on_a_table(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr("benchmarks.evidence.table.whole_space", lambda: type("Space", (), {"describe": lambda: SPACE}))
-    monkeypatch.setattr(replay, "SUMMARY", tmp_path / "replay.json")
+    monkeypatch.setattr(
+        "experiments.search_evidence.table.whole_space", lambda: type("Space", (), {"describe": lambda: SPACE})
+    )
+    monkeypatch.setattr(replay, "SUMMARY", tmp_path / "replay.jsonl")
     monkeypatch.setattr(replay, "PICTURE", tmp_path / "evidence.svg")
     path = tmp_path / "table.jsonl"
     path.write_text("\n".join(json.dumps(one) for one in trainings(40)) + "\n")
@@ -391,11 +394,10 @@ def test_the_commands_answer_on_a_table(tmp_path: Path, monkeypatch: Any, capsys
     assert "seed 0 and seed 1" in capsys.readouterr().out
     assert replay.main(["repeats=4", "strategies=random,tpe,funnel", f"table={path}"]) == 0
     assert "| `funnel`" in capsys.readouterr().out
-    content = json.loads((tmp_path / "replay.json").read_text())
-    assert content["configs"] == 40 and content["strategies"]["tpe"]["best_1"]["ratio"] == 1.0
-    drawn = (tmp_path / "evidence.svg").read_text()
-    assert len([1 for one in ElementTree.fromstring(drawn).iter() if one.tag.endswith("polyline")]) == 3
-    assert "href" not in drawn and "url(" not in drawn
+    head, records = tables.read(tmp_path / "replay.jsonl")
+    assert head["configs"] == 40 and records[1]["strategy"] == "tpe" and records[1]["best_1"]["ratio"] == 1.0
+    drawn = texts(parsed((tmp_path / "evidence.svg").read_bytes())).splitlines()
+    assert {"random", "tpe", "funnel", "compute, in whole trainings"} < set(drawn)
     for bad in (["repeats=1"], ["strategies=best"], [f"table={tmp_path / 'none.jsonl'}"], ["rows=first"]):
         assert replay.main(bad) == 2
         said = capsys.readouterr().err
@@ -403,14 +405,14 @@ def test_the_commands_answer_on_a_table(tmp_path: Path, monkeypatch: Any, capsys
 
 
 def test_optunas_own_samplers_search_a_model_of_the_table(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr(surrogate, "SUMMARY", tmp_path / "surrogate.json")
+    monkeypatch.setattr(surrogate, "SUMMARY", tmp_path / "surrogate.jsonl")
     monkeypatch.setattr(surrogate, "MOST", 12)
     names = ("random", "tpe_group", "halving_2_16", "hyperband", "median", "funnel")
     assert surrogate.main(make(60, 9), 2, names, "unseen", "") == 0
     assert "held-out" in capsys.readouterr().out
-    content = json.loads((tmp_path / "surrogate.json").read_text())
-    assert set(content["strategies"]) == set(names)
-    assert max(content["rank_correlation"].values()) > 0.6  # the colour decides most
+    head, records = tables.read(tmp_path / "surrogate.jsonl")
+    assert {one["strategy"] for one in records} == set(names)
+    assert max(head["rank_correlation"].values()) > 0.6  # the colour decides most
     made = model.build(make(60, 9), "mean")[0]
     columns = model.random_columns(made.pool, 2000)
     predicted = made.model.predict(model.encode(made.pool, columns))

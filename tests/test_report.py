@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from dataclasses import replace
 
 import pytest
@@ -13,8 +12,10 @@ from hypothesis import strategies as st
 from search.analysis.ranking import best, rank
 from search.console.printed_commands import command
 from search.report import leaderboard
+from search.report.plots import leaderboard as plots
 from search.space.overrides import difference
 from search.tracking.record import OUTCOMES, Record
+from tests.pictures import HOSTILE, parsed, texts
 
 BASELINE = ["model.width=8", "activation=silu", "optimizer=adamw", "optimizer.lr=0.002", "dropout=0.0"]
 
@@ -119,7 +120,7 @@ def test_leaderboard_numbers_only_complete_trials_and_says_where_the_others_ende
     plain = json.loads(files["leaderboard.json"])
     assert [row["trial"] for row in plain] == [3, 0, 1, 2]
     assert plain[0]["overrides"] == BASELINE and plain[0]["val/loss"] == 0.25
-    assert files["leaderboard.svg"].startswith(b"<svg")
+    assert "a title" in texts(parsed(files["leaderboard.svg"]))
 
 
 @pytest.mark.parametrize("value", [1 / 3, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
@@ -147,13 +148,20 @@ def test_command_says_plain_overrides_plainly() -> None:
     assert command(["activation=silu", "a.b=[0.9,0.99]"]) == 'make train ARGS="activation=silu a.b=[0.9,0.99]"'
 
 
-def test_every_picture_says_how_large_it_is() -> None:
-    """Without width and height MLflow shows nothing of it; rich writes a view alone."""
-    picture = leaderboard.files([one(0, value=0.5)], BASELINE, "t")["leaderboard.svg"].decode()
-    (head,) = re.findall(r"<svg [^>]*>", picture)
-    sizes = [float(re.search(rf' {name}="([\d.]+)"', head)[1]) for name in ("width", "height")]  # type: ignore[index]
-    assert sizes == [float(size) for size in re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups()]  # type: ignore[union-attr]
-    assert min(sizes) > 100
+def test_a_leaderboard_is_drawn_whatever_its_names_and_values() -> None:
+    odd = [1e308, -1e308, 5e-324, math.nan, math.inf, None]
+    records = [one(i, value=value) for i, value in enumerate([0.5, *odd])] + [one(9, outcome="running")]
+    lines = [replace(line, differs=HOSTILE, outcome=HOSTILE) for line in leaderboard.lines(records, BASELINE)]
+    content = plots.picture(lines, HOSTILE)
+    assert content == plots.picture(lines, HOSTILE) and plots.picture([], "")
+    assert texts(parsed(content)).count("<script>alert(1)</script> & $x^2$ $") == 1 + len(lines)
+    many = leaderboard.lines([one(i, value=0.5 + i) for i in range(plots.MOST + 7)], BASELINE)
+    assert "7 more in leaderboard.txt" in texts(parsed(plots.picture(many, "t")))
+
+
+def test_a_leaderboard_shows_all_but_what_is_far_worse() -> None:
+    low, high = plots.window([0.5, 0.4, 0.6, 0.45, 1e9, None, math.nan])
+    assert low < 0.4 and 0.6 < high < 1 and plots.window([None]) == (0, 1)
 
 
 def test_summary_compares_the_best_with_the_baseline() -> None:

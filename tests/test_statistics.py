@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.simulation import Scenario, confirmed
+from experiments.simulation import Scenario, confirmed
 from search.analysis.sequential_test import (
     BETTER,
     FIRST_LOOK,

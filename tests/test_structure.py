@@ -11,6 +11,8 @@ from hydra.utils import get_object
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
 from denoise.config import catalog, trust
+from experiments import tables
+from search.catalog_pages import evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "denoise"
@@ -161,8 +163,15 @@ def test_a_folder_is_small(folder: Path) -> None:
     assert len(files) <= MOST_FILES, f"{folder.name}: {len(files)} files; make a folder of some"
 
 
+def test_one_file_reads_what_experiments_found_and_it_reads_the_summary() -> None:
+    paths = [path for top in (SRC, ROOT / "search") for path in modules(top)]
+    assert not [path for path in paths for i in imports(path) if i.split(".")[0] in ("benchmarks", "experiments")]
+    naming = {path.name for path in paths if '/ "experiments" /' in path.read_text(encoding="utf-8")}
+    assert naming == {"evidence.py"} and evidence.SUMMARY == tables.SUMMARY
+
+
 def test_no_vague_names() -> None:
-    for top in ("src", "search", "conf", "tests", "benchmarks", "docker", "docs"):
+    for top in ("src", "search", "conf", "tests", "benchmarks", "experiments", "docker", "docs"):
         found = [str(p.relative_to(ROOT)) for p in (ROOT / top).rglob("*") if p.stem.lower() in VAGUE]
         assert not found, f"named after nothing: {', '.join(found)}"
 

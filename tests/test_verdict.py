@@ -5,8 +5,8 @@ import itertools
 import json
 import math
 import statistics
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,6 @@ from rich.console import Console
 from scipy import stats
 
 from denoise.errors import Refusal
-from denoise.pictures.svg import ticks
 from search.analysis import rank_correlation as agreement
 from search.analysis import verdict
 from search.analysis.best_of_n import Arm, Chance, expected_best, resampled_variance, studentized_range
@@ -28,10 +27,11 @@ from search.analysis.sequential_test import BETTER, OPEN, WORSE
 from search.analysis.verdict import Verdict
 from search.report import findings as findings_report
 from search.report.findings import Findings
+from search.report.plots import verdict as verdict_plot
 from search.report.verdict import sentences, table
-from search.report.verdict_plot import picture
 from search.space.option import differs_alone, option_of
 from search.tracking.record import Record
+from tests.pictures import HOSTILE, parsed, texts
 from tests.test_report import BASELINE
 
 judge = partial(verdict.judge, asked=["activation"])  # an ablation of it
@@ -187,7 +187,6 @@ def test_any_search_has_a_verdict(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert judge(shuffled, "activation", BASELINE, seed_sd=seed_sd, seed_df=seed_sd and 8) == found
     assert findings_report.read(findings_report.files(Findings([found]))["verdict.json"]).verdicts == [found]
-    ET.fromstring(picture(found))
     assert sentences(found)
 
 
@@ -433,22 +432,19 @@ def test_the_table_prints_a_rank_once_and_names_with_brackets_as_they_are() -> N
 def test_a_picture_has_a_row_an_option_and_fetches_nothing() -> None:
     values = {f"<option & {i}>": [0.4 + 0.01 * i + 0.002 * j for j in range(6)] for i in range(40)}
     found = judge(trials(values), "activation", BASELINE, seed_sd=0.002, seed_df=12)
-    content = picture(found)
-    root = ET.fromstring(content)
-    kinds = [element.get("class") for element in root.iter()]
-    assert kinds.count("trial") == 240 and kinds.count("best") == 40
-    assert kinds.count("band") == max(row.rank for row in found.rows)
-    assert content.count(b"http") == 1 and b"href" not in content and b"<image" not in content
-    width, height = float(root.get("width", "0")), float(root.get("height", "0"))
-    for element in root.iter():
-        for name, limit in (("x", width), ("cx", width), ("y", height), ("cy", height)):
-            assert 0 <= float(element.get(name, "0")) <= limit
-
-
-@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3))
-def test_ticks_are_some_and_inside(low: float, width: float) -> None:
-    found = ticks(low, low + width)
-    assert 3 <= len(found) <= 12 and all(low - 1e-9 <= t <= low + width + 1e-9 for t in found)
+    content = verdict_plot.picture(found)
+    written = texts(parsed(content)).splitlines()
+    assert content == verdict_plot.picture(found) and set(values) < set(written)
+    assert {f"{row.best:.4f}" for row in found.rows} < set(written) and {str(row.rank) for row in found.rows} < set(
+        written
+    )
+    x, y = verdict_plot.trials(found.rows)
+    low, high = verdict_plot.window(found.rows)
+    assert sorted(x) == sorted(v for row in values.values() for v in row) and low < min(x) < high < max(x)
+    assert [x[y == i].tolist() for i in range(40)] == [row.values for row in found.rows]
+    row = replace(found.rows[0], option=HOSTILE, note=HOSTILE)
+    for rows in ([], [row], [replace(row, best=None, low=None, high=None, values=[])], [replace(row, low=None)]):
+        parsed(verdict_plot.picture(Verdict(HOSTILE, rows)))
 
 
 def findings() -> Findings:

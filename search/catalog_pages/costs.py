@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from denoise.config import catalog
 from denoise.config.catalog import Entry
-from search.catalog_pages.curves import digits, figures
+from search.catalog_pages.curves import Figures, digits, figures
 
 MEASURED = catalog.CONF.parent / "benchmarks" / "results" / "activations.json"
 CHANNELS = 64
@@ -28,7 +29,7 @@ def measured(path: Path = MEASURED) -> dict[str, tuple[float, float]]:
 def activation_numbers(option: str) -> dict[str, str]:
     """The figures of an activation by the names that its page explains."""
     module = catalog.build("activation", option)
-    found, cost = figures(module), measured().get(option)
+    found, cost = _figures(catalog.entry("activation", option).path), measured().get(option)
     ns, kept = map(digits, cost) if cost else ("not measured", "not measured")
     return {
         "bent": digits(found.bent),
@@ -43,9 +44,15 @@ def activation_numbers(option: str) -> dict[str, str]:
     }
 
 
+@lru_cache
+def _figures(path: Path) -> Figures:
+    """Those of the activation with this file; a page asks for them three times."""
+    return figures(catalog.build("activation", path.stem))
+
+
 def _activation_cost(entry: Entry) -> str:
     said = "; ".join(f"{name} {number}" for name, number in activation_numbers(entry.option).items())
-    pointwise = figures(catalog.build("activation", entry.option)).pointwise
+    pointwise = _figures(entry.path).pointwise
     note = (
         ""
         if pointwise

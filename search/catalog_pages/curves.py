@@ -4,15 +4,15 @@ Everything is computed in float64 and rounded coarsely, so that every machine wr
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import torch
 from torch import Tensor, nn
 
+from denoise.pictures.figure import BLUE, FAINT, ORANGE, blank, panel, styled, svg
+
 FLAT = 0.01  # a slope below this lets hardly any gradient through
-STYLES = ('stroke="#1f5fbf" stroke-width="7"', 'stroke="#c2570c" stroke-width="6" stroke-dasharray="22 13"')
 
 
 @dataclass(frozen=True)
@@ -76,50 +76,55 @@ def digits(value: float) -> str:
     return "0" if abs(value) < 1e-6 else f"{value * (1 + 1e-9):.3g}"
 
 
-def draw_activation(title: str, activation: nn.Module) -> str:
-    """f solid and f' dashed on [-4, 4], as SVG; all drawings have one window and one scale, so they compare."""
+Lines = dict[str, list[float]]
+
+
+def activation_lines(activation: nn.Module) -> tuple[list[float], Lines]:
+    """z on [-4, 4], and f and f' there."""
     x = between(-4, 4, 80)
-    lines = [list(zip(x.tolist(), y.tolist(), strict=True)) for y in evaluate(activation, x)]
-    return svg(f"{title}: f solid, f' dashed", lines, (-4, 4, -2, 4), ("f", "f'"), ((3, 0, "3"), (0, 1, "1")))
+    f, slope = evaluate(activation, x)
+    return coarse(x.tolist()), {"f": coarse(f.tolist()), "f'": coarse(slope.tolist())}
+
+
+def course_lines(rates: Sequence[float]) -> tuple[list[float], Lines]:
+    """The share of the training that is done, t / T, and lr(t) / lr there."""
+    return coarse([(i + 0.5) / len(rates) for i in range(len(rates))]), {"lr(t) / lr": coarse(rates)}
+
+
+def draw_activation(title: str, activation: nn.Module) -> str:
+    """f solid and f' dashed, as SVG; all drawings have one window and one scale, so they compare."""
+    return drawing(f"{title}: f solid, f' dashed", *activation_lines(activation), (-4, 4, -2, 4), "z").decode()
 
 
 def draw_course(title: str, rates: Sequence[float]) -> str:
-    """lr(t) / lr over the share of the training that is done, as SVG."""
-    points = [((i + 0.5) / len(rates) * 8, rate * 4) for i, rate in enumerate(rates)]
-    return svg(f"{title}: lr(t) / lr over t / T", [points], (-1, 9, -1, 5), ("lr(t)",), ((8, 0, "T"), (0, 4, "lr")))
+    """lr(t) / lr, as SVG."""
+    return drawing(f"{title}: lr(t) / lr over t / T", *course_lines(rates), (0, 1, -0.05, 1.1), "t / T").decode()
 
 
-def svg(
+@styled
+def drawing(
     title: str,
-    lines: Sequence[Sequence[tuple[float, float]]],
-    window: tuple[int, int, int, int],
-    names: Sequence[str],
-    marks: Sequence[tuple[int, int, str]],
-) -> str:
-    """Draw named lines in a window (left, right, bottom, top) with a grid of ones and marks (x, y, text)."""
-    left, right, bottom, top = (100 * edge for edge in window)
-    box = f'x="{left}" y="{-top}" width="{right - left}" height="{top - bottom}"'
-    grid = "".join(f"M{x} {-top}V{-bottom}" for x in range(left + 100, right, 100))
-    grid += "".join(f"M{left} {-y}H{right}" for y in range(bottom + 100, top, 100))
-    shown = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{(right - left) * 2 // 5}" height="{(top - bottom) * 2 // 5}" '
-        f'viewBox="{left} {-top} {right - left} {top - bottom}" font-family="sans-serif" font-size="36" fill="none">',
-        f"<title>{escape(title)}</title>",
-        f'<rect {box} fill="#fff" stroke="#999" stroke-width="4"/>',
-        f'<path d="{grid}" stroke="#ddd" stroke-width="2"/>',
-        f'<path d="M{left} 0H{right}M0 {-top}V{-bottom}" stroke="#666" stroke-width="3"/>',
-    ]
-    shown += [f'<path d="{_path(line)}" {style}/>' for line, style in zip(lines, STYLES, strict=False)]
-    for x, y, text in marks:
-        shown.append(f'<text x="{100 * x + 10}" y="{40 - 100 * y}" fill="#555">{escape(text)}</text>')
-    for i, (name, style) in enumerate(zip(names, STYLES, strict=False)):
-        y = -top + 55 + 55 * i
-        shown.append(f'<path d="M{left + 25} {y - 11}h80" {style}/>')
-        shown.append(f'<text x="{left + 120}" y="{y}" fill="#333">{escape(name)}</text>')
-    return "\n".join([*shown, "</svg>", ""])
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    window: tuple[float, float, float, float],
+    name: str,
+) -> bytes:
+    """Draw named lines in a window (left, right, bottom, top): the first solid, the second dashed."""
+    figure = blank(240, 180)
+    left, right, bottom, top = window
+    axes = panel(figure, 30, 16, 200, 134)
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=name)
+    axes.locator_params(nbins=4)
+    axes.tick_params(length=0)
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    for i, (said, y) in enumerate(lines.items()):
+        colour = (BLUE, ORANGE)[i]
+        axes.plot(x, y, ("-", "--")[i], color=colour, linewidth=1.6)
+        axes.annotate(said, (0, 1), (20 * i, 5), "axes fraction", "offset points", color=colour)
+    return svg(figure, title)
 
 
-def _path(line: Sequence[tuple[float, float]]) -> str:
-    """Points in hundredths, y downwards; what lies far outside is cut at 10."""
-    points = [(100 * x, -100 * min(max(y, -10.0), 10.0)) for x, y in line if not math.isnan(y)]
-    return "M" + " ".join(f"{math.floor(x + 0.5 + 1e-6)} {math.floor(y + 0.5 + 1e-6)}" for x, y in points)
+def coarse(values: Sequence[float]) -> list[float]:
+    """Values in thousandths, a tie up on every machine; what lies far outside of a window is cut at 10."""
+    cut = [min(max(value, -10.0), 10.0) for value in values]
+    return [value if math.isnan(value) else math.floor(1000 * value + 0.5 + 1e-6) / 1000 for value in cut]

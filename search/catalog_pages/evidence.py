@@ -7,22 +7,25 @@ from typing import Any
 
 from denoise.config import catalog
 
-MEASURED = catalog.CONF.parent / "benchmarks" / "results" / "options.json"
+SUMMARY = catalog.CONF.parent / "experiments" / "summary.jsonl"
 
 ABOUT = """\
 {configs} configs drawn over the whole space, each trained twice with another seed: the smallest U-Net on digits,
-{steps} steps ([benchmarks/README.md](../../benchmarks/README.md)). *place*: where configs with the option end among
+{steps} steps ([experiments/README.md](../../experiments/README.md)). *place*: where configs with the option end among
 all, 0 the best and 1 the worst, what the other kinds' choices do taken out by least squares, and a 95 % interval,
 without regard to how many options are compared; *best tenth*: how many of its configs are among the best tenth of all.
 Everything is drawn there, learning rates too: it says which options are easy to do well with, not which is best after
 tuning."""
 
 
-def read(path: Path = MEASURED) -> dict[str, Any]:
-    """The figures as the benchmark wrote them; empty where it wrote nothing."""
+def read(path: Path = SUMMARY) -> dict[str, Any]:
+    """The summary that `python -m experiments.search_evidence.options` wrote, its rows by kind; empty without one."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found["kinds"], Mapping) else {}
+        head, *rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        kinds: dict[str, list[Any]] = {}
+        for row in rows:
+            kinds.setdefault(row["kind"], []).append(row)
+        return {"configs": head["configs"], "steps": head["steps"], "kinds": kinds}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -163,18 +163,19 @@ def activation_table(entries: list[Entry]) -> list[str]:
     return rows
 
 
-def _course(entry: Entry) -> str:
+def rates(entry: Entry) -> list[float]:
+    """The learning rates of a training with a schedule, its lr being 1."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = catalog.build("lr_schedule", entry.option, optimizer, STEPS)
-    rates = []
+    found = []
     for _ in range(STEPS):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
+        found.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         schedule.step()
-    return draw_course(entry.option, rates)
+    return found
 
 
 DRAWN: dict[str, Callable[[Entry], str]] = {
     "activation": lambda entry: draw_activation(entry.option, catalog.build("activation", entry.option)),
-    "lr_schedule": _course,
+    "lr_schedule": lambda entry: draw_course(entry.option, rates(entry)),
 }

@@ -22,7 +22,7 @@ from search.confirmation.finalists import Tuned, start
 from search.confirmation.stored import FILE, missing, stored, to_json
 from search.confirmation.trainings import Trainings, order
 from search.report.confirmation import sentences
-from search.report.confirmation_plot import picture
+from search.report.plots.confirmation import picture
 from search.report.progress import Shows
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker

@@ -16,7 +16,7 @@ from search.analysis.verdict import Row, Verdict
 from search.console.console import Out
 from search.report import importance, rank_correlation
 from search.report import verdict as shown
-from search.report.verdict_plot import picture
+from search.report.plots.verdict import picture
 
 FORMAT = 1
 NAME = "verdict.json"

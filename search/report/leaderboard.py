@@ -3,8 +3,8 @@
 import io
 import itertools
 import json
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml as pyyaml
@@ -18,10 +18,9 @@ from search.console.console import Out
 from search.console.printed_commands import command, make
 from search.console.redact import hide, line
 from search.console.tables import Fitting
+from search.report.plots.leaderboard import picture
 from search.space.overrides import difference
 from search.tracking.record import Record
-
-FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")  # a picture fetches nothing
 
 
 def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
@@ -34,8 +33,33 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     table.add_column("samples/s", justify="right", no_wrap=True)
     table.add_column("outcome", min_width=13)
     styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
-    ranked, same, places = rank(records), equivalent_trials.find(records), itertools.count(1)
-    for record in ranked[:rows]:
+    ranked = lines(records, baseline)
+    for shown in ranked[:rows]:
+        differs = Text(shown.differs, "bold" if shown.differs == "baseline" else "")
+        cells = (shown.rank, shown.trial, differs, shown.loss, shown.speed, shown.outcome)
+        table.add_row(*cells, style=styles[shown.record.outcome])
+    if rows is not None and len(ranked) > rows:
+        table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
+    return table
+
+
+@dataclass(frozen=True)
+class Line:
+    """A trial as the leaderboard shows it."""
+
+    record: Record
+    rank: str
+    trial: str
+    differs: str
+    loss: str
+    speed: str
+    outcome: str
+
+
+def lines(records: Sequence[Record], baseline: Sequence[str]) -> list[Line]:
+    """The trials as they are shown, the best first."""
+    same, places, found = equivalent_trials.find(records), itertools.count(1), []
+    for record in rank(records):
         outcome = record.outcome
         if outcome == "pruned":
             capped = record.tags.get("failure_kind") == "cap"
@@ -43,20 +67,21 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
         elif outcome == "failed":
             outcome = record.tags.get("failure_kind", "failed")
             outcome += f" at {record.step}" if record.step else ""
-        shown = difference(record.overrides, baseline)
-        shown += f" (trial {same[record.run_id].of.number}'s weights)" if record.run_id in same else ""
-        table.add_row(
-            str(next(places)) if record.outcome == "complete" and record.run_id not in same else "",
-            "" if record.number is None else str(record.number),
-            Text(shown, "bold" if shown == "baseline" else ""),
-            "-" if record.value is None else f"{record.value:.4f}",
-            "-" if record.samples_per_second is None else f"{record.samples_per_second:.0f}",
-            outcome,
-            style=styles[record.outcome],
+        differs = difference(record.overrides, baseline)
+        differs += f" (trial {same[record.run_id].of.number}'s weights)" if record.run_id in same else ""
+        ranked = record.outcome == "complete" and record.run_id not in same
+        found.append(
+            Line(
+                record,
+                rank=str(next(places)) if ranked else "",
+                trial="" if record.number is None else str(record.number),
+                differs=differs,
+                loss="-" if record.value is None else f"{record.value:.4f}",
+                speed="-" if record.samples_per_second is None else f"{record.samples_per_second:.0f}",
+                outcome=outcome,
+            )
         )
-    if rows is not None and len(ranked) > rows:
-        table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
-    return table
+    return found
 
 
 def start(summary: str, left: Sequence[tuple[str, str]], most: int = 12) -> list[str]:
@@ -87,15 +112,9 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
     ]
     return {
         "leaderboard.json": json.dumps(plain, indent=1).encode(),
-        "leaderboard.svg": sized(FONTS.sub("", console.export_svg(title="denoise-search", clear=False))).encode(),
+        "leaderboard.svg": picture(lines(records, baseline), title),
         "leaderboard.txt": console.export_text().encode(),
     }
-
-
-def sized(svg: str) -> str:
-    """A picture with the width and the height of its view: without them some pages show it with none."""
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()  # type: ignore[union-attr]
-    return svg.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1)
 
 
 def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:

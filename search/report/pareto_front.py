@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from html import escape
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from denoise.pictures.svg import page, text, ticks
+from denoise.pictures.figure import BLUE, DOT, FAINT, ORANGE, SMALL, blank, panel, sheet, styled, svg
 from search.analysis.pareto_front import Front, _loss
 from search.console.tables import Fitting
 from search.space.overrides import difference
 from search.tracking.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FILE = "front.json"
 NAMES = {
@@ -20,8 +23,6 @@ NAMES = {
     "cost/parameters": ("parameters", ""),
     "cost/flops_per_step": ("operations a step", ""),
 }
-LEFT, TOP, WIDE, HIGH = 76, 62, 560, 330
-LINE, DOT, BASE = "#2b6cb0", "#7a8794", "#c2570c"
 
 
 def table(front: Front, baseline: Sequence[str]) -> Table:
@@ -83,63 +84,55 @@ def files(front: Front, baseline: Sequence[str]) -> dict[str, bytes]:
         }
         for one in front.all
     ]
-    return {FILE: json.dumps(plain, indent=1).encode(), "front.svg": picture(front, baseline)}
+    return {FILE: json.dumps(plain, indent=1).encode(), "front.svg": picture(front)}
 
 
-def picture(front: Front, baseline: Sequence[str]) -> bytes:
+@styled
+def picture(front: Front) -> bytes:
     """Draw every complete trial by its cost and val/loss, the front as a stair, the baseline as a diamond.
 
     What is far worse than all of the front is drawn at the upper edge, hollow.
     """
     name, unit = NAMES[front.cost]
     title = f"val/loss against {name}: what none is better than at its cost"
-    parts = [text(8, 18, title, weight="bold")]
+    figure = blank(540, 340 if front.best else 60)
+    page = sheet(figure)
+    page.text(8, 16, title, weight="bold")
     if not front.best:
-        return page(LEFT + WIDE + 40, 60, [*parts, text(8, 40, "no trial came to its end")], size=11)
-    shown = [*front.best, *([front.baseline] if front.baseline is not None else [])]
-    low, high = _ends([_loss(one) for one in shown], least=0.02)
-    left, right = _ends([one.metrics[front.cost] for one in front.all], least=0.1)
-
-    def place(one: Record) -> tuple[float, float]:
-        x = LEFT + WIDE * (one.metrics[front.cost] - left) / (right - left)
-        return round(x, 1), round(TOP + HIGH * (high - min(_loss(one), high)) / (high - low), 1)
-
-    for value in ticks(left, right):
-        x = LEFT + WIDE * (value - left) / (right - left)
-        parts.append(f"<path d='M{x:.1f} {TOP}V{TOP + HIGH}' stroke='#eee'/>")
-        parts.append(text(x, TOP + HIGH + 16, amount(value, unit), "middle"))
-    for value in ticks(low, high):
-        y = TOP + HIGH * (high - value) / (high - low)
-        parts.append(f"<path d='M{LEFT} {y:.1f}H{LEFT + WIDE}' stroke='#eee'/>")
-        parts.append(text(LEFT - 8, y + 4, f"{value:.6g}", "end"))
-    parts.append(text(LEFT + WIDE, TOP + HIGH + 32, name, "end", weight="bold"))
-    parts.append(text(LEFT - 8, TOP - 8, "val/loss", "end", weight="bold"))
-    corners = [place(one) for one in front.best]
-    stair = f"M{corners[0][0]} {TOP}V{corners[0][1]}" + "".join(f"H{x}V{y}" for x, y in corners[1:])
-    parts.append(f"<path d='{stair}H{LEFT + WIDE}' fill='none' stroke='{LINE}' stroke-width='1.5'/>")
-    for one in (*front.behind, *front.best):
-        parts += _mark(one, front, place(one), _loss(one) > high, baseline)
+        page.text(8, 36, "no trial came to its end")
+        return svg(figure, title)
     legend = "blue: on the front, with the trial's number; grey: behind it; orange: the baseline; hollow: further up"
-    parts.append(text(8, 34, legend, colour="#666"))
-    return page(LEFT + WIDE + 40, TOP + HIGH + 48, parts, size=11)
+    page.text(8, 30, legend, size=SMALL, color=FAINT)
+    axes = panel(figure, 62, 50, 456, 240)
+    (left, right), (low, high) = window(front)
+    axes.set(xlim=(left, right), ylim=(low, high), xlabel=f"{name}, {unit}" if unit else name, ylabel="val/loss")
+    axes.xaxis.set_major_formatter(lambda value, _: amount(value, unit))
+    stair = [(one.metrics[front.cost], _loss(one)) for one in front.best]
+    x, y = zip((stair[0][0], high), *stair, (right, stair[-1][1]), strict=True)
+    axes.plot(x, y, color=BLUE, drawstyle="steps-post", linewidth=1.2)
+    for one in (*front.behind, *front.best):
+        _mark(axes, one, front, high)
+    return svg(figure, title)
 
 
-def _mark(one: Record, front: Front, at: tuple[float, float], above: bool, baseline: Sequence[str]) -> list[str]:
-    (x, y), leads = at, one in front.best
-    said = f"trial {one.number}: {difference(one.overrides, baseline)}; val/loss {_loss(one):.4f}, "
-    name, unit = NAMES[front.cost]
-    said += f"{name} {amount(one.metrics[front.cost], unit)}"
-    colour = BASE if one is front.baseline else LINE if leads else DOT
-    look = f"fill='{'#fff' if above else colour}' stroke='{colour}'"
-    shape = f"<circle cx='{x}' cy='{y}' r='{5 if leads else 3.5}' {look}>"
-    if one is front.baseline:
-        shape = f"<path d='M{x} {y - 7}l6 7l-6 7l-6 -7z' {look}>"
-    end = "</path>" if shape.startswith("<path") else "</circle>"
-    drawn = [f"{shape}<title>{escape(said)}</title>{end}"]
+def window(front: Front) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ends of the cost's axis, and of val/loss's: the front and the baseline are within."""
+    shown = [*front.best, *([front.baseline] if front.baseline is not None else [])]
+    costs = [one.metrics[front.cost] for one in front.all]
+    return _ends(costs, least=0.1), _ends([_loss(one) for one in shown], least=0.02)
+
+
+def _mark(axes: "Axes", one: Record, front: Front, high: float) -> None:
+    leads = one in front.best
+    colour = ORANGE if one is front.baseline else BLUE if leads else DOT
+    at = one.metrics[front.cost], min(_loss(one), high)
+    shape, size = ("D", 8) if one is front.baseline else ("o", 7 if leads else 5)
+    fill = "white" if _loss(one) > high else colour
+    axes.plot(*at, shape, color=colour, mfc=fill, ms=size, clip_on=False, zorder=3)
     if leads or one is front.baseline:
         below = leads and front.best.index(one) % 2  # by turns, so that neighbours' numbers do not meet
-        drawn.append(text(x - 5 if below else x + 7, y + 18 if below else y - 7, str(one.number), weight="bold"))
-    return drawn
+        shift, side = ((-6, 5), "right") if one is front.baseline else ((-4, -13) if below else (5, 5), "left")
+        axes.annotate(str(one.number), at, shift, textcoords="offset points", weight="bold", ha=side, zorder=4)
 
 
 def _ends(values: Sequence[float], least: float) -> tuple[float, float]:

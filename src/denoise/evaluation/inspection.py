@@ -8,7 +8,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from denoise.model.block import Part
-from denoise.pictures.health import Curve, through_depth
+from denoise.pictures.depth import Curve, through_depth
+from denoise.pictures.figure import BLUE, ORANGE
 from denoise.process_state import steady
 from denoise.randomness import seeded, stream
 from denoise.training import diagnostics
@@ -41,7 +42,7 @@ class Inspection:
 
     def picture(self, title: str) -> bytes:
         """Signal and gradient through depth, the network's and the stack's, as SVG."""
-        both = (("the network", self.network, "#c05621"), (f"{DEPTH} plain layers", self.stack, "#2b6cb0"))
+        both = (("the network", self.network, ORANGE), (f"{DEPTH} plain layers", self.stack, BLUE))
         return through_depth(
             title,
             {

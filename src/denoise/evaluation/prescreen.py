@@ -18,7 +18,7 @@ from denoise.training import diagnostics
 from denoise.training.build import prepare
 from denoise.training.module import DenoiseModule
 
-# Chosen on half of a table of trainings, see benchmarks/README.md
+# Chosen on half of a table of trainings, see experiments/README.md
 LOOKS = 8  # passes forward and backward, with an optimizer step between two of them
 ENOUGH = 4  # looks after which a config that learns is let go: until then a gradient has come through what starts at 0
 LEARNS = 0.02  # the share of the loss that has gone by then

@@ -1,1 +1,1 @@
-"""Pictures: a grid of images as PNG; a network's health as SVG; what any SVG is made of."""
+"""Pictures: a grid of images as PNG, a network's health, its depth; what any figure by matplotlib shares."""
