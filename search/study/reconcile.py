@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import raw_compose
 from denoise.errors import Refusal
-from search.console.printed_commands import make
+from search.console.printed_commands import make, named
 from search.storages.trial_states import OVER
 from search.study.objective import METRICS, Session, found_with, weights_file
 from search.study.spec import Search
@@ -66,7 +66,7 @@ def compare(search: Search, study: Study, tracker: Tracker) -> Compared:
 
 def refuse(found: Compared, search: Search, study: Study, tracker: Tracker) -> None:
     """Refuse a search of whose books one is gone. Errors: Refusal with the ways on."""
-    anew = "or begin anew with search.name=NAME and the same make search"
+    anew = f"or begin anew with search.name=NAME and the same {named('search')}"
     ended = sum(any(of_run(run).outcome != "running" for run in runs) for runs in found.unknown.values())
     if ended and not study.get_trials(deepcopy=False):
         raise Refusal(
