@@ -176,7 +176,7 @@ def run() -> NoReturn:
 
 
 def command() -> NoReturn:
-    """Be the console command denoise-search: what is printed is typed after it, and no folder it is in holds code."""
+    """Be the console command denoise-search: printed commands name it, nothing is imported from the current folder."""
     os.environ |= {printed_commands.DOOR: printed_commands.PROGRAM, "PYTHONSAFEPATH": "1"}
     run()
 

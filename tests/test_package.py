@@ -141,6 +141,7 @@ def test_where_configs_and_repository_are(
     assert paths.conf() == package / "conf" and paths.repository() is None
     assert main(["catalog", "--check"]) == 2
     assert "in a clone" in capsys.readouterr().err
+    assert printed_commands.make("ui") == "denoise-search ui", "there is no Makefile, whatever was typed"
     (package / "conf").rmdir()  # as in the image, which has no Makefile
     (tmp_path / "Makefile").unlink()
     assert paths.conf() == tmp_path / "conf" and paths.repository() is None

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
+from denoise.paths import repository
 from search.console.redact import hide
 
 PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
@@ -26,8 +27,9 @@ def remember(overrides: Sequence[str], folders: Sequence[str]) -> None:
 
 
 def door() -> str:
-    """What a verb is typed after: make, or denoise-search where that was typed."""
-    return PROGRAM if os.environ.get(DOOR) == PROGRAM else "make"
+    """What a verb is typed after: make, or denoise-search where that was typed, or where there is no Makefile."""
+    alone = repository() is None and not os.environ.get("ENGINE")
+    return PROGRAM if alone or os.environ.get(DOOR) == PROGRAM else "make"
 
 
 def named(verb: str) -> str:
