@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euf -o pipefail -c
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 # the version first; pip's options may follow: TORCH="torch==2.13.0 --index-url ..."
 TORCH ?= torch==2.13.0
 VENV := .venv
@@ -52,8 +52,8 @@ help: ## list the verbs
 install: $(STAMP) ## install what is missing into .venv, from the lock
 
 $(STAMP): requirements.lock pyproject.toml
-	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'; then
-	  echo 'Python 3.11 or 3.12 is needed and was not found; install it, or give make PYTHON=/path/to/python3.11' >&2; exit 2
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; then
+	  echo 'Python 3.11, 3.12 or 3.13 is needed and was not found; install it, or give make PYTHON=/path/to/python3.11' >&2; exit 2
 	fi
 	mkdir -p $(VENV); exec 9>$(VENV)/.lock
 	if command -v flock >/dev/null; then
@@ -124,11 +124,12 @@ lint: $(STAMP) ## format check, lint, types
 	$(PY) -m mypy || failed=1
 	exit $$failed
 
-lock: ## make requirements.lock anew from requirements.in
+lock: ## make requirements.lock from pyproject.toml: ARGS="--upgrade" for newer versions, or --upgrade-package NAME
 	@[ -x .venv-lock/bin/pip-compile ] || { "$(PYTHON)" -m venv .venv-lock; .venv-lock/bin/python -m pip install --quiet pip-tools; }
 	echo 'torch and its CUDA packages are taken off: make install brings them' >&2
 	echo '$(firstword $(TORCH))' >.venv-lock/torch
+	cp requirements.lock .venv-lock/all    # what it pins stays, as long as pyproject.toml has it so
 	.venv-lock/bin/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
 	  --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	  --no-header --output-file .venv-lock/all requirements.in
+	  --no-header --all-extras --output-file .venv-lock/all $$ARGS pyproject.toml
 	awk '/^[a-z#]/ {off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)} !off && NF' .venv-lock/all >requirements.lock

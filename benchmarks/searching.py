@@ -34,7 +34,7 @@ from search.pruners import decision
 from search.samplers.seeded import SeededSampler
 from search.storages.trials import Trials
 from search.study import loop, objective
-from search.study.objective import Session
+from search.study.session import Session
 
 GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 12.0
 PARTS = ("draw", "insert", "compose", "report", "tracker", "tell", "other")

@@ -8,6 +8,7 @@ with podman-compose.
 import contextlib
 import importlib.util
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -177,9 +178,9 @@ def build(containers: Containers, env: Mapping[str, str]) -> bool:
     """Build the image; tell whether it is another one than before. BUILD_FLAGS are handed to the builder."""
     known = [containers.engine, "image", "inspect", "--format", "{{.Id}}", IMAGE]
     before = subprocess.run(known, capture_output=True, text=True).stdout
-    version = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("version"))
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "search" / "__init__.py").read_text())[1]
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    given = {"USER_ID": env["USER_ID"], "VERSION": version.split('"')[1], "COMMIT": commit or "unknown"}
+    given = {"USER_ID": env["USER_ID"], "VERSION": version, "COMMIT": commit or "unknown"}
     if torch := os.environ.get("TORCH") or env.get("TORCH") or ("torch==2.13.0" if env["PROFILE"] == "gpu" else ""):
         given["TORCH"] = torch
     words = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]

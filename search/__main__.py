@@ -1,4 +1,4 @@
-"""The verbs: python -m search VERB [--run ID] [--config-dir FOLDER] [OVERRIDE ...]; make VERB ARGS="..." types it."""
+"""The verbs: denoise-search VERB [--run ID] [--config-dir FOLDER] [OVERRIDE ...]; make VERB ARGS="..." types it."""
 
 import argparse
 import logging
@@ -10,17 +10,30 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import NoReturn
 
 from denoise import fault
 from denoise.errors import Refusal, choose
 from denoise.interruption import interruptible
+from search import __version__
 from search.cli.from_make import known_user
 from search.console import printed_commands
 from search.console.redact import hide, line
 from search.runtime import watchdog
 from search.runtime.startup import leave
 
-VERBS = ("search", "train", "ui", "best", "reproduce", "report", "sample", "catalog", "inspect")
+VERBS = {
+    "search": "search; the same command resumes one that was stopped",
+    "train": "train one config: activation=swish optimizer.lr=0.01",
+    "ui": "compare the trials in MLflow, on 127.0.0.1",
+    "best": "the best config as a command, what fresh seeds say of it, and best.yaml",
+    "reproduce": "train the best run (or --run ID) again and compare",
+    "report": "the leaderboard, the confirmation and the verdicts again",
+    "sample": "draw images from the weights of the best run (or --run ID)",
+    "catalog": "print the components",
+    "inspect": "signal and gradient through depth at initialization, in seconds",
+}
+REPOSITORY = ("install", "up", "down", "logs", "bench", "test", "test-faults", "test-docker", "lint", "lock")  # of make
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
 FLAGS = {"config_name": ("train", "inspect"), "cfg": ("search", "train", "inspect"), "check": ("catalog",)}
 AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
@@ -40,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
             return run(options)
     except Refusal as error:
-        print(line(str(error)), file=sys.stderr)
+        print(line(printed_commands.as_typed(str(error))), file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,13 +72,19 @@ class Parser(argparse.ArgumentParser):
     """argparse, with its errors as refusals."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise Refusal(f'{message}; write make VERB ARGS="KEY=VALUE ...", make help lists the verbs')
+        raise Refusal(f"{message}; write {printed_commands.usage()}")
 
 
 def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     """Read the command line. Errors: Refusal."""
-    parser = Parser(prog="python -m search", allow_abbrev=False)
-    parser.add_argument("verb", help=", ".join(VERBS))
+    parser = Parser(
+        prog={"make": "python -m search"}.get(door := printed_commands.door(), door),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="verbs:\n" + "\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items()),
+    )
+    parser.add_argument("--version", action="version", version=f"{printed_commands.PROGRAM} {__version__}")
+    parser.add_argument("verb", help="what to do, see below")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as activation=swish optimizer.lr=0.01")
     parser.add_argument("--run", default=None, help="an MLflow run id")
     parser.add_argument(
@@ -77,6 +96,10 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--beside", action="store_true", help="search: as a worker of the process that starts it")
     options = parser.parse_intermixed_args(list(arguments))
     options.typed = list(arguments)
+    if options.verb in REPOSITORY:
+        raise Refusal(
+            f"{options.verb}: needs the repository: make {options.verb} in a clone; legal here: {', '.join(VERBS)}"
+        )
     if options.verb not in VERBS:
         raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
     if options.beside and options.verb != "search":
@@ -144,8 +167,19 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
     print(hide("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Do what was typed; a search in a process that is watched."""
     sys.excepthook = _crash
     threading.excepthook = lambda args: _crash(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
     alone = "search" not in sys.argv[1:] or watchdog.FLAG in sys.argv or not hasattr(os, "fork")
     leave(watchdog.whole(main) if alone else watchdog.watch(main))
+
+
+def command() -> NoReturn:
+    """Be the console command denoise-search: printed commands name it, nothing is imported from the current folder."""
+    os.environ |= {printed_commands.DOOR: printed_commands.PROGRAM, "PYTHONSAFEPATH": "1"}
+    run()
+
+
+if __name__ == "__main__":
+    run()

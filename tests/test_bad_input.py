@@ -114,9 +114,9 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("train", ["store='x"], ["store='x", "key=value"]),
     ("train", ["optimizer.lr=0.1)"], ["optimizer.lr='0.1)'", "number"]),
     ("train", ["optimizer.betas=[0.9,"], ["optimizer.betas=[0.9,", "key=value"]),
-    ("train", ["activation=relu,gelu"], ["activation=relu,gelu", "make search"]),
-    ("train", ["optimizer.lr=0.1,0.2"], ["optimizer.lr=0.1,0.2", "make search"]),
-    ("train", ["optimizer.lr=interval(1,3)"], ["optimizer.lr=interval(1,3)", "make search"]),
+    ("train", ["activation=relu,gelu"], ["activation=relu,gelu", "the verb search"]),
+    ("train", ["optimizer.lr=0.1,0.2"], ["optimizer.lr=0.1,0.2", "the verb search"]),
+    ("train", ["optimizer.lr=interval(1,3)"], ["optimizer.lr=interval(1,3)", "the verb search"]),
     ("train", ["seed=${nosuch}"], ["nosuch"]),
     # types
     ("train", ["trainer.max_steps=ten"], ["trainer.max_steps=ten", "whole number"]),

@@ -1,8 +1,10 @@
 """Optuna's trials and MLflow's runs after one of them was deleted, lost, exchanged or torn: said, and made to agree."""
 
 import copy
+import json
 import shlex
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,7 +67,6 @@ class Store:
     def asked(self, *more: str) -> Search:
         """The search, here; checked once for all stores."""
         found = quick.asked("store=nowhere", *ASKED, *more)
-        found.mode.filled = False
         found = replace(found, store=self.path, storage_url=sqlite.url(self.path / "optuna.db"))
         if self.uri or self.experiment != EXPERIMENT:
             found.composed = copy.deepcopy(found.composed)
@@ -389,6 +390,20 @@ def test_a_deleted_experiment_is_brought_back_by_the_printed_command(
     name, _, value = address.partition("=")
     assert CliRunner().invoke(cli, words[2:], env={name: value}).exit_code == 0
     assert store.search(fit=never) == [] and store.rows() == whole
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "planted", [["store=${oc.env:HOME}"], ["optimizer._target_=os.system"], ["+allow=[os]"], "activation=silu", [1]]
+)
+def test_what_was_put_into_the_storage_is_not_carried_out(planted: Any, store: Store) -> None:
+    text = json.dumps(planted)
+    with sqlite3.connect(store.path / "optuna.db") as opened:
+        where = "key = 'overrides' AND trial_id = (SELECT min(trial_id) FROM trials)"
+        assert opened.execute(f"UPDATE trial_user_attributes SET value_json = ? WHERE {where}", [text]).rowcount == 1
+    with pytest.raises(Refusal, match="trial 0 in the storage") as refused:
+        lose(store).search(fit=never)
+    assert "\n" not in str(refused.value)
 
 
 def test_what_was_written_anew_can_be_done_again(

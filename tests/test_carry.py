@@ -11,10 +11,10 @@ from benchmarks.filling import Random
 from denoise.config.compose import raw_compose
 from search.space.search_space import Space
 from search.storages.trials import Trials
-from search.study import equal_time, migrate, spec
+from search.study import migrate, spec
 from search.study.loop import said
 from search.study.spec import Search
-from search.trial import provenance
+from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
 from tests import studies
 

@@ -116,7 +116,7 @@ def test_placement_and_dropout_of_one_part():
         ("trainer.max_steps=1.5", "must be a whole number"),
         ("trainer.max_step=5", "trainer.max_steps"),
         ("trainer.channels_last=1", "true or false"),
-        ("optimizer=adam,sgd", "make search"),
+        ("optimizer=adam,sgd", "the verb search"),
         ("activation@parts.transformer.activation=rellu", "did you mean 'relu'"),
         ("activation@parts.transfomer.activation=relu", "nothing takes"),
         ("initializer=xavier_normal initializer.gain=large", "legal: auto, torch, or a number"),

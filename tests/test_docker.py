@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+import search
 from denoise.errors import Refusal
 from search.cli import standby
 from search.console import printed_commands
@@ -173,6 +174,16 @@ def test_a_port_that_is_taken_is_refused(service: ModuleType) -> None:
     service.check_port(port)
 
 
+def test_the_image_is_labelled_with_the_version_of_the_package(
+    service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "ROOT", ROOT)
+    ran: list[list[str]] = []
+    monkeypatch.setattr(service, "step", lambda what, command: ran.append(list(map(str, command))) or "")
+    service.build(service.Containers("true", []), {"USER_ID": "1", "PROFILE": "cpu"})
+    assert f"VERSION={search.__version__}" in ran[0]
+
+
 def program(folder: Path, name: str, code: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{code}\n")
     (folder / name).chmod(0o755)
@@ -183,7 +194,7 @@ def run(folder: Path, verb: str, *programs: tuple[str, str], **more: str) -> "su
     shutil.copytree(DOCKER, folder / "docker", ignore=shutil.ignore_patterns(".env", ".log"), dirs_exist_ok=True)
     (folder / "search").mkdir(exist_ok=True)
     shutil.copytree(ROOT / "search" / "cli", folder / "search" / "cli", dirs_exist_ok=True)
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copy(ROOT / "search" / "__init__.py", folder / "search")
     (folder / "bin").mkdir(exist_ok=True)
     for name, code in programs:
         program(folder / "bin", name, code)

@@ -197,7 +197,7 @@ def test_what_is_no_file_of_weights_is_refused(trained, tmp_path):
     torch.save({"a.b": torch.ones(2)}, tmp_path / "foreign.pt")
     assert "a.b" in refused(f"initializer.path={tmp_path / 'foreign.pt'}")
     assert "give one of them" in refused("initializer.path=a.pt", "initializer.run=abc")
-    assert "make train" in refused("initializer.run=abc")
+    assert "the verbs train and search" in refused("initializer.run=abc")
     assert "initializer=nobody" in refused("initializer.path=a.pt", "initializer.otherwise=nobody")
     for stage in ("lsuv", "pretrained"):
         assert "stage of its own" in refused("initializer.path=a.pt", f"initializer.otherwise={stage}")

@@ -7,9 +7,9 @@ import pytest
 from denoise.config import catalog
 from denoise.config.compose import compose
 from search.__main__ import main
-from search.study import equal_time
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
+from search.trial import equal_time
 from tests import quick
 from tests.test_search import TINY, Searched, books, killed_at, only
 

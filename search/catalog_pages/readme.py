@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from denoise.config import catalog
+from denoise.errors import Refusal
+from denoise.paths import repository
 from search.catalog_pages import kinds
 from search.console.tables import Fitting
 
-ROOT = catalog.CONF.parent
 BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"
 
 
@@ -30,7 +31,7 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def written(root: Path = ROOT) -> dict[Path, str]:
+def written(root: Path) -> dict[Path, str]:
     """Everything that is made from the option files, by path: the README with its table, pages, drawings."""
     readme = root / "README.md"
     head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
@@ -39,8 +40,19 @@ def written(root: Path = ROOT) -> dict[Path, str]:
     return found | {root / path: text for path, text in kinds.files().items()}
 
 
-def refresh(check: bool = False, root: Path = ROOT) -> int:
-    """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1)."""
+def refresh(check: bool = False, root: Path | None = None) -> int:
+    """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1).
+
+    An installed package has no README and no pages: it prints. Errors: Refusal for `check` there.
+    """
+    if (root := root or repository()) is None:
+        if check:
+            raise Refusal(
+                "--check: compares the README and docs/kinds of the repository; run it in a clone: make catalog"
+            )
+        show()
+        print("the README and docs/kinds are the repository's: not written here", file=sys.stderr)
+        return 0
     wanted = written(root)
     old = sorted(path for path in (root / kinds.FOLDER).rglob("*.*") if path not in wanted)
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]

@@ -12,7 +12,7 @@ from denoise.config import limits, plain
 from denoise.config.compose import defaults, quoted
 from denoise.config.legal import exists
 from denoise.errors import Refusal
-from search.console.printed_commands import key
+from search.console.printed_commands import key, named
 from search.tracking.record import check_overrides
 
 NAME = "best"  # of --config-name
@@ -24,7 +24,9 @@ def folder(given: Sequence[Path]) -> Path:
         if (place.expanduser() / f"{NAME}.yaml").is_file():
             return place
     said = ", ".join(map(str, given)) or "none was given"
-    raise Refusal(f"--config-name {NAME}: no {NAME}.yaml in the folders of --config-dir ({said}); make best writes it")
+    raise Refusal(
+        f"--config-name {NAME}: no {NAME}.yaml in the folders of --config-dir ({said}); {named('best')} writes it"
+    )
 
 
 def beneath(path: Path, typed: Sequence[str]) -> list[str]:
@@ -44,7 +46,7 @@ def read(path: Path) -> list[str]:
     choices = content.pop("defaults", None) if isinstance(content, dict) else None
     if not isinstance(choices, list) or choices[:1] != ["train"] or choices[-1:] != ["_self_"]:
         raise Refusal(
-            f"{path}: not a best.yaml as make best writes it, which begins with defaults: [train, ..., _self_]"
+            f"{path}: not a best.yaml as {named('best')} writes it, which begins with defaults: [train, ..., _self_]"
         )
     groups = []
     for each in choices[1:-1]:

@@ -9,7 +9,7 @@ from denoise.config import plain
 from denoise.config.compose import Composed
 from denoise.errors import Refusal
 from search.analysis.ranking import best as best_of
-from search.console.printed_commands import key, make
+from search.console.printed_commands import key, make, named
 from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
 from search.storages import sqlite
@@ -29,7 +29,8 @@ def tracker(composed: Composed) -> Tracker:
     if (file := sqlite.file(uri)) and not file.exists():
         if local and (store / "optuna.db").exists():
             raise Refusal(
-                f"store={cfg.store}: its mlflow.db is gone; the same make search writes its runs anew from optuna.db"
+                f"store={cfg.store}: its mlflow.db is gone; the same {named('search')} writes its runs anew "
+                "from optuna.db"
             )
         raise Refusal(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
     load(*TRACKS)
@@ -41,11 +42,11 @@ def tracker(composed: Composed) -> Tracker:
 def search_of(books: Tracker, run_id: str | None) -> Any:
     """The MLflow run of the search RUN, or of the latest search. Errors: Refusal."""
 
-    def named(searches: list[Any]) -> list[Any]:
+    def asked(searches: list[Any]) -> list[Any]:
         return [run for run in searches if run_id in (None, run.info.run_id)]
 
-    searches = named(books.searches())
-    if not searches and (deleted := named(books.deleted(role="search"))):
+    searches = asked(books.searches())
+    if not searches and (deleted := asked(books.deleted(role="search"))):
         raise Refusal(
             f"search {deleted[0].info.run_name}: is deleted in MLflow; bring it back in its pages ({make('ui')}, "
             f"State: Deleted), or start another with {make('search', ['search.name=NAME'])}"
@@ -55,8 +56,8 @@ def search_of(books: Tracker, run_id: str | None) -> Any:
     if not searches:
         if books.files is None and (books.store / "optuna.db").exists():
             raise Refusal(
-                f"no search in {books.place}, and store={books.store} has some: the same make search writes their "
-                f"runs anew there; those that are in the store are found without tracking.uri and {FROM_OUTSIDE}"
+                f"no search in {books.place}, and store={books.store} has some: the same {named('search')} writes "
+                f"their runs anew there; those that are in the store are found without tracking.uri and {FROM_OUTSIDE}"
             )
         raise Refusal(f"no search in {books.place} yet; start one with {make('search')}")
     return searches[0]
@@ -91,9 +92,9 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
         return Chosen(check(found), arm.overrides, f"{name}: {confirmation.take(confirmed)}")
     gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
     if gone and confirmed is not None and any(best in one.runs.values() for one in confirmed.arms):
-        gone += ", and the same make search trains it again"
+        gone += f", and the same {named('search')} trains it again"
     if confirmed is None and "confirmed" in parent.data.tags:
-        gone += "; its confirmation cannot be read, and the same make search makes it anew"
+        gone += f"; its confirmation cannot be read, and the same {named('search')} makes it anew"
     return Chosen(check(found), found.overrides, leaderboard.says(found, name) + gone)
 
 
@@ -103,11 +104,11 @@ def _none_complete(books: Tracker, parent: Any) -> str:
     if any(run.data.tags.get("outcome") == "complete" for run in gone):
         return (
             "the runs of its trials are deleted in MLflow; bring them back in its pages "
-            f"({make('ui')}, State: Deleted), or begin anew with search.name=NAME and the same make search"
+            f"({make('ui')}, State: Deleted), or begin anew with search.name=NAME and the same {named('search')}"
         )
     if parent.info.status == "FINISHED":
         return "none of its trials is complete; raise search.n_trials or trainer.max_steps"
-    return "no trial is complete yet; the same make search resumes it"
+    return f"no trial is complete yet; the same {named('search')} resumes it"
 
 
 def of_machine(books: Tracker, record: Record) -> list[str]:

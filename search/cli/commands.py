@@ -17,7 +17,7 @@ from denoise.config.compose import Composed, compose, notes, parse
 from denoise.errors import Refusal
 from search.cli import choose_run, mlflow_server
 from search.console.console import Out
-from search.console.printed_commands import WHERE, key, listed, make
+from search.console.printed_commands import WHERE, key, listed, make, named
 from search.console.redact import hide, line, printable
 from search.report import leaderboard
 from search.report.pareto_front import NAMES
@@ -210,10 +210,10 @@ def report(options: argparse.Namespace) -> int:
     cost = tag(search_id, tags, "cost", [*NAMES])
     found, findings = stored.stored(tracker, search_id), summary.findings(tracker, search_id)
     if found is None and "confirmed" in tags:
-        console.print("its confirmation is gone, torn or of another version; the same make search makes it anew")
+        console.print(f"its confirmation is gone, torn or of another version; the same {named('search')} makes it anew")
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
-        said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds; the same make search trains them again"
-        _say([said])
+        said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds"
+        _say([f"{said}; the same {named('search')} trains them again"])
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
     summary.show(console, *shown, starts=summary.starts(tags.get("starts", "")))
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 from denoise.errors import Refusal
 from search.analysis.confirmation import Arm, Comparison, Confirmation, Ensemble, Finalist, Settings
 from search.analysis.sequential_test import VERDICTS
+from search.console.printed_commands import named
 from search.report.pareto_front import NAMES
 from search.tracking.tracker import Tracker
 
@@ -36,7 +37,7 @@ def from_json(content: bytes) -> Confirmation:
             **plain | {"settings": Settings(**plain["settings"]), "baseline": _arm(Arm, plain["baseline"])}
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Refusal(f"{FILE}: not a confirmation, or of another version; make search writes it anew") from error
+        raise Refusal(f"{FILE}: not a confirmation, or of another version; {named('search')} writes it anew") from error
 
 
 def _arm(kind: Any, plain: dict[str, Any]) -> Any:

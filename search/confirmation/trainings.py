@@ -23,6 +23,7 @@ from denoise.fault import of_the_machine
 from denoise.training import train
 from search.analysis.confirmation import Arm, Ended
 from search.confirmation.stored import missing
+from search.console.printed_commands import named
 from search.report.progress import Shows
 from search.runtime import watchdog
 from search.tracking import record, weights
@@ -190,7 +191,7 @@ class Trainings:
         """The losses of a run's test triples. Errors: Refusal where they are gone, or others than its test/loss."""
         found = self._tested(self.tracker.record(run_id)) if run_id not in self.losses else self.losses[run_id]
         if found is None:
-            raise Refusal(f"run {run_id}: its {TESTED} is gone or torn; the same make search trains it again")
+            raise Refusal(f"run {run_id}: its {TESTED} is gone or torn; the same {named('search')} trains it again")
         return found
 
     def _tested(self, one: Record) -> Losses | None:

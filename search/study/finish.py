@@ -20,7 +20,7 @@ from search.report import findings as findings_report
 from search.report import leaderboard
 from search.report.findings import Findings
 from search.study import objective, width_transfer
-from search.study.objective import Session
+from search.study.session import Session
 from search.tracking import weights
 from search.tracking.record import Record
 from search.tracking.tracker import Run

@@ -18,7 +18,8 @@ from search.storages.trials import OVER, Trials, earlier
 from search.study import budget, finish, migrate, reconcile
 from search.study.finish import Answer
 from search.study.migrate import Carried
-from search.study.objective import Session, begin, one_trial
+from search.study.objective import begin, one_trial
+from search.study.session import Session
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
 from search.tracking.tracker import Run, Tracker, open_tracker

@@ -17,8 +17,10 @@ from denoise.config.limits import as_text
 from search.space.domains import inside
 from search.space.search_space import Space
 from search.storages.trials import BEAT, OVER, Trials
-from search.study import budget, equal_time
+from search.study import budget
 from search.study.modes import further
+from search.tracking.record import check_overrides
+from search.trial import equal_time
 from search.trial.config_hash import config_sha256
 
 
@@ -86,10 +88,13 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
         return params[name]
 
     try:
-        overrides = space.suggest(known) + further(trial)
+        drawn = space.suggest(known)
+        overrides = [*drawn, *further(trial)]
+        before = trial.user_attrs.get("overrides", [])
+        overrides = equal_time.as_it_was(overrides, before, {*trial.params, *space.free})
+        check_overrides([text for text in overrides if text not in drawn], f"trial {trial.number} of another search")
     except ValueError:
         return None
-    overrides = equal_time.as_it_was(overrides, trial.user_attrs.get("overrides", []), {*trial.params, *space.free})
     if params != trial.params or trust.own():
         before = trial.user_attrs.get("config_sha256")
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:

@@ -3,76 +3,36 @@
 import json
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from denoise.config import catalog
 from denoise.config.compose import Composed, next_compose
 from denoise.evaluation.prescreen import screen
 from denoise.training import train
 from search.pruners import decision
-from search.report.progress import Shows
 from search.runtime import watchdog
-from search.samplers import make
-from search.samplers.seeded import SeededSampler
 from search.space.overrides import difference
 from search.storages import liveness, trials
-from search.storages.lock import turn
-from search.storages.trials import Trials
-from search.study import budget, equal_time
+from search.study import budget
 from search.study.modes import Start
 from search.study.modes.joint import FURTHER
+from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import tracker as tracking
 from search.tracking import weights
 from search.tracking.record import WEIGHTS_AT, Record
-from search.tracking.tracker import Run, Tracker
-from search.trial import provenance
+from search.tracking.tracker import Run
+from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
 from search.trial.run import Trained, Turned, end_turned, open_run, perform
-from search.workers.pool import Crew
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
 DEADLY = 2  # so many processes may die at a trial without a report between
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
-
-
-@dataclass
-class Session:
-    """A search that runs: its study, its books, who watches and who helps; `trained` is what this process has done."""
-
-    search: Search
-    study: Trials
-    tracker: Tracker
-    parent: Run
-    display: Shows
-    crew: Crew | None = None
-    trained: list[Trained] = field(default_factory=list)
-    sampler: SeededSampler = field(init=False)
-    pruner: BasePruner = field(init=False)
-
-    def __post_init__(self) -> None:
-        cfg = self.search.composed.cfg
-        self.sampler = make.sampler(cfg, len(self.search.mode.objectives))
-        self.pruner = catalog.call(cfg.pruner, kind="pruner")
-
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in these states; all without any."""
-        return self.study.get_trials(deepcopy=False, states=states or None)
-
-    def turn(self) -> AbstractContextManager[None]:
-        """Within, no other process begins a trial of this search."""
-        return turn(self.search.store, self.search.name, url=self.search.storage_url)
-
-    def own(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in these states that were not carried over from another study."""
-        return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
 
 
 def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> None:
@@ -97,7 +57,7 @@ def one_trial(session: Session, trial: FrozenTrial, again: bool = False) -> None
 
 def _one_trial(session: Session, trial: FrozenTrial, again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    overrides, number = trial.user_attrs["overrides"], trial.number
+    overrides, number = overrides_of(search, trial), trial.number
     display.trial_starts(number, difference(overrides, search.baseline))
     began = time.monotonic()
     tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(number)}

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import raw_compose
 from denoise.errors import Refusal
-from search.console.printed_commands import make
+from search.console.printed_commands import make, named
 from search.storages.trials import OVER, Trials
-from search.study.objective import METRICS, Session, found_with, weights_file
+from search.study.objective import METRICS, found_with, weights_file
+from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import weights
 from search.tracking.record import OUTCOMES, WEIGHTS_AT, Record, of_run
@@ -65,7 +66,7 @@ def compare(search: Search, study: Trials, tracker: Tracker) -> Compared:
 
 def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> None:
     """Refuse a search of whose books one is gone. Errors: Refusal with the ways on."""
-    anew = "or begin anew with search.name=NAME and the same make search"
+    anew = f"or begin anew with search.name=NAME and the same {named('search')}"
     if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         raise Refusal(
             f"search {search.name}: was begun by an earlier version, which noted trials before it drew them; end it "
@@ -152,8 +153,9 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
     old = session.tracker.run_of(carried or own) if carried or own else None
     tags = {"trial": number} | ({"carried_from": carried} if carried else {ANEW: own})
     tags |= found_with(of_run(old)) if old is not None else {"machine": "{}", "code": "unknown"}
-    composed = raw_compose(tuple(attributes["overrides"]))
-    given = (composed, attributes["overrides"], "trial", f"trial-{number:>03}", session.parent.run_id)
+    overrides = overrides_of(session.search, trial)
+    composed = raw_compose(tuple(overrides))
+    given = (composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id)
     run = open_run(session.tracker, *given, **tags)
     more = {} if carried else _files(session, run, own)
     if old is not None:
@@ -163,7 +165,7 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
     else:
         for step, value in trial.intermediate_values.items():
             run.metrics(step, {"val/loss": value})
-        run.end(ENDS[trial.state][0], _noted(trial, run) | more)
+        run.end(ENDS[trial.state][0], _noted(session, trial, run) | more)
 
 
 def _files(session: Session, run: Run, before: str) -> dict[str, str]:
@@ -183,12 +185,12 @@ def _files(session: Session, run: Run, before: str) -> dict[str, str]:
     return {"weights_sha256": digest} if digest else {}
 
 
-def _noted(trial: FrozenTrial, run: Run) -> dict[str, str]:
+def _noted(session: Session, trial: FrozenTrial, run: Run) -> dict[str, str]:
     """What Optuna has of a trial, as tags; its costs and its value go to the run's metrics."""
     attributes = trial.user_attrs
     step = int(attributes.get("steps", max(trial.intermediate_values, default=0)))
     if not step and trial.state == TrialState.COMPLETE:  # what had another trial's config was not trained
-        step = int(raw_compose(tuple(attributes["overrides"])).cfg.trainer.max_steps)
+        step = int(raw_compose(tuple(overrides_of(session.search, trial))).cfg.trainer.max_steps)
     metrics = {name: value for name, value in attributes.items() if name.startswith(METRICS)}
     run.metrics(step, metrics | ({"val/loss": trial.values[0]} if trial.values else {}))
     tags = {"step": str(step), "failure": "", "failure_kind": ""}
@@ -212,7 +214,7 @@ def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
     value = trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else math.inf
     if record.outcome not in legal or (math.isfinite(value) and record.value != value):  # MLflow keeps no infinity
         run = Run(session.tracker, record.run_id)
-        run.end(legal[0], _noted(trial, run) | {"corrected": json.dumps([record.outcome, record.value])})
+        run.end(legal[0], _noted(session, trial, run) | {"corrected": json.dumps([record.outcome, record.value])})
     elif kept.info.status != STATUS[record.outcome]:
         session.tracker.client.set_terminated(record.run_id, STATUS[record.outcome])
 

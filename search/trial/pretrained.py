@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from denoise.errors import Refusal
-from search.console.printed_commands import make
+from search.console.printed_commands import make, named
 from search.storages import sqlite
 from search.storages.store_folder import store_of
 from search.tracking.address import resolve_uri
@@ -50,8 +50,8 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
                 fetched = tracker.artifact(run_id, "weights/weights.safetensors", Path(temporary))
             except Refusal as error:
                 raise Refusal(
-                    f"{where}: kept no weights (a search keeps only its best trial's); train it with make train, and "
-                    "name that run"
+                    f"{where}: kept no weights (a search keeps only its best trial's); train it with {named('train')}, "
+                    "and name that run"
                 ) from error
             os.replace(fetched, path)
     from search.tracking import weights  # with torch, which takes a second to import

@@ -29,7 +29,7 @@ def parse(text: str) -> Override:
     except HydraException as error:
         raise Refusal(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
     if override.is_sweep_override():
-        raise Refusal(f"{text}: a list of values to try; give one value here and search over it with make search")
+        raise Refusal(f"{text}: a list of values to try; give one value here; the verb search tries many")
     return override
 
 

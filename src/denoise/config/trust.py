@@ -25,8 +25,9 @@ from hydra.utils import get_object
 
 from denoise.config.moved import now
 from denoise.errors import Refusal
+from denoise.paths import conf
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = conf()
 LIBRARY = {  # kind -> packages, and the class that what may be called there is a subclass of
     "activation": {"torch.nn.modules": "torch.nn.Module"},
     "normalization": {"torch.nn.modules": "torch.nn.Module"},

@@ -57,7 +57,7 @@ class Weights:
         if not theirs.keys() & own.keys():
             raise Refusal(
                 f"initializer.path={self.path}: no name in it is one of this model's; it has {next(iter(weights))} and "
-                f"the like, the model {next(iter(own))}; give weights that make train has written"
+                f"the like, the model {next(iter(own))}; give weights that the verb train has written"
             )
         taken: list[str] = []
         left: list[tuple[str, str]] = []
@@ -84,7 +84,7 @@ class Weights:
             raise Refusal(f"initializer.path={self.path} and initializer.run={self.run}: give one of them")
         if self.run is not None:
             raise Refusal(
-                f"initializer.run={self.run}: a run is fetched by make train and make search; give initializer.path"
+                f"initializer.run={self.run}: a run is fetched by the verbs train and search; give initializer.path"
             )
         if self.path is None:
             raise Refusal(
