@@ -28,7 +28,7 @@ def find(records: Sequence[Record], cost: str, baseline: Sequence[str]) -> Front
     done.sort(key=lambda one: (one.metrics[cost], one.value, one.number))
     best: list[Record] = []
     for one in done:
-        if not best or _loss(one) < _loss(best[-1]):
+        if not best or loss_of(one) < loss_of(best[-1]):
             best.append(one)
     chosen = {one.run_id for one in best}
     first = next((one for one in done if difference(one.overrides, baseline) == "baseline"), None)
@@ -40,8 +40,8 @@ def spread(front: Front) -> list[Record]:
 
     After them those that are worse than the baseline, the best first. Any number of the first ones spans the front.
     """
-    limit = float("inf") if front.baseline is None else _loss(front.baseline)
-    good = [one for one in front.best if _loss(one) <= limit]
+    limit = float("inf") if front.baseline is None else loss_of(front.baseline)
+    good = [one for one in front.best if loss_of(one) <= limit]
     order: list[int] = [len(good) - 1, 0] if len(good) > 1 else list(range(len(good)))
     gaps = [(0, len(good) - 1)]
     while gaps:
@@ -50,10 +50,10 @@ def spread(front: Front) -> list[Record]:
             middle = (low + high) // 2
             order.append(middle)
             gaps += [(low, middle), (middle, high)]
-    worse = sorted((one for one in front.best if _loss(one) > limit), key=_loss)
+    worse = sorted((one for one in front.best if loss_of(one) > limit), key=loss_of)
     return [*(good[i] for i in order), *worse]
 
 
-def _loss(one: Record) -> float:
+def loss_of(one: Record) -> float:
     assert one.value is not None
     return one.value

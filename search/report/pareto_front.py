@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from denoise.pictures.figure import BLUE, DOT, FAINT, ORANGE, SMALL, blank, panel, sheet, styled, svg
-from search.analysis.pareto_front import Front, _loss
+from search.analysis.pareto_front import Front, loss_of
 from search.console.tables import Fitting
 from search.space.overrides import difference
 from search.tracking.record import Record
@@ -38,10 +38,10 @@ def table(front: Front, baseline: Sequence[str]) -> Table:
         of_cost = of_loss = "-"
         if front.baseline is not None:
             of_cost = f"{one.metrics[front.cost] / front.baseline.metrics[front.cost]:.0%}"
-            of_loss = f"{_loss(one) / _loss(front.baseline):.1%}"
+            of_loss = f"{loss_of(one) / loss_of(front.baseline):.1%}"
         label = Text(differs, "bold" if differs == "baseline" else "")
         shown.add_row(
-            str(one.number), label, amount(one.metrics[front.cost], unit), of_cost, f"{_loss(one):.4f}", of_loss
+            str(one.number), label, amount(one.metrics[front.cost], unit), of_cost, f"{loss_of(one):.4f}", of_loss
         )
     return shown
 
@@ -55,7 +55,7 @@ def sentences(front: Front) -> list[str]:
         return [f"{count}."]
     if front.baseline in front.best:
         return [f"{count}. The baseline is one of them."]
-    ahead = [one for one in front.best if _loss(one) <= _loss(front.baseline)]
+    ahead = [one for one in front.best if loss_of(one) <= loss_of(front.baseline)]
     ahead = [one for one in ahead if one.metrics[front.cost] <= front.baseline.metrics[front.cost]]
     numbers = ", ".join(str(one.number) for one in ahead)
     return [f"{count}. The baseline lies behind: no worse and no dearer than it is trial {numbers} (one seed each)."]
@@ -107,7 +107,7 @@ def picture(front: Front) -> bytes:
     (left, right), (low, high) = window(front)
     axes.set(xlim=(left, right), ylim=(low, high), xlabel=f"{name}, {unit}" if unit else name, ylabel="val/loss")
     axes.xaxis.set_major_formatter(lambda value, _: amount(value, unit))
-    stair = [(one.metrics[front.cost], _loss(one)) for one in front.best]
+    stair = [(one.metrics[front.cost], loss_of(one)) for one in front.best]
     x, y = zip((stair[0][0], high), *stair, (right, stair[-1][1]), strict=True)
     axes.plot(x, y, color=BLUE, drawstyle="steps-post", linewidth=1.2)
     for one in (*front.behind, *front.best):
@@ -119,15 +119,15 @@ def window(front: Front) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ends of the cost's axis, and of val/loss's: the front and the baseline are within."""
     shown = [*front.best, *([front.baseline] if front.baseline is not None else [])]
     costs = [one.metrics[front.cost] for one in front.all]
-    return _ends(costs, least=0.1), _ends([_loss(one) for one in shown], least=0.02)
+    return _ends(costs, least=0.1), _ends([loss_of(one) for one in shown], least=0.02)
 
 
 def _mark(axes: "Axes", one: Record, front: Front, high: float) -> None:
     leads = one in front.best
     colour = ORANGE if one is front.baseline else BLUE if leads else DOT
-    at = one.metrics[front.cost], min(_loss(one), high)
+    at = one.metrics[front.cost], min(loss_of(one), high)
     shape, size = ("D", 8) if one is front.baseline else ("o", 7 if leads else 5)
-    fill = "white" if _loss(one) > high else colour
+    fill = "white" if loss_of(one) > high else colour
     axes.plot(*at, shape, color=colour, mfc=fill, ms=size, clip_on=False, zorder=3)
     if leads or one is front.baseline:
         below = leads and front.best.index(one) % 2  # by turns, so that neighbours' numbers do not meet

@@ -17,6 +17,7 @@ from search.storages.snapshot import Snapshot, seen
 from search.storages.trials import earlier
 
 Make = Callable[[Mapping[str, int]], BaseSampler]
+PRUNERS = "completed_rung_"  # of a trial, the system attributes that no sampler reads
 OF_STUDY = "sampler:study"  # of a trial, a system attribute: what its draw noted of the whole study
 
 
@@ -135,9 +136,10 @@ def _varied(trial: FrozenTrial) -> dict[str, Any]:
 
 def _finished(trial: FrozenTrial) -> FrozenTrial:
     """A finished trial for a sampler: one that failed is the worst of those that were stopped."""
+    attrs = {name: value for name, value in trial.system_attrs.items() if not name.startswith(PRUNERS)}
     if trial.state != TrialState.FAIL:
-        return seen(trial, params=_varied(trial))
-    return seen(trial, params=_varied(trial), state=TrialState.PRUNED, values=[], curve={})
+        return seen(trial, params=_varied(trial), attrs=attrs)
+    return seen(trial, params=_varied(trial), attrs=attrs, state=TrialState.PRUNED, values=[], curve={})
 
 
 def _under_way(trial: FrozenTrial) -> FrozenTrial:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from denoise.config import catalog
 from denoise.config.compose import Composed, defaults, leaves, parse
@@ -100,7 +100,7 @@ class Space:
         """The space as plain data, for the record."""
 
         def plain(domain: BaseDistribution) -> Any:
-            return domain._asdict()
+            return json.loads(distribution_to_json(domain))["attributes"]
 
         return {
             "options": self.options,

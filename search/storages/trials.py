@@ -3,7 +3,6 @@
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -70,14 +69,11 @@ class Trials(Study):
         domains: Mapping[str, BaseDistribution],
         attrs: Mapping[str, Any],
         noted: Mapping[str, Any],
-    ) -> None:
+    ) -> FrozenTrial:
         """Begin trial `number`, the next one: all of it or nothing. `noted` is what the sampler keeps with it.
 
         The caller holds the search's lock, so no other process inserts meanwhile.
         """
-        with suppress(KeyError):
-            self._of(number)
-            return
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
@@ -85,7 +81,12 @@ class Trials(Study):
             user_attrs={**attrs, BEAT: time.time()},
             system_attrs=dict(noted),
         )
-        self._ids[number] = self.storage.create_new_trial(self.id, trial)
+        trial.number = number
+        try:
+            self._of(number)
+        except KeyError:
+            self._ids[number] = self.storage.create_new_trial(self.id, trial)
+        return trial
 
     @patient
     def trial(self, number: int) -> FrozenTrial:

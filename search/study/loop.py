@@ -138,24 +138,22 @@ def next_trial(session: Session) -> bool:
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         number = len(trials)
         stale = liveness.left_behind(study, running)
+        trial: FrozenTrial | None = None
         if stale:
-            number = stale[0].number
             liveness.count_death(study, stale[0])
-            liveness.claim(study, number)
+            liveness.claim(study, stale[0].number)
+            trial = study.trial(stale[0].number)
         elif search.missing(trials) <= 0:
             return False
-        elif any(other.number <= number - search.mode.lag for other in running):
-            number = -1
-        elif used_up(session, trials, number):
-            return False
-        elif (start := search.mode.next_start(trials)) is None:
-            number = -1
-        else:
-            begin(session, trials, start)
-    if number < 0:
+        elif all(other.number > number - search.mode.lag for other in running):
+            if used_up(session, trials, number):
+                return False
+            start = search.mode.next_start(trials)
+            trial = begin(session, trials, start) if start is not None else None
+    if trial is None:
         time.sleep(WAIT_SECONDS)
     else:
-        one_trial(session, study.trial(number), again=bool(stale))
+        one_trial(session, trial, trials, again=bool(stale))
     return True
 
 

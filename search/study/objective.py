@@ -35,7 +35,7 @@ DEADLY = 2  # so many processes may die at a trial without a report between
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 
 
-def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> None:
+def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> FrozenTrial:
     """Draw the next trial, and what makes its cost equal, and insert it. The caller holds the search's turn."""
     search, study, number = session.search, session.study, len(before)
     mode = search.mode
@@ -45,19 +45,20 @@ def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> None
     if search.settings.equal == "time":
         overrides = equal_time.equal_time(study, overrides, search.baseline)
     attrs = {**start.attrs, "worker": liveness.me(), "overrides": overrides}
-    study.insert(number, drawn.params, drawn.domains, attrs, drawn.noted)
+    return study.insert(number, drawn.params, drawn.domains, attrs, drawn.noted)
 
 
-def one_trial(session: Session, trial: FrozenTrial, again: bool = False) -> None:
-    """Train and tell one trial that was begun. With `again` it is one that a kill left behind."""
+def one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTrial], again: bool = False) -> None:
+    """Train and tell one trial that was begun when `before` were there. With `again` a kill left it behind."""
     at = watchdog.voice.at(f"trial {trial.number}", budget.seconds(session.search.settings), trial=True)
     with liveness.beating(session.study, trial.number), at:
-        _one_trial(session, trial, again)
+        _one_trial(session, trial, before, again)
 
 
-def _one_trial(session: Session, trial: FrozenTrial, again: bool) -> None:
+def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTrial], again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
-    overrides, number = overrides_of(search, trial), trial.number
+    number = trial.number
+    overrides = overrides_of(search, trial) if again else trial.user_attrs["overrides"]
     display.trial_starts(number, difference(overrides, search.baseline))
     began = time.monotonic()
     tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(number)}
@@ -73,7 +74,7 @@ def _one_trial(session: Session, trial: FrozenTrial, again: bool) -> None:
     elif turned := deadly(trial):
         run = tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, config)
         done = end_turned(run, composed, turned)
-    elif (twin := _twin(session, number, composed, config)) is not None:
+    elif (twin := _twin(session, before, number, composed, config)) is not None:
         done = _repeat(session, trial, composed, config, twin)
     else:
         done = _train(session, trial, composed, config, earlier)
@@ -178,9 +179,11 @@ def deadly(trial: FrozenTrial) -> Turned | None:
     return Turned("failed", kind, f"{last}; the second time", {})
 
 
-def _twin(session: Session, number: int, composed: Composed, config: str) -> Record | None:
+def _twin(
+    session: Session, before: Sequence[FrozenTrial], number: int, composed: Composed, config: str
+) -> Record | None:
     """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
-    other = trials.twin(session.trials(), config, number - session.search.mode.lag)
+    other = trials.twin(before, config, number - session.search.mode.lag)
     if other is not None:
         return _cheap(session, session.tracker.record(other.user_attrs["run_id"]))
     here = {"config_sha256": config, "outcome": "complete"}
