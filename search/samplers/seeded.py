@@ -139,7 +139,7 @@ def _finished(trial: FrozenTrial) -> FrozenTrial:
     attrs = {name: value for name, value in trial.system_attrs.items() if not name.startswith(PRUNERS)}
     if trial.state != TrialState.FAIL:
         return seen(trial, params=_varied(trial), attrs=attrs)
-    return seen(trial, params=_varied(trial), attrs=attrs, state=TrialState.PRUNED, values=[], curve={})
+    return seen(trial, params=_varied(trial), attrs=attrs, state=TrialState.PRUNED, curve={})
 
 
 def _under_way(trial: FrozenTrial) -> FrozenTrial:
