@@ -99,7 +99,7 @@ down: ## stop the service; its volumes stay
 logs: ## what the service says: ARGS="-f worker"
 	@$(SERVICE) $@
 
-catalog: $(STAMP) ## print the components, write the README's table and docs/kinds
+catalog: $(STAMP) ## print the components, write docs/kinds
 	@$(PY) -IS search/cli/from_make.py search $@
 
 inspect: $(HERE) ## signal and gradient through depth at initialization, in seconds

@@ -91,7 +91,7 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
         "--config-dir", action="append", default=[], help="a folder of options and configs of one's own"
     )
     parser.add_argument("--config-name", default=None, help="the root config in place of train")
-    parser.add_argument("--check", action="store_true", help="catalog: only tell whether README and pages are fresh")
+    parser.add_argument("--check", action="store_true", help="catalog: only tell whether docs/kinds is fresh")
     parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")
     parser.add_argument("--beside", action="store_true", help="search: as a worker of the process that starts it")
     options = parser.parse_intermixed_args(list(arguments))

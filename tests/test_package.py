@@ -262,7 +262,7 @@ def test_an_installed_command_works_in_any_folder(installed: Installed) -> None:
     assert installed("--version").stdout == f"denoise-search {search.__version__}\n"
     done = installed("catalog")
     assert done.returncode == 0 and "swish" in done.stdout, done.stderr
-    assert done.stderr == "the README and docs/kinds are the repository's: not written here\n"
+    assert done.stderr == "docs/kinds is the repository's: not written here\n"
 
 
 @pytest.mark.faults

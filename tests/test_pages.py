@@ -7,14 +7,18 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from omegaconf import OmegaConf
 from scipy import integrate, stats
 
 from denoise.config import catalog
+from denoise.config.compose import leaves
 from denoise.initializer.library import auto_gain
-from search.catalog_pages import costs, kinds, readme
+from search.catalog_pages import costs, kinds, pages
 from search.catalog_pages.curves import activation_lines, course_lines, digits, figures
 from tests.pictures import parsed
 
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[1]
 ENTRIES = [entry for kind in catalog.KINDS for entry in kinds.own_options(kind)]
 IDS = [f"{entry.kind}-{entry.option}" for entry in ENTRIES]
+NO_SETTINGS = ("defaults", "limits")  # of a file in conf/search
 DRAWN = [entry for entry in ENTRIES if entry.kind in kinds.DRAWN]
 
 
@@ -39,26 +44,25 @@ def _made_once() -> Iterator[None]:
         yield
 
 
-def test_pages_and_table_are_those_of_conf(capsys: pytest.CaptureFixture[str]) -> None:
-    assert readme.refresh(check=True) == 0, capsys.readouterr().err
+def test_pages_are_those_of_conf(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pages.refresh(check=True) == 0, capsys.readouterr().err
 
 
 def test_catalog_writes_what_is_missing_or_stale_and_removes_what_is_left_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(ROOT / "README.md", tmp_path)
     shutil.copytree(ROOT / kinds.FOLDER, tmp_path / kinds.FOLDER)
     folder = tmp_path / kinds.FOLDER
-    assert readme.refresh(check=True, root=tmp_path) == 0
+    assert pages.refresh(check=True, root=tmp_path) == 0
     (folder / "optimizer.md").write_text("stale")
     (folder / "activation" / "silu.svg").unlink()
     (folder / "activation" / "gone.svg").write_text("<svg/>")
-    assert readme.refresh(check=True, root=tmp_path) == 1
+    assert pages.refresh(check=True, root=tmp_path) == 1
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 3
     assert all(name in err for name in ("optimizer.md", "silu.svg", "gone.svg", "make catalog"))
-    assert readme.refresh(root=tmp_path) == 0
-    assert readme.refresh(check=True, root=tmp_path) == 0
+    assert pages.refresh(root=tmp_path) == 0
+    assert pages.refresh(check=True, root=tmp_path) == 0
     assert not (folder / "activation" / "gone.svg").exists()
 
 
@@ -196,3 +200,25 @@ def test_a_course_is_that_of_the_schedule() -> None:
     (course,) = lines.values()
     assert len(course) == len(done) == kinds.STEPS and max(course) == pytest.approx(1, abs=0.005)
     assert course[0] < 0.25 and course[-1] < 0.025 and 0 < done[0] < done[-1] < 1
+
+
+def test_every_setting_of_a_search_is_in_its_table() -> None:
+    """Its name, and the default of conf/search; no other names."""
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| `([^|]*)` \|", text, re.MULTILINE))
+    known: dict[str, Any] = {}
+    for name in ("settings", "ablation", "pareto"):
+        content = OmegaConf.load(catalog.CONF / "search" / f"{name}.yaml")
+        for path, value in leaves(OmegaConf.masked_copy(content, [k for k in content if k not in NO_SETTINGS])):
+            known.setdefault(path, value)
+    known |= {"kinds.KIND": "all", "domains": {}}
+    known = {path: value for path, value in known.items() if not re.match(r"(kinds|domains)\.(?!KIND)", path)}
+    assert set(rows) == set(known)
+    for path, shown in rows.items():
+        value = known[path]
+        assert yaml.safe_load(shown) == (list(value) if OmegaConf.is_list(value) else value), path
+
+
+def test_the_readme_counts_the_catalogue() -> None:
+    count = sum(len(catalog.options(kind)) for kind in catalog.KINDS)
+    assert f"{count} components in seven kinds" in (ROOT / "README.md").read_text(encoding="utf-8")

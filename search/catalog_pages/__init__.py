@@ -1,1 +1,1 @@
-"""What `make catalog` writes: the table of components in the README, and a page for each kind."""
+"""What `make catalog` writes: a table of all components, and a page for each kind."""

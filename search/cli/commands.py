@@ -267,12 +267,12 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def catalog(options: argparse.Namespace) -> int:
-    """Print the catalogue, write the README's table and the pages; with --check only tell whether they are fresh."""
-    from search.catalog_pages import readme
+    """Print the catalogue, write its pages; with --check only tell whether they are fresh."""
+    from search.catalog_pages import pages
 
     for text in options.overrides:
         raise Refusal(f"{text}: catalog takes no overrides")
-    return readme.refresh(check=options.check)
+    return pages.refresh(check=options.check)
 
 
 def _compose(options: argparse.Namespace) -> Composed:

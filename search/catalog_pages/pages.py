@@ -1,4 +1,4 @@
-"""The README's table of components and a page per kind, made from the option files."""
+"""The catalogue's pages, made from the option files: a table of all components, and a page per kind."""
 
 import sys
 from pathlib import Path
@@ -12,46 +12,44 @@ from denoise.paths import repository
 from search.catalog_pages import kinds
 from search.console.tables import Fitting
 
-BEGIN, END = "<!-- catalog: made by make catalog -->", "<!-- end of catalog -->"
+HEAD = """# Catalogue
+
+Made by `make catalog` from the files in `conf/`. Each kind has a page: formula, source, parameters, domains, cost; a
+drawing of each activation and learning-rate schedule; what each activation does to a distribution and to gradients.
+"""
 
 
 def markdown() -> str:
     """The catalogue as Markdown: a line of counts, then per kind a table of option, formula, searched parameters."""
     entries = {kind: kinds.own_options(kind) for kind in catalog.KINDS}
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in entries.items())
-    lines = [f"{sum(map(len, entries.values()))} options: {counts}.", ""]
+    lines = [HEAD, f"{sum(map(len, entries.values()))} options: {counts}.", ""]
     for kind, found in entries.items():
-        where = (kinds.FOLDER / f"{kind}.md").as_posix()
-        lines += [f"**[{kind}]({where})**", "", "| option | formula | searched |", "|---|---|---|"]
+        lines += [f"## [{kind}]({kind}.md)", "", "| option | formula | searched |", "|---|---|---|"]
         for entry in found:
             searched = ", ".join(entry.space) or ("control" if entry.control else _needs(entry))
-            cells = (f"[`{entry.option}`]({where}#{entry.option})", entry.formula, searched)
+            cells = (f"[`{entry.option}`]({kind}.md#{entry.option})", entry.formula, searched)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
 def written(root: Path) -> dict[Path, str]:
-    """Everything that is made from the option files, by path: the README with its table, pages, drawings."""
-    readme = root / "README.md"
-    head, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    tail = rest.partition(END)[2]
-    found = {readme: f"{head}{BEGIN}\n{markdown()}\n{END}{tail}"}
-    return found | {root / path: text for path, text in kinds.files().items()}
+    """Everything that is made from the option files, by path: the table, the pages, the drawings."""
+    table = {root / kinds.FOLDER / "README.md": markdown()}
+    return table | {root / path: text for path, text in kinds.files().items()}
 
 
 def refresh(check: bool = False, root: Path | None = None) -> int:
     """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1).
 
-    An installed package has no README and no pages: it prints. Errors: Refusal for `check` there.
+    An installed package has no pages: it prints. Errors: Refusal for `check` there.
     """
     if (root := root or repository()) is None:
         if check:
-            raise Refusal(
-                "--check: compares the README and docs/kinds of the repository; run it in a clone: make catalog"
-            )
+            raise Refusal("--check: compares docs/kinds of the repository; run it in a clone: make catalog")
         show()
-        print("the README and docs/kinds are the repository's: not written here", file=sys.stderr)
+        print("docs/kinds is the repository's: not written here", file=sys.stderr)
         return 0
     wanted = written(root)
     old = sorted(path for path in (root / kinds.FOLDER).rglob("*.*") if path not in wanted)
