@@ -13,8 +13,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.pruners import NopPruner
-from optuna.samplers import RandomSampler
 from rich.table import Table
 from safetensors.torch import save
 
@@ -125,7 +123,7 @@ def test_no_password_reaches_the_terminal(capsys: pytest.CaptureFixture[str], tm
         *(address.format(*parts) for address in torn),
     ):
         with pytest.raises(Refusal, match="cannot be used") as refused:
-            open_study(storage, "search", 1, RandomSampler(), NopPruner())
+            open_study(storage, "search", 1)
         assert not any(part in str(refused.value) for part in (SECRET, *parts)), refused.value
     captured = capsys.readouterr()
     assert SECRET not in captured.out + captured.err and captured.err.count("\n") == len(ways)
