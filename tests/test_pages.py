@@ -20,6 +20,7 @@ from denoise.config.compose import leaves
 from denoise.initializer.library import auto_gain
 from search.catalog_pages import costs, kinds, pages
 from search.catalog_pages.curves import activation_lines, course_lines, digits, figures
+from search.space.overrides import read
 from tests.pictures import parsed
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -217,6 +218,17 @@ def test_every_setting_of_a_search_is_in_its_table() -> None:
     for path, shown in rows.items():
         value = known[path]
         assert yaml.safe_load(shown) == (list(value) if OmegaConf.is_list(value) else value), path
+
+
+MODES = {"cost": "pareto"} | dict.fromkeys(("scientific", "nuisance", "per_arm", "min_per_arm", "keep"), "ablation")
+
+
+def test_every_example_of_a_setting_can_be_typed() -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^\| `([\w.]+)` \| `[^`]*` \|.*\| `(.*)` \|$", text, re.MULTILINE)
+    assert len(examples) > 30
+    for name, typed in examples:
+        read([f"search={MODES.get(name, 'joint')}", *([typed] if name != "mode" else [])])
 
 
 def test_the_readme_counts_the_catalogue() -> None:
