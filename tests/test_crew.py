@@ -22,6 +22,8 @@ from denoise.training import train
 from search.pruners import decision
 from search.report.progress import Display
 from search.runtime import watchdog
+from search.storages import liveness
+from search.storages.snapshot import seen
 from search.study import loop, spec
 from search.workers import pool
 from search.workers.allocation import GPUS, Division, division, likely_several
@@ -29,7 +31,7 @@ from search.workers.pool import Crew, Member
 from tests import studies
 from tests.process import context
 from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
-from tests.test_pruner import MORE
+from tests.test_pruner import MORE, everyone
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -232,3 +234,22 @@ def test_a_trial_that_is_lost_for_good_is_not_waited_for(tmp_path: Path, monkeyp
         study.report(waiting, step, 0.5)
         assert not decision.should_stop(study, halving, waiting, prepared.mode.rivals, 4, says=said.append)
     assert len(said) == 1 and "trial 0" in said[0] and "trial 1" in said[0]
+
+
+def test_a_trial_that_was_read_while_it_wrote_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage reads the parts of a trial one after the other, and its worker writes meanwhile.
+
+    Here it had read what Optuna's pruner notes before the worker noted it, and that a decision was taken after.
+    """
+    study, halving = studies.new(), SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+    better, worse = studies.begin(study, worker=liveness.me()), studies.begin(study, worker=liveness.me())
+    for number, values in ((better, (0.5, 0.3)), (worse, (0.4, 0.4))):
+        study.report(number, 1, values[0])
+        assert not decision.should_stop(study, halving, number, everyone, 4)
+        study.report(number, 2, values[1])
+    before = study.trial(better).system_attrs.copy()
+    assert not decision.should_stop(study, halving, better, everyone, 4)
+    torn = [seen(study.trial(better), attrs=before), study.trial(worse)]
+    whole, reads = study.get_trials, [torn]
+    monkeypatch.setattr(study, "get_trials", lambda **more: reads.pop() if reads else whole(**more))
+    assert decision.should_stop(study, halving, worse, everyone, 4)

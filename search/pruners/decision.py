@@ -73,25 +73,23 @@ def _has_curve(trial: FrozenTrial) -> bool:
 def _caught_up(study: Trials, number: int, lag: int, by_values: bool, says: Says | None) -> list[FrozenTrial]:
     """The trials, as soon as each before trial `number` is over or has come to its step.
 
-    A pruner that does not decide by values alone notes what it decided: then that is waited for.
+    A pruner that does not decide by values alone notes what it decided: then that is waited for. The parts of a trial
+    are read one after the other, in no promised order. So a trial that still runs is read once more: all that was
+    written before the sign that was waited for is there then.
     """
     lost_since: float | None = None
-    waited = False
     while True:
         trials = study.get_trials(deepcopy=False)
         mine = earlier(trials, number) - 1
         step = max(trials[mine].intermediate_values)
-        behind = [
+        running = [
             other
             for other in trials[earlier(trials, number - lag) : mine]
-            if other.state == TrialState.RUNNING and step > _came_to(other, by_values)
-            if (study.study_name, other.number) not in _given_up
+            if other.state == TrialState.RUNNING and (study.study_name, other.number) not in _given_up
         ]
-        if (
-            not behind
-        ):  # read once more: what a trial is compared by is written before its report, and was read after it
-            return study.get_trials(deepcopy=False) if waited else trials
-        waited = True
+        behind = [other for other in running if step > _came_to(other, by_values)]
+        if not behind:
+            return study.get_trials(deepcopy=False) if running else trials
         if len(left_behind(study, behind)) < len(behind):
             lost_since = None
         elif time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
