@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from benchmarks import arguments, results
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 SIZES: dict[str, tuple[tuple[int, int, int, int], int]] = {
     "full": ((64, 64, 16, 16), 15),  # shape, rounds
@@ -227,8 +227,8 @@ def main(given: Sequence[str] | None = None) -> int:
         size = arguments.read(named, {"size": "full"}, {"size": arguments.one_of(*SIZES)})["size"]
         path = place(size)
         if shown and not path.exists():
-            raise Refusal(f"{path.relative_to(results.ROOT)}: no results yet; measure with benchmarks.activations")
-    except Refusal as error:
+            raise UserError(f"{path.relative_to(results.ROOT)}: no results yet; measure with benchmarks.activations")
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     if not shown:

@@ -3,22 +3,22 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 
 
 def read(arguments: Sequence[str], defaults: Mapping[str, Any], readers: Mapping[str, Callable[[str], Any]]) -> Any:
-    """Read key=value arguments over `defaults`; readers[key] reads a value. Errors: Refusal, one line."""
+    """Read key=value arguments over `defaults`; readers[key] reads a value. Errors: UserError, one line."""
     found = dict(defaults)
     for text in arguments:
         key, sign, value = text.partition("=")
         if not sign:
-            raise Refusal(f"{text}: not an argument; write key=value, such as {example(defaults)}")
+            raise UserError(f"{text}: not an argument; write key=value, such as {example(defaults)}")
         if key not in readers:
-            raise Refusal(f"{text}: unknown; {choose(key, readers)}")
+            raise UserError(f"{text}: unknown; {choose(key, readers)}")
         try:
             found[key] = readers[key](value)
         except ValueError as error:
-            raise Refusal(f"{text}: {error}") from error
+            raise UserError(f"{text}: {error}") from error
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import activations, arguments, results, steps, walls
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 PARTS = {
     "a": "our training step against a bare PyTorch loop",
@@ -45,7 +45,7 @@ def main(given: Sequence[str] | None = None) -> int:
             print(report(place(options["size"])))
             return 0
         return run(arguments.read(words, DEFAULTS, READERS), " ".join(["python -m benchmarks.bench", *words]))
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -98,9 +98,9 @@ def run(options: dict[str, Any], command: str) -> int:
 
 
 def report(path: Path) -> str:
-    """The results of a run as a markdown table. Errors: Refusal where there are none."""
+    """The results of a run as a markdown table. Errors: UserError where there are none."""
     if not path.exists():
-        raise Refusal(f"{path.relative_to(results.ROOT)}: no results yet; measure with python -m benchmarks.bench")
+        raise UserError(f"{path.relative_to(results.ROOT)}: no results yet; measure with python -m benchmarks.bench")
     return results.markdown(json.loads(path.read_text()))
 
 

@@ -32,7 +32,7 @@ from denoise.activation import Mish
 from denoise.config import catalog
 from denoise.config.compose import raw_compose
 from denoise.data import images
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.convolution import Last, Pointwise
 from denoise.kernels.linear import Linear
 from denoise.kernels.recompute import wide
@@ -40,7 +40,7 @@ from denoise.model.denoiser import Denoiser
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
 from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm, as_before, as_tokens
-from denoise.optimizer import Muon, halves
+from denoise.optimizer import Muon, split_matrices
 from denoise.training import train
 
 
@@ -79,7 +79,7 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
     both = {name: options[name] for name in ("lr", "weight_decay")}
     matrices = {"use_muon": True, "momentum": options["momentum"], **both}
     rest = {"use_muon": False, "betas": tuple(options["betas"]), **both}
-    return pytorch_optimizer.Muon(halves({"params": parameters}, matrices, rest), use_adjusted_lr=True)
+    return pytorch_optimizer.Muon(split_matrices({"params": parameters}, matrices, rest), use_adjusted_lr=True)
 
 
 def by_formula(self: OwnNorm, x: Tensor) -> Tensor:
@@ -174,8 +174,8 @@ def main(given: Sequence[str] | None = None) -> int:
         options = arguments.read(sys.argv[1:] if given is None else given, {"workers": 2}, readers)
         for name in ("configs", "store"):
             if name not in options:
-                raise Refusal(f"{name}=: missing; write configs=FILE store=FOLDER")
-    except Refusal as error:
+                raise UserError(f"{name}=: missing; write configs=FILE store=FOLDER")
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore")

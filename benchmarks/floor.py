@@ -21,7 +21,7 @@ import torch
 from benchmarks import arguments, results
 from benchmarks.steps import WARM, Bare, median_seconds
 from denoise.config.compose import compose, raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import cost
 from search.workers.allocation import division
 
@@ -80,8 +80,8 @@ def main(given: Sequence[str] | None = None) -> int:
         options = arguments.read(words, {"threads": 1, "steps": 40, "backwards": 0}, READERS)
         for name in ("configs", "out"):
             if name not in options:
-                raise Refusal(f"{name}=: missing; write configs=FILE out=FILE")
-    except Refusal as error:
+                raise UserError(f"{name}=: missing; write configs=FILE out=FILE")
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore")

@@ -28,7 +28,7 @@ from optuna.trial import create_trial
 
 from benchmarks import arguments, results
 from benchmarks.filling import Random, add, fill
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from search.pruners import decision
 from search.samplers.seeded import SeededSampler
@@ -227,7 +227,7 @@ def main(words: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     try:
         given = arguments.read(sys.argv[1:] if words is None else words, DEFAULTS, READERS)
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     path = results.FOLDER / "searching.json"

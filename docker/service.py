@@ -54,7 +54,7 @@ AWS_SECRET_ACCESS_KEY={secret}
 """
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """What cannot be done; the one line that is said of it (exit status 2)."""
 
 
@@ -84,20 +84,20 @@ def make_env() -> None:
 
 
 def read_env() -> dict[str, str]:
-    """Read the env file and check it. Errors: Refusal."""
+    """Read the env file and check it. Errors: UserError."""
     if not ENV.exists():
-        raise Refusal("docker/.env is missing: the service was never started here; make up makes it")
+        raise UserError("docker/.env is missing: the service was never started here; make up makes it")
     lines = [line.partition("=") for line in ENV.read_text().splitlines() if "=" in line and not line.startswith("#")]
     env = {name.strip(): value.strip() for name, _, value in lines}
     for name, low, high in (("PORT", 1, 65535), ("WORKERS", 0, 1024), ("THREADS", 1, 1024), ("USER_ID", 1, 2**31)):
         value = env.get(name, "")
         if not value.isdecimal() or not low <= int(value) <= high:
-            raise Refusal(f"docker/.env: {name}={value}: not a whole number from {low} to {high}")
+            raise UserError(f"docker/.env: {name}={value}: not a whole number from {low} to {high}")
     if env.get("PROFILE") not in WORKER:
-        raise Refusal(f"docker/.env: PROFILE={env.get('PROFILE', '')}: unknown; legal: {', '.join(WORKER)}")
+        raise UserError(f"docker/.env: PROFILE={env.get('PROFILE', '')}: unknown; legal: {', '.join(WORKER)}")
     for overlay in env.get("OVERLAYS", "").split():
         if overlay not in OVERLAYS:
-            raise Refusal(f"docker/.env: OVERLAYS={overlay}: unknown; legal: {', '.join(OVERLAYS)}")
+            raise UserError(f"docker/.env: OVERLAYS={overlay}: unknown; legal: {', '.join(OVERLAYS)}")
     return env
 
 
@@ -126,7 +126,7 @@ class Containers:
 
 
 def find() -> Containers:
-    """Docker with its compose plugin, else podman with podman-compose. Errors: Refusal where neither can be used."""
+    """Docker with its compose plugin, else podman with podman-compose. Errors: UserError where neither can be used."""
     said = ""
     if shutil.which("docker") and not answers("docker", "compose", "version"):
         said = answers("docker", "info")
@@ -135,12 +135,14 @@ def find() -> Containers:
     if shutil.which("podman") and shutil.which("podman-compose"):
         said = answers("podman", "info")
         if not said and answers("podman-compose", "--env-file", os.devnull, "version"):
-            raise Refusal("podman-compose: too old, it takes no --env-file; 1.6.0 does (pip install podman-compose)")
+            raise UserError("podman-compose: too old, it takes no --env-file; 1.6.0 does (pip install podman-compose)")
         if not said:
             return Containers("podman", ["podman-compose"])
     if said:
-        raise Refusal(f"{said}; start it, or see that you may use it")
-    raise Refusal("neither docker with its compose plugin nor podman with podman-compose is here; install one of them")
+        raise UserError(f"{said}; start it, or see that you may use it")
+    raise UserError(
+        "neither docker with its compose plugin nor podman with podman-compose is here; install one of them"
+    )
 
 
 def answers(*command: str) -> str:
@@ -150,7 +152,7 @@ def answers(*command: str) -> str:
 
 
 def step(what: str, command: Sequence[str], plain: bool = False) -> str:
-    """Run a command and return what it prints; with `plain` its last line is a whole refusal. Errors: Refusal."""
+    """Run a command and return what it prints; with `plain` its last line is a whole refusal. Errors: UserError."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
     )
@@ -160,7 +162,7 @@ def step(what: str, command: Sequence[str], plain: bool = False) -> str:
         said = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["no word"]
         said = [line for line in said if not line.startswith(("exit code", "ERRO[", "Error: executing"))] or said
         last = said[-1][:300]
-        raise Refusal(last if plain else f"{what}: {last}; all that was said is in docker/.log")
+        raise UserError(last if plain else f"{what}: {last}; all that was said is in docker/.log")
     return done.stdout
 
 
@@ -171,7 +173,7 @@ def check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise Refusal(f"PORT={port}: taken; give another in docker/.env, then make up") from None
+            raise UserError(f"PORT={port}: taken; give another in docker/.env, then make up") from None
 
 
 def build(containers: Containers, env: Mapping[str, str]) -> bool:
@@ -195,7 +197,7 @@ def up(containers: Containers) -> int:
     make_env()
     env = read_env()
     if env["PROFILE"] == "gpu" and not gpu():
-        raise Refusal("PROFILE=gpu: this machine has no NVIDIA GPU; PROFILE=cpu in docker/.env, then make up")
+        raise UserError("PROFILE=gpu: this machine has no NVIDIA GPU; PROFILE=cpu in docker/.env, then make up")
     if not containers.running("mlflow"):
         check_port(int(env["PORT"]))
     LOG.unlink(missing_ok=True)
@@ -220,14 +222,14 @@ def up(containers: Containers) -> int:
 
 
 def wait_for(address: str) -> None:
-    """Wait for MLflow's server. Errors: Refusal."""
+    """Wait for MLflow's server. Errors: UserError."""
     ends = time.monotonic() + HEALTH_SECONDS
     while time.monotonic() < ends:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
             if answer.status == 200:
                 return
         time.sleep(1)
-    raise Refusal(f"{address}: no answer in {HEALTH_SECONDS:.0f} seconds; make logs ARGS=mlflow shows why")
+    raise UserError(f"{address}: no answer in {HEALTH_SECONDS:.0f} seconds; make logs ARGS=mlflow shows why")
 
 
 def down(containers: Containers) -> int:
@@ -253,7 +255,7 @@ def verb(containers: Containers, words: Sequence[str]) -> int:
     """Become a verb of search in a container of its own."""
     env = read_env()
     if not containers.running("mlflow"):
-        raise Refusal("the service does not run; make up starts it")
+        raise UserError("the service does not run; make up starts it")
     if words[0] == "ui":
         print(
             f"MLflow: http://127.0.0.1:{env['PORT']}   (from elsewhere: ssh -L {env['PORT']}:127.0.0.1:{env['PORT']})"
@@ -274,7 +276,7 @@ def become(command: Sequence[str]) -> int:
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """The verb, --run RUN, and the words of ARGS, as search/cli/from_make.py splits them. Errors: Refusal."""
+    """The verb, --run RUN, and the words of ARGS, as search/cli/from_make.py splits them. Errors: UserError."""
     spec = importlib.util.spec_from_file_location("from_make", ROOT / "search" / "cli" / "from_make.py")
     assert spec is not None and spec.loader is not None
     from_make = importlib.util.module_from_spec(spec)
@@ -282,7 +284,7 @@ def arguments(given: Sequence[str]) -> list[str]:
     try:
         return from_make.words(["search", *given], os.environ)[1:]
     except ValueError as error:
-        raise Refusal(f"ARGS={os.environ['ARGS']}: {error}; close each quote") from None
+        raise UserError(f"ARGS={os.environ['ARGS']}: {error}; close each quote") from None
 
 
 def main() -> int:
@@ -294,7 +296,7 @@ def main() -> int:
         if words[0] == "logs":
             return logs(containers, words[1:])
         return {"up": up, "down": down}[words[0]](containers) if words[0] in ("up", "down") else verb(containers, words)
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import arguments
 from denoise.config import catalog
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from experiments import tables
 from search.trial import provenance
@@ -92,7 +92,7 @@ def main(given: Sequence[str] | None = None) -> int:
         values = {
             option: measure(option, rates, o["width"], o["steps"], o["schedule"]) for option, rates in chosen.items()
         }
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import arguments, results
 from denoise.config import catalog
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from experiments import tables
 from search.trial import provenance
@@ -105,9 +105,9 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         options = arguments.read(words, DEFAULTS, readers)
         if len(options["activations"]) < 2:
-            raise Refusal(f"activations={options['activations'][0]}: a difference needs two or more")
+            raise UserError(f"activations={options['activations'][0]}: a difference needs two or more")
         values = measure(TRAININGS, options["activations"], options["seeds"], options["steps"])
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -20,9 +20,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks import arguments, results
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments import tables
-from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, course, differences, images_error
+from search.analysis.sequential_test import (
+    BETTER,
+    OPEN,
+    WORSE,
+    SequentialTest,
+    differences,
+    images_error,
+    run_sequential,
+)
 
 RESULT = tables.FOLDER / "simulation.jsonl"
 DEFAULTS = {"searches": 2000}
@@ -97,7 +105,7 @@ def confirmed(scenario: Scenario, searches: int, seed: int = 0) -> dict[str, Any
     trainings: the mean number of trainings of a confirmation; width: that of the mean interval of equal arms, a median.
     """
     s, rng = scenario, np.random.default_rng(seed)
-    rule = Rule(s.finalists, s.seeds, s.level)
+    rule = SequentialTest(s.finalists, s.seeds, s.level)
     counts = {"false_better": 0, "false_worse": 0, "chosen": 0, "found": 0, "trainings": 0}
     widths: list[float] = []
     for _ in range(searches):
@@ -113,12 +121,12 @@ def confirmed(scenario: Scenario, searches: int, seed: int = 0) -> dict[str, Any
             for arm, at in asked:
                 values[arm].append(float(arms[arm, at]))
 
-        def settled(arm: int, values: Any = values, error: Any = error) -> bool:
+        def decided(arm: int, values: Any = values, error: Any = error) -> bool:
             if s.hopeless and _hopeless(differences(values[arm], values[0]), s.hopeless):
                 return True
             return rule.verdict(values[arm], values[0], error(arm)) != OPEN
 
-        course(range(s.seeds), [0], range(1, len(arms)), train, settled)
+        run_sequential(range(s.seeds), [0], range(1, len(arms)), train, decided)
         for arm in range(1, len(arms)):
             said[arm] = rule.final(values[arm], values[0], error(arm))
             low, high = rule.interval(differences(values[arm], values[0]), error(arm)) or (np.nan, np.nan)
@@ -256,7 +264,7 @@ def main(given: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if given is None else given)
     try:
         options = arguments.read(words, DEFAULTS, {"searches": arguments.at_least(100)})
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     began, groups = time.perf_counter(), {}

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from denoise import fault
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from denoise.interruption import interruptible
 from search import __version__
 from search.cli.from_make import known_user
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             run: Callable[[argparse.Namespace], int] = getattr(verbs, verb)
             return run(options)
-    except Refusal as error:
+    except UserError as error:
         print(line(printed_commands.as_typed(str(error))), file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -72,11 +72,11 @@ class Parser(argparse.ArgumentParser):
     """argparse, with its errors as refusals."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise Refusal(f"{message}; write {printed_commands.usage()}")
+        raise UserError(f"{message}; write {printed_commands.usage()}")
 
 
 def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """Read the command line. Errors: Refusal."""
+    """Read the command line. Errors: UserError."""
     parser = Parser(
         prog={"make": "python -m search"}.get(door := printed_commands.door(), door),
         allow_abbrev=False,
@@ -93,19 +93,19 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("--config-name", default=None, help="the root config in place of train")
     parser.add_argument("--check", action="store_true", help="catalog: only tell whether docs/kinds is fresh")
     parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")
-    parser.add_argument("--beside", action="store_true", help="search: as a worker of the process that starts it")
+    parser.add_argument("--worker", action="store_true", help="search: as a worker of the process that starts it")
     options = parser.parse_intermixed_args(list(arguments))
     options.typed = list(arguments)
     if options.verb in REPOSITORY:
-        raise Refusal(
+        raise UserError(
             f"{options.verb}: needs the repository: make {options.verb} in a clone; legal here: {', '.join(VERBS)}"
         )
     if options.verb not in VERBS:
-        raise Refusal(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
-    if options.beside and options.verb != "search":
-        raise Refusal(f"--beside: {options.verb} has no workers; search starts its own, search.workers says how many")
+        raise UserError(f"{options.verb}: unknown verb; {choose(options.verb, VERBS)}")
+    if options.worker and options.verb != "search":
+        raise UserError(f"--worker: {options.verb} has no workers; search starts its own, search.workers says how many")
     if options.run is not None and options.verb not in printed_commands.OF_RUN:
-        raise Refusal(f"RUN={options.run}: {options.verb} takes no run; {', '.join(printed_commands.OF_RUN)} do")
+        raise UserError(f"RUN={options.run}: {options.verb} takes no run; {', '.join(printed_commands.OF_RUN)} do")
     _check_flags(options)
     _trust(options)
     return options.verb, options
@@ -116,16 +116,16 @@ def _check_flags(options: argparse.Namespace) -> None:
     for flag, verbs in FLAGS.items():
         if getattr(options, flag) not in (None, False) and options.verb not in verbs:
             said = flag.replace("_", "-")
-            raise Refusal(
+            raise UserError(
                 f"--{said}: {options.verb} does not look at it; {', '.join(verbs)} take{'s' * (len(verbs) == 1)} it"
             )
     if options.config_name is not None and not re.fullmatch(r"[\w-]+", options.config_name):
-        raise Refusal(
+        raise UserError(
             f"--config-name {options.config_name}: not the name of a root config; FOLDER/NAME.yaml is "
             "--config-dir FOLDER --config-name NAME"
         )
     if "" in options.config_dir:
-        raise Refusal("--config-dir: names no folder; write --config-dir FOLDER, with a dot for this one")
+        raise UserError("--config-dir: names no folder; write --config-dir FOLDER, with a dot for this one")
 
 
 def _trust(options: argparse.Namespace) -> None:
@@ -149,12 +149,14 @@ def _trust(options: argparse.Namespace) -> None:
     options.overrides = [text for text in options.overrides if text not in consent]
     roots = {path.stem: path for folder in catalog.folders() for path in folder.glob("*.yaml") if path.stem != "search"}
     if options.config_name is not None and options.config_name not in roots:
-        raise Refusal(f"--config-name {options.config_name}: no such root config; {choose(options.config_name, roots)}")
+        raise UserError(
+            f"--config-name {options.config_name}: no such root config; {choose(options.config_name, roots)}"
+        )
     for folder in catalog.folders()[:-1]:
         if (path := folder / f"{options.config_name}.yaml").exists():
             content = plain.read(path)
             if isinstance(content, dict) and "hydra" in content:
-                raise Refusal(f"{path}: hydra: sets nothing of a training; leave it out")
+                raise UserError(f"{path}: hydra: sets nothing of a training; leave it out")
     if consent or options.config_name:
         trust.allow(compose(consent, options.config_name or "train").cfg.allow or [])
     catalog.check_own()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from denoise.config import catalog, trust
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.interruption import ENDS
 from search.console import printed_commands
 from search.tracking import new_database
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         for folder in config.getoption("--config-dir"):
             catalog.add_folder(Path(folder))
         catalog.check_own()
-    except Refusal as error:
+    except UserError as error:
         raise pytest.UsageError(str(error)) from error
 
 

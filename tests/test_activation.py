@@ -18,7 +18,7 @@ from benchmarks.activations import PLAIN
 from denoise.activation import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.model.block import Parts
 from denoise.model.dit import DiT
 from denoise.model.initialize import initialize
@@ -486,5 +486,5 @@ def test_pau_starts_at_the_least_squares_fit_of_leaky_relu():
     ],
 )
 def test_what_has_no_formula_is_refused(option, parameters, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         catalog.build("activation", option, **parameters)

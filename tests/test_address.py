@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from search.tracking.address import is_local, local_uri, resolve_uri
 from search.tracking.tracker import open_tracker
@@ -54,7 +54,7 @@ def test_what_is_no_address_is_refused_with_the_one_that_was_meant(
     key = "MLFLOW_TRACKING_URI=" if outside else "tracking.uri="
     if outside:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(Refusal, match=rf"^{re.escape(key + uri)}: no address of a tracker; legal: ") as refused:
+    with pytest.raises(UserError, match=rf"^{re.escape(key + uri)}: no address of a tracker; legal: ") as refused:
         resolve_uri(None if outside else uri, tmp_path)
     meant = re.search(rf"write {re.escape(key)}(\S+),", str(refused.value))
     assert meant is not None
@@ -80,7 +80,7 @@ def test_no_verb_makes_a_folder_of_it(
 
 
 def test_a_password_is_not_said(tmp_path: Path) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         resolve_uri("ftp://me:secret@host/x", tmp_path)
     assert "secret" not in str(refused.value)
 
@@ -124,7 +124,7 @@ def test_a_server_that_does_not_answer_as_mlflow_is_refused_with_the_way_on(
     monkeypatch.setattr(Answers, "body", b"<html>\nPlease log in</html>")
     with HTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(Refusal, match=way) as refused:
+        with pytest.raises(UserError, match=way) as refused:
             open_tracker(f"http://me:hunter2@127.0.0.1:{server.server_port}", "any", tmp_path)
         server.shutdown()
     assert "hunter2" not in str(refused.value) and "\n" not in str(refused.value)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.model.block import PLACEMENTS, Parts
 from denoise.model.dit import DiT
 from denoise.model.initialize import initialize
@@ -122,7 +122,7 @@ def test_dit_puts_each_patch_back_where_it_was():
     ],
 )
 def test_what_cannot_be_built_is_refused(make, said):
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         make()
 
 

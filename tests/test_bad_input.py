@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 
 TINY = [
@@ -252,7 +252,7 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     # the search
     ("search", ["search.n_trials=0"], ["search.n_trials=0", "1"]),
     ("search", ["search.n_trials=-3"], ["search.n_trials=-3", "1"]),
-    ("train", ["--beside"], ["--beside", "search.workers"]),
+    ("train", ["--worker"], ["--worker", "search.workers"]),
     ("search", ["search.workers=0"], ["search.workers=0", "1"]),
     ("search", ["search.workers=two"], ["search.workers=two", "whole number"]),
     ("search", ["search.lag=0"], ["search.lag=0", "1"]),
@@ -543,7 +543,7 @@ overrides = st.builds(
 def test_anything_typed_is_a_config_or_a_refusal_of_one_line(given_overrides: list[str], root: str) -> None:
     try:
         compose(given_overrides, root)
-    except Refusal as refusal:
+    except UserError as refusal:
         assert str(refusal).strip()
     except Exception as error:
         raise AssertionError(f"{root} {given_overrides}: {type(error).__name__}: {error}") from error

@@ -17,7 +17,7 @@ import torch
 from mlflow.tracking import MlflowClient
 from safetensors.torch import save
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from search.__main__ import main
 from search.storages import sqlite
@@ -133,7 +133,7 @@ def store(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 
 
 def refused(store: Store, match: str) -> str:
-    with pytest.raises(Refusal, match=match) as error:
+    with pytest.raises(UserError, match=match) as error:
         store.search(fit=never)
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -401,7 +401,7 @@ def test_what_was_put_into_the_storage_is_not_carried_out(planted: Any, store: S
     with sqlite3.connect(store.path / "optuna.db") as opened:
         where = "key = 'overrides' AND trial_id = (SELECT min(trial_id) FROM trials)"
         assert opened.execute(f"UPDATE trial_user_attributes SET value_json = ? WHERE {where}", [text]).rowcount == 1
-    with pytest.raises(Refusal, match="trial 0 in the storage") as refused:
+    with pytest.raises(UserError, match="trial 0 in the storage") as refused:
         lose(store).search(fit=never)
     assert "\n" not in str(refused.value)
 

@@ -60,7 +60,7 @@ def filled(search: Search, trials: int = 8) -> Trials:
 OLD = "search.kinds.activation=[silu,relu]"
 
 
-def collected(*overrides: str) -> tuple[migrate.Carried, Trials, Search]:
+def collected(*overrides: str) -> tuple[migrate.Migration, Trials, Search]:
     study, new = filled(asked(OLD)), asked(*overrides)
     return migrate.collect(study, new.space, new.mode.points[0], new.settings.caps), study, new
 

@@ -238,10 +238,10 @@ def test_an_ensemble_is_better_by_its_spread(seed: int, members: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
 
-    class Triples:
+    class FixedSet:
         images, sigma = draw(7, 1, 4, 4), draw(7).exp()
 
-    one = denoisers.Trained(Denoiser(torch.nn.Identity(), 0.5, -1.2, 1.2), Triples(), 0.0)  # type: ignore[arg-type]
+    one = denoisers.Trained(Denoiser(torch.nn.Identity(), 0.5, -1.2, 1.2), FixedSet(), 0.0)  # type: ignore[arg-type]
     predictions = draw(members, 7, 1, 4, 4).double()
     each = torch.stack([denoisers.losses(p, one) for p in predictions]).mean(0)
     gap = each - denoisers.losses(predictions.mean(0), one)

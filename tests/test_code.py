@@ -9,7 +9,7 @@ from denoise.training import train
 from search.__main__ import main
 from search.tracking.tracker import Tracker
 from search.trial import provenance
-from search.trial.run import Follower
+from search.trial.run import MetricsForwarder
 from tests.quick import a_new_process
 from tests.test_question import NO_CONFIRM, TINY, latest, searched
 
@@ -77,13 +77,13 @@ def test_a_training_that_was_interrupted_goes_on_with_its_own_code_only(
     command = ["search", f"store={store}", *TINY, NO_CONFIRM, "search.n_trials=1", "pruner=none"]
     command += ["trainer.max_steps=6", "trainer.val_every=2", "trainer.save_seconds=0"]
 
-    def interrupt(self: Follower, step: int) -> None:
+    def interrupt(self: MetricsForwarder, step: int) -> None:
         if step >= 4:
             raise KeyboardInterrupt
 
     a_new_process(monkeypatch, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Follower, "on_save", interrupt)
+        patch.setattr(MetricsForwarder, "on_save", interrupt)
         assert main(command) == 130
     (before,) = (store / "checkpoints").rglob("0.ckpt")
     tracker = Tracker(None, "denoise-search", store)

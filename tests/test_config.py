@@ -7,7 +7,7 @@ import torch
 
 from denoise.activation import Swish
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training.train import prepare
 
 TINY = {
@@ -60,7 +60,7 @@ def test_a_part_with_its_own_component_changes_alone(place, model):
     part = place.split(".")[1]
     override = f"{place}={other_option(place)}"
     if part not in base(model)[0].part_names:
-        with pytest.raises(Refusal, match="no such part"):
+        with pytest.raises(UserError, match="no such part"):
             backbone(model, override)
         return
     built, (before, was) = backbone(model, override), base(model)
@@ -127,7 +127,7 @@ def test_placement_and_dropout_of_one_part():
     ],
 )
 def test_what_is_wrong_is_refused_in_one_line_that_says_the_fix(override, said):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         compose.compose(override.split())
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
@@ -136,7 +136,7 @@ def test_what_is_wrong_is_refused_in_one_line_that_says_the_fix(override, said):
     "value", ["trainer.ema_decay=1", "trainer.val_samples=3", "trainer.precision=16", "placement=up"]
 )
 def test_what_cannot_be_trained_is_refused(value):
-    with pytest.raises(Refusal, match=value.split("=")[0].replace(".", r"\.")):
+    with pytest.raises(UserError, match=value.split("=")[0].replace(".", r"\.")):
         prepare(compose.compose([*TINY["unet"], value] if "precision" not in value else [f"{value}-true"]).cfg)
 
 

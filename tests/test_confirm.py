@@ -12,12 +12,20 @@ import torch
 from rich.console import Console
 from safetensors.torch import save
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training.train import sha256
 from search.analysis import ranking, sequential_test
 from search.analysis.confirmation import Arm, Confirmation, Ensemble, Finalist, Settings, comparison
 from search.analysis.confirmation import settings as read
-from search.analysis.sequential_test import BETTER, OPEN, WORSE, Rule, differences, images_error, mean_interval
+from search.analysis.sequential_test import (
+    BETTER,
+    OPEN,
+    WORSE,
+    SequentialTest,
+    differences,
+    images_error,
+    mean_interval,
+)
 from search.confirmation import run as confirming
 from search.confirmation import trainings
 from search.confirmation.finalists import Tuned, start
@@ -28,7 +36,7 @@ from search.report.confirmation import sentences, tables, take
 from search.report.plots.confirmation import comparisons, picture, window
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
-from search.trial.run import TESTED, Trained
+from search.trial.run import TESTED, TrialResult
 from tests import tiny
 from tests.pictures import parsed, texts
 
@@ -146,7 +154,7 @@ def test_the_numbers_are_those_of_the_paired_differences_on_test_images(
         assert pair.pairs == 3 and pair.difference == pytest.approx(sum(each) / 3)
         assert pair.interval == pytest.approx(mean_interval(each, 0.025, error)), "two finalists, one look"
         assert pair.searched == pytest.approx((one.searched or 0) - 0.5)
-        assert pair.verdict == Rule(2, 3, 0.95).final(one.numbers(), base.numbers(), error)
+        assert pair.verdict == SequentialTest(2, 3, 0.95).final(one.numbers(), base.numbers(), error)
         assert (pair.mine, pair.theirs) == pytest.approx((one.mean, base.mean))
         assert one.tuned is None and one.interval is not None and one.interval[0] < one.mean < one.interval[1]
     assert found.seed_df == 6 and found.seed_sd is not None and found.seed_sd > 0
@@ -314,19 +322,19 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Any:
     def given(values: Any, lr: bool = False) -> list[tuple[str, int]]:
         trained: list[tuple[str, int]] = []
 
-        def perform(composed: Any, run: Run, *rest: Any, **more: Any) -> Trained:
+        def perform(composed: Any, run: Run, *rest: Any, **more: Any) -> TrialResult:
             activation, seed = composed.choices["activation"], composed.cfg.seed
             trained.append((activation, seed))
             value = values(activation, seed, composed.cfg.optimizer.lr) if lr else values(activation, seed)
             if isinstance(value, str):
                 run.end("failed", {"failure_kind": value, "step": "1"})
-                return Trained(run.run_id, "failed", 1, None, value, value, None)
+                return TrialResult(run.run_id, "failed", 1, None, value, value, None)
             metrics = {"val/loss": value + 1, "test/loss": value}
             run.metrics(4, metrics)
             losses = {"losses": torch.full((32,), value, dtype=torch.float64), "image": torch.arange(32)}
             run.artifacts({TESTED: save(losses)})
             run.end("complete", {"step": "4"})
-            return Trained(run.run_id, "complete", 4, value + 1, "", "", None, metrics)
+            return TrialResult(run.run_id, "complete", 4, value + 1, "", "", None, metrics)
 
         monkeypatch.setattr(trainings, "perform", perform)
         return trained
@@ -463,18 +471,18 @@ def test_with_nothing_to_compare_nothing_is_trained(store: Path) -> None:
 def test_bad_settings_are_refused_in_one_line(changed: dict[str, Any], message: str) -> None:
     good = {"finalists": 2, "seeds": 5, "first_seed": 1000, "level": 0.95, "test_samples": 64}
     assert read(good, 7) == Settings(2, 5, 1000, 0.95, 64)
-    with pytest.raises(Refusal, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         read(good | changed, 7)
     assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_no_confirmation_and_a_record_that_would_run_code_are_refused(store: Path) -> None:
     for content in (b"[]", b"{", b'{"settings": {}}', json.dumps({"finalists": [1]}).encode()):
-        with pytest.raises(Refusal, match=r"confirmation.json: not a confirmation"):
+        with pytest.raises(UserError, match=r"confirmation.json: not a confirmation"):
             from_json(content)
     tracker, parent = opened(store, "other-5")
     bad = trial(1, [*TINY, "activation._target_=os.system"], 0.1)
-    with pytest.raises(Refusal, match="would choose code to run"):
+    with pytest.raises(UserError, match="would choose code to run"):
         confirm(SETTINGS, tracker, parent, [RECORDS[0], bad], BASELINE, Screen())
 
 
@@ -493,7 +501,7 @@ def made(cost: str | None = None) -> Confirmation:
         one = Finalist(f"r{number}", number, name, [], 0.48, 1.0)
         noise = (0.001, -0.001, 0.0005, 0.0, -0.0005)
         one.values = {1000 + i: 0.5 + shift + (e * (1 + 9 * (number == 3))) for i, e in enumerate(noise)}
-        one.untuned = comparison(one, base, Rule(3, 5, 0.95), 0.0001)
+        one.untuned = comparison(one, base, SequentialTest(3, 5, 0.95), 0.0001)
         found.finalists.append(one)
     found.spread = 0.003
     found.ensembles = [Ensemble("trial 1 (muon), 5 seeds", ["a"] * 5, 0.47, 0.48, 0.479)]
@@ -558,7 +566,7 @@ def test_a_changed_or_older_file_is_none_to_a_report(
     plain = json.loads(to_json(done[0]))
     plain["finalists"][0]["untuned"] |= {key: value for key, value in changed.items() if key == "verdict"}
     plain |= {key: value for key, value in changed.items() if key != "verdict"}
-    with pytest.raises(Refusal, match="of another version"):
+    with pytest.raises(UserError, match="of another version"):
         from_json(json.dumps(plain).encode())
     tracker, parent = opened(store, f"old-{next(iter(changed))}")
     parent.artifacts({"confirmation.json": json.dumps(plain).encode()})

@@ -25,9 +25,9 @@ from search.runtime import watchdog
 from search.storages import liveness
 from search.storages.snapshot import seen
 from search.study import loop, spec
-from search.workers import pool
+from search.workers import pool as pool_module
 from search.workers.allocation import GPUS, Division, division, likely_several
-from search.workers.pool import Crew, Member
+from search.workers.pool import Worker, WorkerPool
 from tests import studies
 from tests.process import context
 from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
@@ -138,15 +138,15 @@ def test_where_a_gpu_may_be_no_second_process_is_foretold(tmp_path: Path, monkey
 
 
 def test_a_member_too_many_is_ended_and_not_replaced() -> None:
-    with Crew(["search", "trainer.max_steps=2"]) as crew:
-        crew.resize(2)
-        first, second = (member.process for member in crew.members)
-        crew.resize(1)
+    with WorkerPool(["search", "trainer.max_steps=2"]) as pool:
+        pool.resize(2)
+        first, second = (worker.process for worker in pool.workers)
+        pool.resize(1)
         assert second.wait(60) != 0
-        with crew.changed:
-            assert crew.changed.wait_for(lambda: len(crew.members) == 1, 60)
-        assert [member.process for member in crew.members] == [first] and first.poll() is None
-        assert not crew.died and not crew.unsaid
+        with pool.changed:
+            assert pool.changed.wait_for(lambda: len(pool.workers) == 1, 60)
+        assert [worker.process for worker in pool.workers] == [first] and first.poll() is None
+        assert not pool.died and not pool.unsaid
     assert first.returncode is not None
 
 
@@ -170,18 +170,18 @@ def test_how_a_member_ended_is_noted_when_the_storage_answers_again(monkeypatch:
             raise locked.pop()
         noted.append(found)
 
-    monkeypatch.setattr(pool, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(pool_module, "LAST_SECONDS", 0.1)
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
-    crew, member = Crew([]), Member(1, Died(), io.StringIO())  # type: ignore[arg-type]
-    crew.note_death, crew.members = note, [member]
-    member.seen.hear({"at": "trial 1", "trial": True})
-    crew._follow(member)
-    assert [each["how"] for each in noted] == [watchdog.how(-9)] and not crew.members and not crew.error
+    pool, worker = WorkerPool([]), Worker(1, Died(), io.StringIO())  # type: ignore[arg-type]
+    pool.note_death, pool.workers = note, [worker]
+    worker.seen.hear({"at": "trial 1", "trial": True})
+    pool._follow(worker)
+    assert [each["how"] for each in noted] == [watchdog.how(-9)] and not pool.workers and not pool.error
     locked.append(AssertionError("a mistake of ours"))
-    crew.members = [member]
-    member.errors = io.StringIO()
-    crew._follow(member)
-    assert isinstance(crew.error, AssertionError) and not crew.members
+    pool.workers = [worker]
+    worker.errors = io.StringIO()
+    pool._follow(worker)
+    assert isinstance(pool.error, AssertionError) and not pool.workers
 
 
 def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:

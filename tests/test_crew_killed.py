@@ -169,7 +169,7 @@ def test_a_refusal_of_the_stores_leaves_no_worker(tmp_path: Path, capfd: pytest.
     file.touch()
     assert main(["search", f"store={file}/sub", *SEARCH, "search.workers=4"]) == 2
     assert capfd.readouterr().err.count("\n") == 1
-    assert not [pid for pid in children(os.getpid()) if b"--beside" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert not [pid for pid in children(os.getpid()) if b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:

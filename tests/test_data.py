@@ -14,7 +14,7 @@ from denoise.config import compose
 from denoise.data import idx, load
 from denoise.data.digits import digits
 from denoise.data.images import Batches, Images, check, content_hash, resize, split
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 FASHION = Path(idx.FASHION_MNIST)
 ROWS = {
@@ -94,7 +94,7 @@ GOLDEN_DIGITS = "0917ab1a7c940e7c"
 def test_another_image_size(size):
     data = digits(size)
     assert data.size == size and data.images["train"].abs().max() <= 1
-    with pytest.raises(Refusal, match="data.image_size=0"):
+    with pytest.raises(UserError, match="data.image_size=0"):
         resize(data.images["train"], 0)
 
 
@@ -138,7 +138,7 @@ def test_idx_files_are_read(tmp_path, packed):
 def test_missing_files_are_refused_with_both_ways_to_get_them(tmp_path, missing):
     write(tmp_path, packed=False)
     (tmp_path / missing).unlink()
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         idx.fashion_mnist(str(tmp_path))
     text = str(refusal.value)
     assert missing in text and "apt-get install dataset-fashion-mnist" in text and "data.root=FOLDER" in text
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, packed, damage):
     write(tmp_path, packed)
     path = tmp_path / (ROWS["train"][0] + ".gz" * packed)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(Refusal, match=f"{path.name}.*fetch it again"):
+    with pytest.raises(UserError, match=f"{path.name}.*fetch it again"):
         idx.fashion_mnist(str(tmp_path))
 
 
@@ -181,7 +181,7 @@ def test_idx_files_of_other_things_are_refused(tmp_path, case):
     name, array, said = FILES[case]
     write(tmp_path, packed=False)
     (tmp_path / name).write_bytes(idx_bytes(array))
-    with pytest.raises(Refusal, match=said) as refusal:
+    with pytest.raises(UserError, match=said) as refusal:
         load(compose.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
     assert "\n" not in str(refusal.value)
 
@@ -191,7 +191,7 @@ def test_too_few_images_are_refused(tmp_path, count):
     write(tmp_path, packed=True)
     for name, array in ((IMAGES, np.zeros((count, 6, 6))), (LABELS, np.zeros(count))):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
-    with pytest.raises(Refusal, match="no (train|validation) images"):
+    with pytest.raises(UserError, match="no (train|validation) images"):
         load(compose.compose(["data=fashion_mnist", f"data.root={tmp_path}", "data.image_size=6"]).cfg.data)
 
 
@@ -204,7 +204,7 @@ def test_a_header_that_lies_is_refused_or_true(tmp_path, body, header, packed):
     path.write_bytes(gzip.compress(raw) if packed else raw)
     try:
         read = idx.read_idx(path)
-    except Refusal as refusal:
+    except UserError as refusal:
         assert path.name in str(refusal) and "fetch it again" in str(refusal)
     else:
         assert header[:3] == (0, 0, 8) and idx_bytes(read.numpy()) == raw
@@ -248,7 +248,7 @@ OWN = {
 @pytest.mark.parametrize("case", OWN)
 def test_data_that_cannot_be_used_are_refused_with_the_way_on(case, name):
     what, tensor, said = OWN[case]
-    with pytest.raises(Refusal, match=f"data: .*{said}"):
+    with pytest.raises(UserError, match=f"data: .*{said}"):
         check(own(**{f"{name}_{what}": tensor}))
 
 
@@ -256,20 +256,20 @@ def test_splits_belong_together():
     assert check(own()).size == 4
     nothing = {"test_images": torch.zeros(0, 1, 4, 4), "test_labels": torch.zeros(0, dtype=torch.int64)}
     assert len(check(own(**nothing)).images["test"]) == 0
-    with pytest.raises(Refusal, match="no validation images"):
+    with pytest.raises(UserError, match="no validation images"):
         check(own(**{key.replace("test", "validation"): value for key, value in nothing.items()}))
-    with pytest.raises(Refusal, match="test images are of shape .1, 5, 5., train images of others"):
+    with pytest.raises(UserError, match="test images are of shape .1, 5, 5., train images of others"):
         check(own(test_images=torch.zeros(12, 1, 5, 5)))
-    with pytest.raises(Refusal, match="no validation split; .*train, validation, test"):
+    with pytest.raises(UserError, match="no validation split; .*train, validation, test"):
         check(Images({"train": torch.zeros(3, 1, 4, 4)}, {"train": torch.arange(3)}, num_classes=3))
-    with pytest.raises(Refusal, match="the loader returned dict"):
+    with pytest.raises(UserError, match="the loader returned dict"):
         check({})  # type: ignore[arg-type]
 
 
 def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path):
     write(tmp_path, packed=False)
     (tmp_path / ROWS["train"][1]).write_bytes(idx_bytes(np.zeros(39)))
-    with pytest.raises(Refusal, match="40 images but 39 labels"):
+    with pytest.raises(UserError, match="40 images but 39 labels"):
         idx.fashion_mnist(str(tmp_path))
 
 
@@ -302,5 +302,5 @@ def test_a_batch_is_found_by_its_step_alone():
 
 @pytest.mark.parametrize("batch_size", [0, -1, 51])
 def test_a_batch_size_that_cannot_be_is_refused(batch_size):
-    with pytest.raises(Refusal, match=f"data.batch_size={batch_size}"):
+    with pytest.raises(UserError, match=f"data.batch_size={batch_size}"):
         Batches(numbered(50), batch_size, seed=0)

@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
 from denoise.training.train import prepare
 
@@ -141,7 +141,7 @@ def test_an_activation_that_writes_over_its_input_has_the_same_figures(make):
 )
 def test_what_would_write_over_its_input_is_refused(override, path):
     """With normalization=none relu's input is what the skip connection takes."""
-    with pytest.raises(Refusal, match=rf"{path}\S*inplace=true: .*legal: false"):
+    with pytest.raises(UserError, match=rf"{path}\S*inplace=true: .*legal: false"):
         prepare(compose.compose([*override.split(), "normalization=none"]).cfg)
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import search
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.cli import standby
 from search.console import printed_commands
 from search.workers import shared
@@ -160,7 +160,7 @@ def test_a_bad_line_of_the_env_file_is_refused(service: ModuleType, line: str, s
     service.make_env()
     name = line.partition("=")[0]
     service.ENV.write_text(re.sub(rf"^{name}=.*$", line, service.ENV.read_text(), flags=re.MULTILINE))
-    with pytest.raises(service.Refusal, match=re.escape(says)):
+    with pytest.raises(service.UserError, match=re.escape(says)):
         service.read_env()
 
 
@@ -169,7 +169,7 @@ def test_a_port_that_is_taken_is_refused(service: ModuleType) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(service.Refusal, match=f"PORT={port}: taken"):
+        with pytest.raises(service.UserError, match=f"PORT={port}: taken"):
             service.check_port(port)
     service.check_port(port)
 
@@ -278,7 +278,7 @@ def test_a_printed_command_names_the_service_it_is_for(monkeypatch: pytest.Monke
     ],
 )
 def test_what_the_storage_says_chooses_no_code(word: str) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(UserError):
         standby.check(["activation=relu", word])
 
 

@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 
 from denoise.config.compose import Composed, compose, next_compose, parse
 from denoise.config.limits import as_choice, as_text, as_value
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.space import search_space
 from search.space.search_space import Space
 from search.study import corners, migrate
@@ -44,7 +44,7 @@ def base() -> Composed:
 
 def refused(override: str) -> str:
     """The line that refuses an override; a free domain is laid into a config that is there."""
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         if not override.startswith(AT):
             built(override)
         given, composed = parse(override), Composed(base().cfg.copy(), base().choices)
@@ -192,7 +192,7 @@ def test_a_domain_that_cannot_be_searched_is_refused_before_the_first_trial(over
 def test_a_shape_may_ask_for_another_one_beside_it() -> None:
     """8 heads do not divide the 8 channels of the baseline in two levels; they divide those of a wider network."""
     heads = AT + "model.num_heads={type:categorical,choices:[2,32]}"
-    with pytest.raises(Refusal, match="32"):
+    with pytest.raises(UserError, match="32"):
         built(heads)
     built(heads, AT + "model.width={type:int,low:8,high:32,step:8}")
 
@@ -229,7 +229,7 @@ WAYS = [  # what is refused, where its line says what to write, and what is type
 
 @pytest.mark.parametrize(("override", "pattern", "then"), WAYS, ids=[override for override, *_ in WAYS])
 def test_what_a_line_says_to_write_can_be_typed(override: str, pattern: str, then: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         built(*override.split())
     shown = re.search(pattern, str(refusal.value))
     assert shown, str(refusal.value)
@@ -252,7 +252,7 @@ SCIENTIFIC = ["search=ablation", "search.scientific=[dropout]"]
     ],
 )
 def test_what_a_line_about_choices_says_can_be_typed(overrides: list[str], pattern: str, then: list[str]) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         asked_small(*overrides)
     shown = re.search(pattern, str(refusal.value))
     assert shown, str(refusal.value)

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, create_trial
 from safetensors.torch import load_file
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings, comparison
 from search.analysis.ranking import distinct
-from search.analysis.sequential_test import Rule
+from search.analysis.sequential_test import SequentialTest
 from search.cli import choose_run
 from search.confirmation import run
 from search.confirmation.stored import load
@@ -48,7 +48,7 @@ def confirmed(*curves: list[float]) -> Confirmation:
         arms.append(arm)
     finalists = [arm for arm in arms if isinstance(arm, Finalist)]
     for one in finalists:
-        one.untuned = comparison(one, arms[0], Rule(2, 5, 0.95), 0.0)
+        one.untuned = comparison(one, arms[0], SequentialTest(2, 5, 0.95), 0.0)
     return Confirmation(Settings(2, 5, 1000, 0.95, 32), arms[0], finalists)
 
 
@@ -163,7 +163,7 @@ def test_a_record_that_was_changed_chooses_no_code(tmp_path: Path) -> None:
     code = ["activation._target_=subprocess.getoutput", f"+activation.cmd=touch {made}"]
     for overrides in (["allow=[subprocess.]"], code):
         changed = Record(0, "run", "complete", 1, overrides, 0.5)
-        with pytest.raises(Refusal, match="would choose code to run"):
+        with pytest.raises(UserError, match="would choose code to run"):
             width_transfer.train(settings, Books(), SimpleNamespace(run_id="run"), [changed], Silent())  # type: ignore[arg-type]
     assert not made.exists()
 

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.evaluation.ensemble import Ensemble, Member, evaluate, read
-from denoise.training.module import Triples
+from denoise.training.module import FixedSet
 from denoise.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -54,7 +54,7 @@ def test_the_loss_of_several_is_that_of_the_mean_of_their_predictions(
     cfg = members[0].cfg
     data = load(cfg.data)
     denoisers = [read(member, data).eval() for member in members]
-    triples = Triples(data, denoisers[0], cfg.trainer.val_samples)
+    triples = FixedSet(data, denoisers[0], cfg.trainer.val_samples)
     sigma, sd = triples.sigma.double(), denoisers[0].sigma_data
     with torch.no_grad():
         noisy = triples.images + triples.sigma[:, None, None, None] * triples.noise
@@ -79,8 +79,8 @@ def test_members_of_one_network_are_that_network(trained: list[tuple[Member, dic
 def test_what_is_no_ensemble_is_refused_in_one_line(trained: list[tuple[Member, dict[str, float]]]) -> None:
     first, third = trained[0][0], trained[2][0]
     other = Member(compose([*TINY, "trainer.val_samples=24"]).cfg, first.weights)
-    with pytest.raises(Refusal, match="differ in data"):
+    with pytest.raises(UserError, match="differ in data"):
         evaluate([first, other])
-    with pytest.raises(Refusal, match="not the weights of this config") as error:
+    with pytest.raises(UserError, match="not the weights of this config") as error:
         evaluate([Member(first.cfg, third.weights)])
     assert "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from safetensors.numpy import save
 from urllib3.exceptions import ResponseError
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Outside
 from denoise.training import train
 from search.__main__ import main
@@ -124,7 +124,7 @@ def fetched(tracker: Tracker, run_id: str, volume: Volume) -> None:
     volume.fill()
     with pytest.raises(Outside, match=f"RUN={run_id}: config.yaml cannot be fetched; {into} or a disk there"):
         tracker.artifact(run_id, "config.yaml", into)
-    with pytest.raises(Refusal, match="has no other"):
+    with pytest.raises(UserError, match="has no other"):
         tracker.artifact(run_id, "other", into)
     volume.free()
     assert tracker.artifact(run_id, "config.yaml", into).stat().st_size

@@ -8,7 +8,7 @@ import torch
 from formulas.initializer import gain_of
 
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.initializer.library import auto_gain, resolve_gain
 
 OPTIONS = catalog.options("initializer")
@@ -251,7 +251,7 @@ def test_equal_weights_stay_equal(option, learns):
 
 def test_gains_that_are_none_are_refused():
     weight = torch.zeros(4, 4)
-    with pytest.raises(Refusal, match="gain=auto"):
+    with pytest.raises(UserError, match="gain=auto"):
         catalog.build("initializer", "kaiming_normal", weight, torch.nn.Mish(), gain="torch")
-    with pytest.raises(Refusal, match="legal: auto, torch"):
+    with pytest.raises(UserError, match="legal: auto, torch"):
         catalog.build("initializer", "kaiming_normal", weight, torch.nn.ReLU(), gain="large")

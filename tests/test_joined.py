@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from denoise.config import catalog
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.optimizer import joined, parameter_groups
 from denoise.training.train import prepare, train
 from search.trial.config_hash import config_sha256
@@ -164,10 +164,10 @@ def test_whether_parameters_are_joined_is_part_of_a_configs_hash() -> None:
 def test_a_file_says_it_as_it_is_meant(kind: str, value: str, tmp_path: Path) -> None:
     target = {"optimizer": "torch.optim.SGD", "activation": "torch.nn.SiLU"}[kind]
     content = yaml.safe_load(f"_target_: {target}\nelementwise: {value}\n")
-    with pytest.raises(Refusal, match="true or false, in the file of an optimizer"):
+    with pytest.raises(UserError, match="true or false, in the file of an optimizer"):
         catalog.check_form(tmp_path / kind / "mine.yaml", content)
 
 
 def test_an_optimizer_that_asks_for_the_curvature_is_refused() -> None:
-    with pytest.raises(Refusal, match="not elementwise"):
+    with pytest.raises(UserError, match="not elementwise"):
         joined(lambda groups: make("sophia", groups), parameter_groups(network()))

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.pruners import decision
 from search.samplers import make
 from search.storages.trials import Trials
@@ -145,7 +145,7 @@ def test_a_value_that_is_no_option_can_be_asked_about() -> None:
     ],
 )
 def test_a_question_that_cannot_be_asked_is_refused(overrides: list[str], said: str) -> None:
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(UserError, match=said):
         asked("search=ablation", *overrides)
 
 
@@ -193,5 +193,5 @@ def test_the_weights_of_the_whole_front_are_kept() -> None:
 def test_values_of_both_objectives_are_told() -> None:
     search, _ = pareto()
     assert search.mode.values({"val/loss": 0.3, "cost/parameters": 7.0}) == [0.3, 7.0]
-    with pytest.raises(Refusal, match="step_seconds"):
+    with pytest.raises(UserError, match="step_seconds"):
         asked("search=pareto", "search.cost=step_second", "model.width=16")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from denoise.config import catalog
-from denoise.optimizer import halves
+from denoise.optimizer import split_matrices
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (8, 4, 3, 3)])
@@ -36,7 +36,7 @@ def test_muon_is_the_librarys_up_to_its_half_precision():
     for make in (
         lambda ws: catalog.build("optimizer", "muon", ws, **how),
         lambda ws: pytorch_optimizer.Muon(
-            halves({"params": ws}, {"use_muon": True, **how}, {"use_muon": False, **how}), use_adjusted_lr=True
+            split_matrices({"params": ws}, {"use_muon": True, **how}, {"use_muon": False, **how}), use_adjusted_lr=True
         ),
     ):
         weights = [nn.Parameter(w.clone()) for w in start]

@@ -9,7 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.tracking import new_database
 from search.tracking.new_database import make  # as it is before the tests' own stands in for it
 from search.tracking.tracker import Tracker, open_tracker
@@ -64,11 +64,11 @@ def test_what_ends_while_the_tables_are_made_leaves_none(
     def ends(*args: object, **more: object) -> None:
         raise end
 
-    with monkeypatch.context() as patch, pytest.raises((quick.Killed, Refusal)) as raised:
+    with monkeypatch.context() as patch, pytest.raises((quick.Killed, UserError)) as raised:
         patch.setattr(new_database, "make", make)
         patch.setattr(MlflowClient, "search_experiments", ends)
         open_tracker(None, EXPERIMENT, tmp_path)
-    if raised.type is Refusal:
+    if raised.type is UserError:
         assert "mlflow.db cannot be made (No space left on device)" in str(raised.value)
     assert [path.name for path in tmp_path.iterdir()] == ["locks"]
     shutil.rmtree(tmp_path / "locks")

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
-from denoise.optimizer import halves, is_matrix, parameter_groups
+from denoise.errors import UserError
+from denoise.optimizer import is_matrix, parameter_groups, split_matrices
 from denoise.training.train import prepare, train
 
 OPTIONS = catalog.options("optimizer")
@@ -235,10 +235,12 @@ def test_what_an_activation_or_a_normalization_learns_is_no_matrix(kind, counts)
 
 def test_halves_go_by_the_group_and_else_by_the_shape():
     matrix, table, vector = (nn.Parameter(torch.zeros(shape)) for shape in [(3, 4), (2, 5), (7,)])
-    split = halves({"params": [matrix, table, vector]}, {"a": 1}, {"b": 2})
+    split = split_matrices({"params": [matrix, table, vector]}, {"a": 1}, {"b": 2})
     assert [[id(p) for p in g["params"]] for g in split] == [[id(matrix), id(table)], [id(vector)]]
-    (one,) = halves({"params": [matrix], "matrices": True, "a": 3}, {"a": 1}, {"a": 2})
-    (other,) = halves({"params": [table, vector], "matrices": False, "weight_decay": 0.0, "a": 3}, {"a": 1}, {"a": 2})
+    (one,) = split_matrices({"params": [matrix], "matrices": True, "a": 3}, {"a": 1}, {"a": 2})
+    (other,) = split_matrices(
+        {"params": [table, vector], "matrices": False, "weight_decay": 0.0, "a": 3}, {"a": 1}, {"a": 2}
+    )
     assert (one["a"], other["a"], other["weight_decay"]) == (3, 2, 0.0) and "matrices" not in {**one, **other}
     assert is_matrix(matrix) and not is_matrix(vector) and not is_matrix(torch.zeros(5, 1, 1))
 
@@ -473,7 +475,7 @@ def test_clipping_goes_with_mixed_precision_and_a_fused_optimizer(by):
     ],
 )
 def test_a_clipping_that_is_none_is_refused(override, words):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         prepare(tiny(override))
     assert all(word in str(refused.value) for word in words)
 

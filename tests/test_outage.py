@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from denoise import fault
 from denoise.config import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Outside
 from denoise.interruption import interruptible
 from denoise.training import train
@@ -164,7 +164,7 @@ def test_a_disk_that_is_full_at_any_file_ends_the_process_and_no_trial(
         a_new_process(monkeypatch, life)
         try:
             found, _ = run(tmp_path / "runs", SIX, monkeypatch)
-        except (OSError, fault.Outside, Refusal) as error:
+        except (OSError, fault.Outside, UserError) as error:
             assert "No space left" in str(error), error
         else:
             break

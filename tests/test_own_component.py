@@ -10,7 +10,7 @@ import torch
 
 from denoise.config import catalog, trust
 from denoise.config.compose import raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
@@ -291,7 +291,7 @@ def test_a_name_that_cannot_be_typed_is_refused(name: str, tmp_path: Path) -> No
     file = tmp_path / "conf" / "activation" / f"{name}.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("# f\n# s\n_target_: torch.nn.ReLU\nspace: {}\n")
-    with pytest.raises(Refusal, match="rename the file"):
+    with pytest.raises(UserError, match="rename the file"):
         catalog.add_folder(tmp_path)
 
 
@@ -300,5 +300,5 @@ def test_a_folder_may_be_given_twice_and_is_read_once() -> None:
     before = catalog.folders()
     catalog.add_folder(EXAMPLE / "conf")
     assert catalog.folders() == before
-    with pytest.raises(Refusal, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         catalog.add_folder(EXAMPLE / "nothing")

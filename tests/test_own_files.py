@@ -9,7 +9,7 @@ import pytest
 from denoise.config import catalog
 from denoise.config.compose import compose
 from denoise.config.legal import select
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training.train import prepare
 from search.space.overrides import read
 
@@ -104,7 +104,7 @@ def test_a_key_that_nothing_reads_is_refused_whatever_file_it_is_in(
     file: str, content: str, words: list[str], folder: Path
 ) -> None:
     overrides, root = written(folder, file, content)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         composed = compose(overrides, root)
         prepare(composed.cfg)
     missing = [word for word in words if word not in str(refused.value)]
@@ -114,7 +114,7 @@ def test_a_key_that_nothing_reads_is_refused_whatever_file_it_is_in(
 def test_defaults_in_a_circle_are_one_line(folder: Path) -> None:
     (folder / "conf" / "circle.yaml").write_text("defaults: [train, circle, _self_]\n")
     catalog.add_folder(folder)
-    with pytest.raises(Refusal, match="config: "):
+    with pytest.raises(UserError, match="config: "):
         compose([], "circle")
 
 
@@ -133,7 +133,7 @@ def test_defaults_in_a_circle_are_one_line(folder: Path) -> None:
 )
 def test_what_the_line_says_to_write_makes_the_file_good(file: str, content: str, pattern: str, folder: Path) -> None:
     overrides, root = written(folder, file, content)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         compose(overrides, root)
     shown = re.search(pattern, str(refused.value))
     assert shown, str(refused.value)
@@ -168,5 +168,5 @@ def test_a_search_of_the_project_has_only_its_own_keys(option: str, folder: Path
 
 def test_a_search_file_without_its_defaults_is_refused_where_its_overrides_are_read(folder: Path) -> None:
     (override,), _ = written(folder, "search/mine", "n_trials: 4\n")
-    with pytest.raises(Refusal, match="lacks search.mode"):
+    with pytest.raises(UserError, match="lacks search.mode"):
         read([override])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from denoise.config import compose as config
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.initializer.pretrained import prefix
 from denoise.training.module import DenoiseModule
 from denoise.training.train import prepare, sample, train
@@ -166,7 +166,7 @@ class Bomb:
 
 
 def refused(*overrides: str) -> str:
-    with pytest.raises(Refusal) as error:
+    with pytest.raises(UserError) as error:
         prepare(cfg("initializer=pretrained", *overrides))
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -70,7 +70,7 @@ def test_a_misspelt_key_is_refused_before_anything_heavy_is_imported() -> None:
     code = """
 import sys
 from search.__main__ import main
-assert main(["search", "--beside", "activaton=relu"]) == 2
+assert main(["search", "--worker", "activaton=relu"]) == 2
 print([name for name in ("torch", "lightning", "mlflow", "optuna", "scipy", "pandas") if name in sys.modules])
 """
     done = python("-c", code)

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from denoise.config import catalog
 from denoise.config.catalog import CONF
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.pruners import decision
 from search.storages.trials import Trials
 from search.study import loop
@@ -200,7 +200,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given_", "said"), REFUSED)
 def test_a_pruner_refuses_what_it_cannot_do(given_: list[str], said: list[str], tmp_path: Path) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         loop.prepare([f"store={tmp_path / 'runs'}", *SMALL, *CHOICES, *given_])
     assert "\n" not in str(refused.value) and all(word in str(refused.value) for word in said), refused.value
     assert not (tmp_path / "runs").exists()

@@ -9,7 +9,7 @@ from torch import nn
 
 from denoise.config import catalog, compose
 from denoise.data import images
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.evaluation import reach
 from denoise.training import train
 from denoise.training.build import build_denoiser
@@ -266,7 +266,7 @@ def test_of_a_known_start_what_cannot_act_is_named() -> None:
     ],
 )
 def test_what_is_asked_and_does_not_act_is_refused(overrides: list[str], message: str) -> None:
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         asked("Plain", *overrides)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from search.tracking import read_only
 from search.tracking.tracker import open_tracker
@@ -177,7 +177,9 @@ def test_a_file_that_finds_no_room_is_put_into_the_current_folder(
     if room:
         assert read_only.put(store, "a.png", b"after") == Path("a.png") and Path("a.png").read_bytes() == b"after"
     else:
-        with pytest.raises(Refusal, match=r"^store=.*/store: cannot be written .*; a.png cannot be written here eith"):
+        with pytest.raises(
+            UserError, match=r"^store=.*/store: cannot be written .*; a.png cannot be written here eith"
+        ):
             read_only.put(store, "a.png", b"after")
     assert (store / "a.png").read_bytes() == b"before" and os.listdir(store) == ["a.png"]
     assert os.listdir(here) == (["a.png"] if room else [])

@@ -13,7 +13,7 @@ from benchmarks.filling import asked
 from denoise.config import catalog
 from denoise.config import compose as config
 from denoise.config.compose import Composed, as_yaml, compose, next_compose, raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.space import search_space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -99,7 +99,7 @@ def test_what_a_person_types_composes_as_hydra_composes_it(overrides: list[str],
         try:
             found = way(tuple(overrides), root)
             return OmegaConf.to_yaml(found.cfg), found.choices
-        except Refusal as error:
+        except UserError as error:
             return str(error)
 
     assert outcome(next_compose) == outcome(raw_compose)

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from denoise.config import catalog
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments import tables
 from experiments.search_evidence import model, pruners, replay, samplers, starts, strategies, summary, surrogate, table
 from experiments.search_evidence.pool import Pool, build, with_starts
@@ -264,7 +264,7 @@ def test_the_funnel_is_a_choice_of_a_search() -> None:
     cfg = compose(["pruner=funnel"], "search").cfg
     made = catalog.call(cfg.pruner, kind="pruner")
     assert isinstance(made, FunnelPruner) and made.first == cfg.trainer.val_every and made.share == 0.25
-    with pytest.raises(Refusal, match="share=2"):
+    with pytest.raises(UserError, match="share=2"):
         compose(["pruner=funnel", "pruner.share=2"], "search")
 
 

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
 from denoise.config.catalog import CONF
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.samplers import support
 from search.samplers.cmaes import GENERATION, from_unit, unit
 from search.samplers.seeded import SeededSampler, informative
@@ -365,7 +365,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given_", "said"), REFUSED)
 def test_a_sampler_refuses_a_space_that_it_cannot_draw_from(given_: list[str], said: list[str], tmp_path: Path) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         loop.prepare([f"store={tmp_path / 'runs'}", *SMALL, *given_])
     assert "\n" not in str(refused.value) and all(word in str(refused.value) for word in said), refused.value
     assert not (tmp_path / "runs").exists()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
-from denoise.evaluation.prescreen import ENOUGH, LOOKS, Figures, reason, screen
+from denoise.errors import UserError
+from denoise.evaluation.prescreen import ENOUGH, LOOKS, Readings, reason, screen
 from denoise.training.build import prepare
 from denoise.training.train import fit, train
 
@@ -94,8 +94,8 @@ def test_an_exploding_config_is_saved_by_clipping() -> None:
 # ---------------------------------------------------------------- the rule
 
 
-def figures(losses=(1.0, 0.98, 0.95, 0.9), gradient=1e-3, **others) -> Figures:
-    return Figures(
+def figures(losses=(1.0, 0.98, 0.95, 0.9), gradient=1e-3, **others) -> Readings:
+    return Readings(
         list(losses), {"a": gradient, "b": gradient}, **({"spread": 0.5, "varied": 0.4, "moved": 0.1} | others)
     )
 
@@ -127,7 +127,7 @@ def figures(losses=(1.0, 0.98, 0.95, 0.9), gradient=1e-3, **others) -> Figures:
         (figures((0.3, 0.2999, 0.2998)), ""),
     ],
 )
-def test_each_reason(found: Figures, said: str) -> None:
+def test_each_reason(found: Readings, said: str) -> None:
     given_reason = reason(found, 100, 10.0)
     assert given_reason.startswith(said) and bool(given_reason) == bool(said)
 
@@ -201,5 +201,5 @@ def test_warm_up_is_left_out() -> None:
 
 
 def test_a_refusal_passes_through() -> None:
-    with pytest.raises(Refusal, match="initializer.path="):
+    with pytest.raises(UserError, match="initializer.path="):
         screen(tiny("initializer=pretrained"))

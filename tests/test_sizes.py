@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.model.block import Parts
 from denoise.model.dit import DiT
 from denoise.model.embedding import Fourier
@@ -44,7 +44,7 @@ def takes_a_step(build: Any, model: dict[str, Any], classes: int, parts: Parts =
     """Train one step, all weights finite and some moved; False where it is refused as a refusal has to be."""
     try:
         net: nn.Module = build(SIZE, 1, classes, parts, **model)
-    except Refusal as refusal:
+    except UserError as refusal:
         said = re.match(r"model\.(\w+)", str(refusal))
         assert said and said[1] in model and re.search(r"legal: \d|take |such as ", str(refusal)), str(refusal)
         return False

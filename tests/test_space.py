@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from benchmarks.filling import asked
 from denoise.config import catalog
 from denoise.config.compose import Composed, compose, parse, raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.space import search_space
 from search.space.search_space import Space
 from search.study import spec
@@ -96,7 +96,7 @@ def test_every_drawn_value_lies_in_its_declared_domain(plain: tuple[Composed, Sp
                 assert drawn[name] in domain["choices"]
             else:
                 assert domain["low"] <= drawn[name] <= domain["high"]
-    compose(overrides)  # with the checks a person's overrides go through: no Refusal
+    compose(overrides)  # with the checks a person's overrides go through: no UserError
 
 
 def test_a_search_leaves_no_option_out_but_the_controls(plain: tuple[Composed, Space]) -> None:
@@ -225,7 +225,7 @@ def test_what_is_no_question_of_the_search_does_not_rename_it() -> None:
     ],
 )
 def test_a_space_that_cannot_be_is_refused(overrides: tuple[str, ...], words: tuple[str, ...]) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         composed, found = read(*overrides)
         found.point(composed)
     for word in words:

@@ -9,10 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 from denoise.config.compose import compose, next_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from search.study import migrate
-from search.study.modes import Start
+from search.study.modes import KnownStart
 from search.study.spec import Search
 from search.trial.config_hash import config_sha256
 from tests import quick, studies
@@ -85,7 +85,7 @@ def test_a_start_that_is_carried_over_keeps_what_was_typed() -> None:
         assert config_sha256(next_compose(tuple(trial.user_attrs["overrides"]))) == wanted(start)
     other = optuna.create_study()
     other.add_trials(found.trials)
-    assert new.mode.next_start(other.trials) == Start(), "no start is put there a second time"
+    assert new.mode.next_start(other.trials) == KnownStart(), "no start is put there a second time"
 
 
 def test_a_start_keeps_the_baselines_own_values() -> None:
@@ -129,18 +129,18 @@ def test_a_start_that_is_no_other_is_named() -> None:
     ],
 )
 def test_a_start_that_cannot_be_compared_is_refused(starts: str, words: list[str]) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         asked(f"search.enqueue={starts}")
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
 def test_an_ablation_has_no_known_starts() -> None:
-    with pytest.raises(Refusal, match="search.enqueue: an ablation"):
+    with pytest.raises(UserError, match="search.enqueue: an ablation"):
         asked("search=ablation", "search.scientific=[activation]", STARTS)
 
 
 def test_what_the_refusal_of_a_start_says_can_be_typed() -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         asked("search.enqueue=[3]")
     shown = re.search(r"write (search\.enqueue=\S+)", str(refused.value))
     assert shown

@@ -16,8 +16,8 @@ from search.analysis.sequential_test import (
     FIRST_LOOK,
     OPEN,
     WORSE,
-    Rule,
-    course,
+    SequentialTest,
+    alpha_spent,
     differences,
     divergences,
     images_error,
@@ -25,7 +25,7 @@ from search.analysis.sequential_test import (
     nominal_levels,
     paired,
     pooled_sd,
-    spent,
+    run_sequential,
 )
 
 VALUES = st.floats(-10, 10).map(lambda x: round(x, 4))
@@ -47,7 +47,7 @@ def test_equal_arms_cross_at_any_look_as_often_as_is_spent(seeds: int, alpha: fl
     crossed = np.zeros(len(x), dtype=bool)
     for n, level in levels.items():
         crossed |= stats.ttest_1samp(x[:, :n], 0.0, axis=1).pvalue < level
-        expected = spent(alpha, n / seeds)
+        expected = alpha_spent(alpha, n / seeds)
         assert crossed.mean() == pytest.approx(expected, abs=5 * math.sqrt(expected / len(x)))
 
 
@@ -58,7 +58,7 @@ def test_looks_become_easier_and_cost_little_at_the_end() -> None:
 
 
 def test_the_interval_covers_at_all_looks_at_once() -> None:
-    rule, rng, missed = Rule(1, 5, 0.9), np.random.default_rng(2), 0
+    rule, rng, missed = SequentialTest(1, 5, 0.9), np.random.default_rng(2), 0
     for d in rng.normal(0.7, 1.0, (2000, 5)):
         found = [rule.interval(d[:n]) for n in range(FIRST_LOOK, 6)]
         missed += any(i is not None and not i[0] <= 0.7 <= i[1] for i in found)
@@ -102,7 +102,7 @@ def test_the_pooled_sd_is_the_residual_of_an_analysis_of_variance() -> None:
 @settings(max_examples=60, deadline=None)
 def test_a_verdict_says_what_its_interval_says(pairs: list[tuple[float, float]]) -> None:
     values, baseline = [p[0] for p in pairs], [p[1] for p in pairs]
-    rule = Rule(2, 6, 0.95)
+    rule = SequentialTest(2, 6, 0.95)
     low, high = rule.interval(differences(values, baseline)) or (math.nan, math.nan)
     assert rule.verdict(values, baseline) == (BETTER if high < 0 else WORSE if low > 0 else OPEN)
     mirrored = {BETTER: WORSE, WORSE: BETTER, OPEN: OPEN}[rule.verdict(values, baseline)]
@@ -110,7 +110,7 @@ def test_a_verdict_says_what_its_interval_says(pairs: list[tuple[float, float]])
 
 
 def test_divergence_is_counted_apart_and_judged_by_an_exact_test() -> None:
-    rule, steady, inf = Rule(1, 5, 0.95), [1.0, 1.1, 0.9, 1.0, 1.05], math.inf
+    rule, steady, inf = SequentialTest(1, 5, 0.95), [1.0, 1.1, 0.9, 1.0, 1.05], math.inf
     much_better = [v - 0.5 + 0.01 * (i % 2) for i, v in enumerate(steady)]
     assert rule.final(much_better, steady) == BETTER
     once = [inf, *much_better[1:]]
@@ -130,7 +130,7 @@ def test_divergence_is_counted_apart_and_judged_by_an_exact_test() -> None:
 
 
 def test_power_is_that_of_the_last_look() -> None:
-    rule, rng = Rule(2, 5, 0.95), np.random.default_rng(7)
+    rule, rng = SequentialTest(2, 5, 0.95), np.random.default_rng(7)
     d = rng.standard_normal((40_000, 5)) - 2.0
     shown = stats.ttest_1samp(d, 0.0, axis=1, alternative="less").pvalue < rule.levels[5] / 2
     assert rule.power(2.0) == pytest.approx(shown.mean(), abs=0.012)
@@ -142,7 +142,7 @@ def test_power_is_that_of_the_last_look() -> None:
 def test_seeds_are_trained_in_pairs_and_a_clear_case_ends_early() -> None:
     jitter = [0.0, 0.01, -0.01, 0.005, 0.0]
     worth = {0: 1.0, 1: -5.0, 2: 1.0}
-    rule = Rule(2, 5, 0.95)
+    rule = SequentialTest(2, 5, 0.95)
 
     def run() -> tuple[list[list[float]], list[tuple[int, int]]]:
         values: list[list[float]] = [[], [], []]
@@ -153,7 +153,7 @@ def test_seeds_are_trained_in_pairs_and_a_clear_case_ends_early() -> None:
                 asked.append((seed, arm))
                 values[arm].append(worth[arm] + jitter[(seed + arm) % 5])
 
-        course(range(5), [0], [1, 2], train, lambda arm: rule.verdict(values[arm], values[0]) != OPEN)
+        run_sequential(range(5), [0], [1, 2], train, lambda arm: rule.verdict(values[arm], values[0]) != OPEN)
         return values, asked
 
     values, asked = run()

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from denoise.config import catalog, trust
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.process_state import SETTINGS, steady
 from denoise.training import train
 from tests.tiny import TINY
@@ -113,7 +113,7 @@ def test_a_training_after_a_component_that_changes_its_process_gives_the_same_bi
 def test_what_makes_no_component_is_refused_by_its_name(own: str) -> None:
     node = OmegaConf.create({"_target_": f"{own}.nothing"})
     for kind, base in (("activation", "torch.nn.Module"), ("optimizer", "Optimizer"), ("lr_schedule", "LRScheduler")):
-        with pytest.raises(Refusal, match=rf"{own}.nothing: makes a NoneType; it must make a .*{base}"):
+        with pytest.raises(UserError, match=rf"{own}.nothing: makes a NoneType; it must make a .*{base}"):
             catalog.factory(kind, node)()
 
 

@@ -94,7 +94,7 @@ BUILDING_BLOCKS = {
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus"},
-    "optimizer": {"parameter_groups", "is_matrix", "halves", "Halved", "joined", "Rule", "check", "Library"},
+    "optimizer": {"parameter_groups", "is_matrix", "split_matrices", "Halved", "joined", "Rule", "check", "Library"},
     "initializer": {
         *("auto_gain", "resolve_gain", "UnitVariance", "to_unit_variance", "set_weight", "training"),
         *("Weights", "prefix", "unfit", "read", "Scope", "Report", "Stage"),

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from denoise.config import catalog
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from search.cli import mlflow_server
 from search.confirmation.stored import from_json
@@ -30,7 +30,7 @@ from search.report.leaderboard import best_yaml
 from search.storages.database import open_study
 from search.tracking.record import Record, check
 from search.tracking.tracker import Tracker, open_tracker
-from search.workers.pool import Crew
+from search.workers.pool import WorkerPool
 from tests.tiny import TINY
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
@@ -122,7 +122,7 @@ def test_no_password_reaches_the_terminal(capsys: pytest.CaptureFixture[str], tm
         f"postgresql://:{SECRET}@host:port/base?password={SECRET}",
         *(address.format(*parts) for address in torn),
     ):
-        with pytest.raises(Refusal, match="cannot be used") as refused:
+        with pytest.raises(UserError, match="cannot be used") as refused:
             open_study(storage, "search", 1)
         assert not any(part in str(refused.value) for part in (SECRET, *parts)), refused.value
     captured = capsys.readouterr()
@@ -150,7 +150,7 @@ def test_no_password_stands_in_the_arguments_of_a_process(tmp_path: Path, monkey
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.setattr(Started, "seen", [])
     typed = ["search", *(f"search.storage={form.format(SECRET)}" for form in FORMS)]
-    crew = Crew(typed)
+    crew = WorkerPool(typed)
     crew.resize(1)
     monkeypatch.setattr(mlflow_server, "_end", lambda process: None)
     monkeypatch.setattr(mlflow_server.signal, "signal", lambda *given: None)
@@ -158,7 +158,7 @@ def test_no_password_stands_in_the_arguments_of_a_process(tmp_path: Path, monkey
     (worker, its_environment), (served, environment) = Started.seen
     assert SECRET not in " ".join([*worker, *served])
     monkeypatch.setattr(os, "environ", its_environment)
-    assert printed_commands.handed_over(worker[3:]) == [*typed, "--beside"], "and yet it has what was typed"
+    assert printed_commands.handed_over(worker[3:]) == [*typed, "--worker"], "and yet it has what was typed"
     assert printed_commands.handed_over(worker[3:]) == worker[3:], "only once"
     assert environment["MLFLOW_BACKEND_STORE_URI"] == FORMS[5].format(SECRET)
 
@@ -220,7 +220,7 @@ def test_what_is_typed_may_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None
             catalog.add_folder(folder)
         assert compose(["data=fashion_mnist", f"data.root={LOOKED_UP}/c"]).cfg.data.root == "/a/b/c"
     for text in (LOOKED_UP, "${oc.decode:1}", "${hydra:x}", "${${seed}:x}"):
-        with pytest.raises(Refusal, match="looked up in no file and no record"):
+        with pytest.raises(UserError, match="looked up in no file and no record"):
             check(Record(0, "run", "complete", 1, ["data=fashion_mnist", f"data.root={text}"]))
     assert check(Record(0, "run", "complete", 1, ["optimizer.lr=${dropout}"]))
 
@@ -313,7 +313,7 @@ WEIGHTS = {
 def test_a_result_that_is_no_json_is_refused() -> None:
     for text in ("[" * 3000, "{", "[]", "9" * 5000):
         for read in (from_json, findings.read):
-            with pytest.raises(Refusal):
+            with pytest.raises(UserError):
                 read(text.encode())
         assert Record(0, "run", "complete", 1, [], tags={"weights_at": text}).weights_at == {}
 

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from denoise.config import catalog
 from denoise.config.compose import raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from search.analysis.ranking import best
 from search.tracking.record import Record
@@ -271,7 +271,7 @@ def test_where_the_tracker_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_a_server_that_is_not_there_is_refused_within_seconds(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(Refusal, match="127.0.0.1:1"):
+    with pytest.raises(UserError, match="127.0.0.1:1"):
         Tracker("http://127.0.0.1:1", "denoise-search", tmp_path / "runs")
     assert time.monotonic() - began < 30
     assert not (tmp_path / "runs").exists()

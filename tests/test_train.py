@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from denoise.config import catalog, compose
-from denoise.errors import Refusal
-from denoise.training.callbacks import Diverged, Follow
+from denoise.errors import UserError
+from denoise.training.callbacks import Diverged, TrainingMonitor
 from denoise.training.train import Result, draw, prepare, sample, sha256, train
 
 COMMON = (
@@ -70,7 +70,7 @@ def test_the_option_acts(kind, option, model):
     own = compose.compose().choices[kind]
     other = own if option != own else next(o for o in catalog.options(kind) if o != own)
     if catalog.entry(kind, option).needs:  # what it then does is shown by tests of its own
-        with pytest.raises(Refusal, match=f"{kind}.{catalog.entry(kind, option).needs[0]}="):
+        with pytest.raises(UserError, match=f"{kind}.{catalog.entry(kind, option).needs[0]}="):
             seen(model, (f"{kind}={option}",))
         return
     assert seen(model, (f"{kind}={option}",)) != seen(model, (f"{kind}={other}",)), f"{kind}={option} does nothing"
@@ -283,11 +283,14 @@ def first_bad_step(cfg) -> int:
 
 @pytest.mark.parametrize("loss", [20.1, 1e9, math.inf, math.nan])
 def test_diverged_is_a_loss_above_so_many_times_the_first(loss):
-    follow, module = Follow(None, log_every=1, health_every=1, diverged_at=10.0, stop_at=None), prepare(tiny())
+    monitor, module = (
+        TrainingMonitor(None, log_every=1, health_every=1, diverged_at=10.0, stop_at=None),
+        prepare(tiny()),
+    )
     for step, fine in enumerate([2.0, 0.1, 19.9], start=1):
-        follow.check(step, fine, module)
+        monitor.check(step, fine, module)
     with pytest.raises(Diverged, match="step 4"):
-        follow.check(4, loss, module)
+        monitor.check(4, loss, module)
 
 
 def test_a_training_that_does_not_diverge_is_left_alone():
@@ -306,7 +309,7 @@ def test_samples_are_drawn_anew_from_a_file_of_weights(tmp_path):
     save_file({name: tensor.contiguous() for name, tensor in result.weights.items()}, path)
     assert sample(cfg, path) == result.samples
     assert sample(cfg, path, seed=1) != result.samples
-    with pytest.raises(Refusal, match="not the weights of this config"):
+    with pytest.raises(UserError, match="not the weights of this config"):
         sample(tiny("model.width=16"), path)
 
 

@@ -21,7 +21,7 @@ import yaml
 
 import search
 from denoise.config import catalog, trust
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.__main__ import main
 from tests.tiny import TINY
 
@@ -148,7 +148,7 @@ def test_a_callable_is_legal_exactly_where_its_definition_says_so() -> None:
     for kind in KINDS:
         legal = set()
         for name in found:
-            with suppress(Refusal, ImportError):
+            with suppress(UserError, ImportError):
                 trust.find(name, (kind,), "here")
                 legal.add(name)
         wrong = legal ^ {name for name, value in found.items() if right(name, value, kind)}
@@ -161,12 +161,12 @@ def test_what_is_dangerous_is_refused_for_every_kind_and_nested(kind: str) -> No
     for target in DANGEROUS:
         nested = {"_target_": SOME[kind], "x": [{"y": {"_target_": target}}]}
         for node in ({"_target_": target}, nested):
-            with pytest.raises(Refusal) as refused:
+            with pytest.raises(UserError) as refused:
                 catalog.call(node, kind=kind)
             assert "\n" not in str(refused.value) and target in str(refused.value)
     for key in ("_args_", "_partial_", "_recursive_", "_convert_"):
         node = {"_target_": SOME[kind], "gate": {"_target_": "torch.nn.GELU", key: []}}
-        with pytest.raises(Refusal, match=key):
+        with pytest.raises(UserError, match=key):
             catalog.call(node, kind=kind)
 
 
@@ -195,7 +195,7 @@ def test_nothing_is_imported_for_a_name_that_may_not_be(tmp_path: Path, monkeypa
     (tmp_path / "runs_at_import.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("runs_at_import.f", "runs_at_import", "torch.nn.modules.runs_at_import.f", "os.x.runs_at_import"):
-        with pytest.raises(Refusal):
+        with pytest.raises(UserError):
             catalog.call({"_target_": name}, kind="activation")
     code = "import sys\nfrom denoise.config.catalog import KINDS, entry, options\n"
     code += "assert all(entry(k, o) for k in KINDS for o in options(k)) and 'torch' not in sys.modules"

@@ -9,7 +9,7 @@ from torch import nn
 
 from denoise.config import compose
 from denoise.training import diagnostics, train
-from denoise.training.callbacks import Follow
+from denoise.training.callbacks import TrainingMonitor
 from search.analysis import equivalent_trials
 from search.analysis.verdict import judge
 from search.report import leaderboard
@@ -116,13 +116,13 @@ def test_few_evaluations_are_noted_however_many_there_are(monkeypatch: pytest.Mo
         denoiser = None
 
     def noted(evaluations: int, torn: int = 0) -> list[int]:
-        follow = Follow(None, 1, 1, 1.0, None)
+        monitor = TrainingMonitor(None, 1, 1, 1.0, None)
         for k in range(1, evaluations + 1):
-            follow.note_weights(10 * k, Module())  # type: ignore[arg-type]
+            monitor.note_weights(10 * k, Module())  # type: ignore[arg-type]
             if k == torn:
-                state, follow = follow.state_dict(), Follow(None, 1, 1, 1.0, None)
-                follow.load_state_dict(state)
-        return list(follow.weights_at)
+                state, monitor = monitor.state_dict(), TrainingMonitor(None, 1, 1, 1.0, None)
+                monitor.load_state_dict(state)
+        return list(monitor.weights_at)
 
     assert noted(1) == [10] and noted(3) == [10, 20, 30] and noted(13) == [10, 20, 40, 80, 130]
     assert all(noted(13, torn) == noted(13) for torn in range(1, 13)), "a kill between"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis import rank_correlation as agreement
 from search.analysis import verdict
-from search.analysis.best_of_n import Arm, Chance, expected_best, resampled_variance, studentized_range
+from search.analysis.best_of_n import Chance, OptionTrials, expected_best, resampled_variance, studentized_range
 from search.analysis.confirmation import Comparison, Finalist
 from search.analysis.importance import Importance, Share
 from search.analysis.learning_rate import LrRange
@@ -67,7 +67,7 @@ def test_expected_best_is_the_mean_over_all_subsets(values: list[float], stopped
     m = data.draw(st.integers(1, n))
     bests = [min(chosen) for chosen in itertools.combinations([*values, *[math.inf] * stopped], m)]
     finite = [best for best in bests if math.isfinite(best)]
-    assert expected_best(Arm(tuple(values), n), m) == pytest.approx(statistics.fmean(finite), abs=1e-9)
+    assert expected_best(OptionTrials(tuple(values), n), m) == pytest.approx(statistics.fmean(finite), abs=1e-9)
 
 
 @given(sorted_values, st.integers(0, 1), st.integers(1, 4))
@@ -75,13 +75,13 @@ def test_resampled_variance_is_that_over_all_samples(values: list[float], stoppe
     every = [*values[:4], *[math.inf] * stopped]
     bests = [min(chosen) for chosen in itertools.product(every, repeat=budget)]
     finite = [best for best in bests if math.isfinite(best)]
-    found = resampled_variance(Arm(tuple(values[:4]), len(every)), budget)
+    found = resampled_variance(OptionTrials(tuple(values[:4]), len(every)), budget)
     assert found == pytest.approx(statistics.pvariance(finite), abs=1e-9)
 
 
 def test_expected_best_of_many_trials_is_that_of_their_distribution() -> None:
     values = tuple(sorted(np.random.default_rng(0).uniform(size=4000)))
-    assert expected_best(Arm(values, 4000), 9) == pytest.approx(0.1, abs=0.01)  # 1 / (m + 1)
+    assert expected_best(OptionTrials(values, 4000), 9) == pytest.approx(0.1, abs=0.01)  # 1 / (m + 1)
 
 
 # chance
@@ -92,11 +92,14 @@ def test_without_tuning_it_is_tukeys_comparison() -> None:
     groups = [draw.normal(mean, 1, 4) for mean in (0, 0.5, 3, 5)]
     pooled = statistics.fmean(float(np.var(group, ddof=1)) for group in groups)
     means = [float(group.mean()) for group in groups]
-    chance = Chance([Arm((mean,), 1) for mean in means], math.sqrt(pooled / 4), 12)
+    chance = Chance([OptionTrials((mean,), 1) for mean in means], math.sqrt(pooled / 4), 12)
     first = int(np.argmin(means))
     interval = stats.tukey_hsd(*groups).confidence_interval(0.95)
     for i, mean in enumerate(means):
-        found, wanted = chance.behind(Arm((means[first],), 1), Arm((mean,), 1)), float(interval.low[i, first])
+        found, wanted = (
+            chance.behind(OptionTrials((means[first],), 1), OptionTrials((mean,), 1)),
+            float(interval.low[i, first]),
+        )
         assert found is None if wanted <= 0 else found == pytest.approx(wanted, rel=1e-3)
 
 
@@ -115,7 +118,7 @@ def test_equal_options_share_the_first_rank(
     """At least about 95 % of ablations, whatever the landscape: flat, or so steep that tuning is most of the luck."""
     draw, shared = np.random.default_rng(options + budget), 0
     for _ in range(300):
-        arms = [Arm(tuple(v), budget) for v in ablation(draw, options, budget, steep, parameters, 1.0)]
+        arms = [OptionTrials(tuple(v), budget) for v in ablation(draw, options, budget, steep, parameters, 1.0)]
         seen = math.sqrt(draw.chisquare(seed_df) / seed_df) if seed_df else None
         chance, first = Chance(arms, seen, seed_df), min(arms, key=lambda arm: arm.values[0])
         shared += all(chance.behind(first, arm) is None for arm in arms)
@@ -127,7 +130,7 @@ def test_a_difference_of_several_seed_sds_is_told_apart(steep: float, difference
     draw, told = np.random.default_rng(5), []
     for _ in range(100):
         values = ablation(draw, 6, 10, steep, 1, 1.0)
-        arms = [Arm(tuple(v - difference * (i == 0) for v in each), 10) for i, each in enumerate(values)]
+        arms = [OptionTrials(tuple(v - difference * (i == 0) for v in each), 10) for i, each in enumerate(values)]
         chance = Chance(arms, math.sqrt(draw.chisquare(12) / 12), 12)
         told += [chance.behind(arms[0], arm) is not None for arm in arms[1:]]
     assert statistics.fmean(told) >= often
@@ -145,7 +148,7 @@ def test_unequal_budgets_are_compared_at_the_smaller() -> None:
     draw, told = np.random.default_rng(3), 0
     for _ in range(200):
         many, few = np.sort(draw.uniform(size=60)), np.sort(draw.uniform(size=6))
-        arms = [Arm(tuple(many), 60), Arm(tuple(few), 6)]
+        arms = [OptionTrials(tuple(many), 60), OptionTrials(tuple(few), 6)]
         told += Chance(arms).behind(*arms) is not None
     assert told <= 12
 
@@ -474,7 +477,7 @@ def test_findings_are_read_back_as_they_were() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 2}', b'{"format": 1, "verdicts": [{"a": 1}]}'])
 def test_what_is_no_verdict_is_refused(content: bytes) -> None:
-    with pytest.raises(Refusal, match=r"verdict\.json"):
+    with pytest.raises(UserError, match=r"verdict\.json"):
         findings_report.read(content)
 
 

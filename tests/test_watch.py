@@ -161,8 +161,8 @@ def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
 
     def ends(*deaths: tuple[int, str]) -> str | None:
         noted = {f"ended:host:{k}:1": list(death) for k, death in enumerate(deaths)}
-        turned = deadly(SimpleNamespace(user_attrs={liveness.DEATHS: noted}))  # type: ignore[arg-type]
-        return turned and turned.kind
+        rejected = deadly(SimpleNamespace(user_attrs={liveness.DEATHS: noted}))  # type: ignore[arg-type]
+        return rejected and rejected.kind
 
     assert ends() is ends((0, killed)) is ends((0, killed), (3, killed), (6, killed)) is None
     assert ends((0, killed), (0, killed)) == ends((0, killed), (3, silent), (3, killed)) == "crashed"

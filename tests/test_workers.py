@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from denoise.config.compose import compose
 from search.storages import liveness
-from search.storages.lock import turn
+from search.storages.lock import lock
 from search.storages.trials import BEAT, Trials
 from search.study import loop, objective, spec
 from search.study.modes import Ablation, Joint
@@ -65,7 +65,7 @@ def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
     number = studies.begin(study, worker=ELSEWHERE)
     study.note(number, {BEAT: time.time() - seconds})
     running = study.get_trials(deepcopy=False)
-    assert [t.number for t in liveness.left_behind(study, running)] == ([0] if dead else [])
+    assert [t.number for t in liveness.abandoned(study, running)] == ([0] if dead else [])
     assert [t.number for t in liveness.elsewhere(study)] == ([] if dead else [0])
 
 
@@ -157,11 +157,11 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
     order, waiting, done = [], threading.Event(), threading.Event()
 
     def second() -> None:
-        with turn(tmp_path, "x", waiting.set):
+        with lock(tmp_path, "x", waiting.set):
             order.append("second")
         done.set()
 
-    with turn(tmp_path, "x"):
+    with lock(tmp_path, "x"):
         other = threading.Thread(target=second)
         other.start()
         assert waiting.wait(60)
@@ -171,15 +171,15 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
     killed = start(["best", f"store={tmp_path}"], tmp_path / "output", HOLDS.format(store=str(tmp_path)))
     killed.join(120)
     assert killed.exitcode == 9
-    with turn(tmp_path, "x", lambda: pytest.fail("a process that is gone holds it")):
+    with lock(tmp_path, "x", lambda: pytest.fail("a process that is gone holds it")):
         pass
 
 
 HOLDS = """
 import os
 from pathlib import Path
-from search.storages.lock import turn
-held = turn(Path({store!r}), "x")
+from search.storages.lock import lock
+held = lock(Path({store!r}), "x")
 held.__enter__()
 os._exit(9)
 """

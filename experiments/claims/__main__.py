@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import torch
 
 from benchmarks import arguments, results
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments import tables
 from experiments.claims import batches, depth, dying, ensemble, page, shapes, steps, symmetry
 from experiments.claims.finding import Finding
@@ -82,7 +82,7 @@ def main(given: Sequence[str] | None = None) -> int:
             return 0
         chosen = arguments.read(words, {"claims": tuple(CLAIMS)}, {"claims": arguments.some_of(*CLAIMS)})["claims"]
         run(chosen)
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

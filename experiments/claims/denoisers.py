@@ -8,7 +8,7 @@ from torch import Tensor
 from denoise.config.compose import compose
 from denoise.model.denoiser import Denoiser
 from denoise.training import train
-from denoise.training.module import Triples
+from denoise.training.module import FixedSet
 
 TINY = (
     "model.width=8",
@@ -29,7 +29,7 @@ class Trained:
     """A denoiser with its averaged weights, in evaluation mode, the fixed validation triples, and val/loss."""
 
     denoiser: Denoiser
-    triples: Triples
+    triples: FixedSet
     loss: float
 
 

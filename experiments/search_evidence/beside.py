@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments.search_evidence import table
 from experiments.search_evidence.parallel import each
 from experiments.search_evidence.pool import Pool, build, read
@@ -131,7 +131,7 @@ def main(given: Sequence[str] | None = None) -> int:
         defaults = {"repeats": 200, "divisions": divided(DEFAULT), "table": str(table.TABLE), "truth": "unseen"}
         options = arguments.read(sys.argv[1:] if given is None else given, defaults, readers)
         pool = build(*read(Path(options["table"])))
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     divisions = options["divisions"]

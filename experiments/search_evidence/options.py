@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments, results
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments import tables
 from experiments.search_evidence import table
 from experiments.search_evidence.pool import Pool, build, read
@@ -77,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         chosen = arguments.read(list(sys.argv[1:] if given is None else given), DEFAULTS, {"table": str})
         pool = build(*read(Path(chosen["table"]) if chosen["table"] else table.TABLE))
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     content = {"command": "python -m experiments.search_evidence.options", "commit": results.commit()}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments.search_evidence import table
 from experiments.tables import lines
 
@@ -83,9 +83,9 @@ class Pool:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Read a table's trainings and its space, from the committed file or from what is being filled. Errors: Refusal."""
+    """Read a table's trainings and its space, from the committed file or from what is being filled. Errors: UserError."""
     if not path.exists():
-        raise Refusal(f"table={path.name}: no such file; fill it with python -m experiments.search_evidence.table")
+        raise UserError(f"table={path.name}: no such file; fill it with python -m experiments.search_evidence.table")
     if path.suffix == ".gz":
         head, found = table.load(path)
     else:
@@ -94,13 +94,13 @@ def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def build(found: Sequence[Mapping[str, Any]], described: Mapping[str, Any], least: int = 10) -> Pool:
-    """Make the pool of the configs that have both seeds. Errors: Refusal where they are fewer than `least`."""
+    """Make the pool of the configs that have both seeds. Errors: UserError where they are fewer than `least`."""
     narrow = min((one["width"] for one in found), default=0)
     known = {(one["draw"], one["seed"]): one for one in found if one["width"] == narrow}
     draws = sorted(draw for draw, seed in known if seed == 0 and (draw, 1) in known)
     whole = [one for one in known.values() if one["outcome"] == "complete"]
     if len(draws) < least or not whole:
-        raise Refusal(f"table: {len(draws)} configs have both seeds; a replay needs {least} or more")
+        raise UserError(f"table: {len(draws)} configs have both seeds; a replay needs {least} or more")
     rungs = max(len(one["curve"]) for one in whole)
     curves, failed = np.full((2, len(draws), rungs), np.nan), np.zeros((2, len(draws)), dtype=int)
     for i, draw in enumerate(draws):
@@ -129,7 +129,7 @@ def with_starts(pool: Pool, starts: Pool) -> Pool:
 
 
 def load(path: Path = table.TABLE) -> Pool:
-    """The pool of a table. Errors: Refusal."""
+    """The pool of a table. Errors: UserError."""
     return build(*read(path))
 
 

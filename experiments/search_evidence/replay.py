@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arguments, results
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments import tables
 from experiments.search_evidence import picture, starts, surrogate, table
 from experiments.search_evidence.parallel import each
@@ -183,7 +183,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def options(given: Sequence[str]) -> Any:
-    """Read the command's arguments. Errors: Refusal."""
+    """Read the command's arguments. Errors: UserError."""
     readers: dict[str, Any] = {"repeats": arguments.at_least(2), "strategies": arguments.some_of(*STRATEGIES)}
     readers |= {"rows": arguments.one_of("all", "even", "odd"), "truth": arguments.one_of("unseen", "mean")}
     readers |= {"table": str, "surrogate": arguments.one_of("true", "false")}
@@ -225,7 +225,7 @@ def main(given: Sequence[str] | None = None) -> int:
             return replay(pools[which], strategy, groups[which], chosen["repeats"], chosen["truth"])
 
         outcomes = each(work, chosen["strategies"])
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

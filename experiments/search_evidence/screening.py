@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 
 from benchmarks import arguments, results
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.evaluation import prescreen
 from experiments import tables
 from experiments.search_evidence import table
@@ -50,7 +50,7 @@ class Case:
     """A config of the table: `place`, the share of configs that ended better; inf is the end of a failed training."""
 
     row: Row
-    figures: prescreen.Figures
+    figures: prescreen.Readings
     rejected: str
     value: float
     place: float
@@ -92,7 +92,7 @@ def cases(known: Mapping[Row, Mapping[str, Any]], trained: Sequence[Mapping[str,
     made = []
     for row, one in known.items():
         if row.width == width and row.draw in values:
-            figures = prescreen.Figures(**one["figures"])
+            figures = prescreen.Readings(**one["figures"])
             value = values[row.draw]
             place = sum(other < value for other in values.values()) / len(values)
             rejected = prescreen.reason(figures, table.STEPS, DIVERGED_AT)
@@ -236,7 +236,7 @@ def main(given: Sequence[str] | None = None) -> int:
         trained = recorded()
         wanted = [row for row in table.rows(draws) if row.seed == 0 and row.draw in {one["draw"] for one in trained}]
         known = fill(wanted)
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import results
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments.search_evidence import table
 from experiments.search_evidence.pool import Pool, build
 from search.trial import provenance
@@ -43,9 +43,9 @@ def train() -> list[dict[str, Any]]:
 
 
 def pool(described: Mapping[str, Any], path: Path = STARTS) -> Pool:
-    """The starts as a pool in the table's space, in the order in which they are tried. Errors: Refusal."""
+    """The starts as a pool in the table's space, in the order in which they are tried. Errors: UserError."""
     if not path.exists():
-        raise Refusal(f"{path}: no such file; fill it with python -m experiments.search_evidence.starts")
+        raise UserError(f"{path}: no such file; fill it with python -m experiments.search_evidence.starts")
     found = build([json.loads(line) for line in path.read_text().splitlines()[1:]], described, 1)
     return found.take(np.argsort(-found.draws))
 

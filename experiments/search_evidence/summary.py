@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata, spearmanr
 
 from benchmarks import arguments
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from experiments.search_evidence import table
 from experiments.search_evidence.pool import Pool, build, read
 
@@ -113,7 +113,7 @@ def main(given: Sequence[str] | None = None) -> int:
         chosen = arguments.read(list(sys.argv[1:] if given is None else given), DEFAULTS, {"table": str})
         found, described = read(Path(chosen["table"]) if chosen["table"] else table.TABLE)
         print(markdown(build(found, described), found))
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     return 0

@@ -25,7 +25,7 @@ import torch
 from benchmarks import arguments, results
 from benchmarks.filling import asked
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.randomness import key
 from denoise.training import train
 from experiments.tables import FOLDER, append, lines
@@ -121,7 +121,7 @@ def training(row: Row, params: dict[str, Any], overrides: list[str]) -> dict[str
         content |= {"outcome": result.failure.kind if result.failure else result.outcome, "step": result.step}
         content |= {name: result.metrics.get(f"cost/{name}") for name in ("parameters", "flops_per_step")}
         content["training_seconds"] = round(result.training_seconds, 3)
-    except Refusal as error:
+    except UserError as error:
         content |= {"outcome": "refused", "step": 0, "reason": str(error)[:200]}
     except Exception as error:
         content |= {"outcome": "error", "step": 0, "reason": f"{type(error).__name__}: {error}"[:200]}
@@ -132,7 +132,7 @@ def fill(configs: int, part: int, parts: int) -> None:
     """Train what the file lacks, this part's share of it."""
     found, here = whole_space(), provenance.describe()
     if TABLE.exists() and load()[0]["machine"] != here:
-        raise Refusal(f"{TABLE}: was trained on another machine, whose bits are others; move it away to begin anew")
+        raise UserError(f"{TABLE}: was trained on another machine, whose bits are others; move it away to begin anew")
     done = set(trained())
     wanted = [row for row in rows(configs) if row.draw % parts == part]
     missing = [row for row in wanted if row not in done]
@@ -167,7 +167,7 @@ def pack(configs: int) -> int:
     machines = {json.dumps(one.pop("machine")) for one in chosen if "machine" in one}
     machines |= {json.dumps(load()[0]["machine"])} if TABLE.exists() else set()
     if len(machines) > 1:
-        raise Refusal(f"{TABLE}: its rows are another machine's; move {TRAININGS} and the table away, or go on there")
+        raise UserError(f"{TABLE}: its rows are another machine's; move {TRAININGS} and the table away, or go on there")
     where = json.loads(machines.pop())
     head = {"fixed": FIXED, "steps": STEPS, "every": EVERY, "machine": where, "commit": results.commit()}
     head["space"] = whole_space().describe()
@@ -213,7 +213,7 @@ def main(given: Sequence[str] | None = None) -> int:
             return again(o["again"])
         fill(o["configs"], o["part"], o["parts"])
         print(f"{TABLE}: {pack(o['configs'])} trainings")
-    except Refusal as error:
+    except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ CAUTION = 1.5  # on the median over the options: half of them have a spread abov
 
 
 @dataclass(frozen=True)
-class Arm:
+class OptionTrials:
     """An option's trials: the values of those that came to their end, ascending, and how many ended at all.
 
     A trial that was stopped early or failed took its part of the budget and is never the best.
@@ -23,7 +23,7 @@ class Arm:
     trials: int
 
 
-def expected_best(arm: Arm, budget: int) -> float:
+def expected_best(arm: OptionTrials, budget: int) -> float:
     """sum_k C(n - k, m - 1) / C(n, m) x_(k): the mean best of m of the n trials, drawn without replacement.
 
     Dodge et al. 2019, arXiv:1909.03004, draw with replacement, which is biased upwards where m is near n; without,
@@ -34,7 +34,7 @@ def expected_best(arm: Arm, budget: int) -> float:
     return float(weights @ np.array(arm.values) / weights.sum())
 
 
-def resampled_variance(arm: Arm, budget: int) -> float:
+def resampled_variance(arm: OptionTrials, budget: int) -> float:
     """sum_k p_k (x_(k) - mean)^2, p_k = ((n - k + 1)^m - (n - k)^m) / n^m: the bootstrap of the best, in closed form.
 
     p_k is the probability that the best of m trials drawn with replacement is the k-th of n.
@@ -58,7 +58,7 @@ class Chance:
     known, and then the scatter of the values holds only what of it differs between trials.
     """
 
-    def __init__(self, arms: Sequence[Arm], seed_sd: float | None = None, seed_df: int | None = None) -> None:
+    def __init__(self, arms: Sequence[OptionTrials], seed_sd: float | None = None, seed_df: int | None = None) -> None:
         self.arms = [arm for arm in arms if arm.values]
         least = 2 if seed_sd else 3  # two values' one gap, without the seeds' part, is too bold (86 % in simulation)
         self.spread = [arm for arm in self.arms if len(arm.values) >= least]
@@ -68,7 +68,7 @@ class Chance:
         self.common: dict[int, float] = {}
         self.known = bool(self.spread) or (self.seed > 0 and self.single)
 
-    def tuning(self, arm: Arm, budget: int) -> float:
+    def tuning(self, arm: OptionTrials, budget: int) -> float:
         """The variance of `expected_best` from the draws; at most m / n of the best of m's (Hoeffding 1948)."""
         if self.single or not self.spread:
             return 0.0
@@ -82,7 +82,7 @@ class Chance:
         parts = (self.seed**2 / self.seed_df) + (tuning**2 / len(self.spread) if self.spread else 0.0)
         return (tuning + self.seed) ** 2 / parts if parts else self.seed_df
 
-    def interval(self, arm: Arm) -> tuple[float, float] | None:
+    def interval(self, arm: OptionTrials) -> tuple[float, float] | None:
         """best +- t sqrt(variance): where the best of as many trials would lie in another go; None: not known."""
         tuning = self.tuning(arm, arm.trials)
         variance = tuning + self.seed
@@ -91,7 +91,7 @@ class Chance:
         half = float(stats.t.ppf((1 + LEVEL) / 2, self.freedom(tuning))) * math.sqrt(variance)
         return arm.values[0] - half, arm.values[0] + half
 
-    def behind(self, first: Arm, other: Arm) -> float | None:
+    def behind(self, first: OptionTrials, other: OptionTrials) -> float | None:
         """The least by which `other` is worse than `first`, at LEVEL over all pairs; None where it is not shown to be.
 
         Their difference at the smaller budget of the two, less q(options, df) sqrt((v1 + v2) / 2), q of the

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis import sequential_test
-from search.analysis.sequential_test import BETTER, OPEN, WORSE, Interval, Rule
+from search.analysis.sequential_test import BETTER, OPEN, WORSE, Interval, SequentialTest
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,24 @@ class Settings:
 
 
 def settings(node: Mapping[str, Any], seed: int) -> Settings:
-    """Read `search.confirm`; `seed` is the search's own. Errors: Refusal."""
+    """Read `search.confirm`; `seed` is the search's own. Errors: UserError."""
     where = "search.confirm"
     finalists, seeds, first_seed = (int(node[name]) for name in ("finalists", "seeds", "first_seed"))
     found = Settings(finalists, seeds, first_seed, float(node["level"]), int(node["test_samples"]))
     if not 0 <= found.finalists <= 100:
-        raise Refusal(f"{where}.finalists={found.finalists}: must be from 0 (no confirmation) to 100")
+        raise UserError(f"{where}.finalists={found.finalists}: must be from 0 (no confirmation) to 100")
     if not sequential_test.FIRST_LOOK <= found.seeds <= 100:
-        raise Refusal(
+        raise UserError(
             f"{where}.seeds={found.seeds}: must be from 3 to 100; fewer show nothing, {where}.finalists=0 leaves it out"
         )
     if not 0.5 <= found.level <= 0.999:
-        raise Refusal(f"{where}.level={found.level}: must be from 0.5 to 0.999, such as 0.95")
+        raise UserError(f"{where}.level={found.level}: must be from 0.5 to 0.999, such as 0.95")
     if found.first_seed < 0:
-        raise Refusal(f"{where}.first_seed={found.first_seed}: must be 0 or more")
+        raise UserError(f"{where}.first_seed={found.first_seed}: must be 0 or more")
     if found.test_samples < 16:
-        raise Refusal(f"{where}.test_samples={found.test_samples}: must be 16 or more, such as 1024")
+        raise UserError(f"{where}.test_samples={found.test_samples}: must be 16 or more, such as 1024")
     if found.finalists and seed in found.fresh:
-        raise Refusal(
+        raise UserError(
             f"{where}.first_seed={found.first_seed}: the search's own seed {seed} is among these {found.seeds}, "
             f"and what was chosen by it looks better on it; give another, such as {where}.first_seed={seed + 1}"
         )
@@ -177,7 +177,7 @@ class Finalist(Arm):
 
 
 @dataclass
-class Ensemble:
+class EnsembleScore:
     """The averaged prediction of several trainings, on the test triples.
 
     runs: the members; members_mean, members_best: of their own losses; members over several arms were chosen by
@@ -211,7 +211,7 @@ class Confirmation:
     seed_sd: float | None = None
     seed_df: int = 0
     spread: float | None = None
-    ensembles: list[Ensemble] = field(default_factory=list)
+    ensembles: list[EnsembleScore] = field(default_factory=list)
 
     @property
     def arms(self) -> list[Arm]:
@@ -234,10 +234,12 @@ class Confirmation:
         return len(self.arms) * self.settings.seeds if self.finalists else 0
 
     @property
-    def rules(self) -> tuple[Rule, Rule]:
+    def rules(self) -> tuple[SequentialTest, SequentialTest]:
         """Of the comparisons with the reference (or, without one, the baseline), and of those with the baseline."""
         s = self.settings
-        return Rule(max(1, len(self.finalists)), s.seeds, s.level), Rule(max(1, len(self.rivals)), s.seeds, s.level)
+        return SequentialTest(max(1, len(self.finalists)), s.seeds, s.level), SequentialTest(
+            max(1, len(self.rivals)), s.seeds, s.level
+        )
 
     @property
     def best(self) -> Arm | None:
@@ -254,7 +256,7 @@ class Confirmation:
         return min(ended, key=lambda one: (len(one.failures), one.mean), default=None)
 
 
-def comparison(mine: Arm, theirs: Arm, rule: Rule, images: float) -> Comparison:
+def comparison(mine: Arm, theirs: Arm, rule: SequentialTest, images: float) -> Comparison:
     """Compare two arms by a rule; `images` is the standard error of their mean difference over other images."""
     values, others = mine.numbers(), theirs.numbers()
     pairs = sequential_test.paired(values, others)

@@ -6,7 +6,7 @@ from search.tracking.record import OUTCOMES, Record
 
 
 def rank(records: Sequence[Record]) -> list[Record]:
-    """Order a leaderboard: complete trials by objective, then those pruned latest, then the failed ones."""
+    """Ranks a leaderboard: complete trials by objective, then those pruned latest, then the failed ones."""
 
     def place(record: Record) -> tuple[int, int, float, int]:
         value = record.value if record.value is not None and record.value == record.value else float("inf")

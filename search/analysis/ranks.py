@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.analysis.best_of_n import Arm, Chance
+from search.analysis.best_of_n import Chance, OptionTrials
 from search.analysis.confirmation import Comparison
 from search.analysis.sequential_test import BETTER, WORSE
 from search.tracking.record import Record
 
 
 @dataclass(frozen=True)
-class Order:
+class Ranks:
     """Who is behind whom: by fresh seeds where an option was confirmed beside the baseline's, else by one."""
 
-    arms: Mapping[str, Arm]
+    arms: Mapping[str, OptionTrials]
     chance: Chance
     base: str
     confirmed: Mapping[str, Comparison]
@@ -48,7 +48,7 @@ class Order:
         return any(self.behind(one, other) is not None for one in (rank[0], *confirmed))
 
 
-def ranks(groups: Mapping[str, Sequence[Record]], order: Order) -> dict[str, int]:
+def ranks(groups: Mapping[str, Sequence[Record]], order: Ranks) -> dict[str, int]:
     """Option -> rank, in the order of the table: a new rank begins where one is told apart from the last one.
 
     Options whose trials were all stopped early share the rank after the measured ones; those that only failed

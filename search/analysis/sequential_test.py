@@ -45,7 +45,7 @@ LEVELS = 16  # groups of noise levels within which the differences of images are
 Interval = tuple[float, float]
 
 
-def spent(alpha: float, share: float) -> float:
+def alpha_spent(alpha: float, share: float) -> float:
     """2 - 2 Phi(z_(alpha/2) / sqrt(share)): the error spent when `share` of the seeds are there."""
     return float(2 * stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(share)))
 
@@ -54,9 +54,9 @@ def spent(alpha: float, share: float) -> float:
 def nominal_levels(seeds: int, alpha: float) -> dict[int, float]:
     """Seeds so far -> the two-sided level of the t test there, for looks from FIRST_LOOK to `seeds`.
 
-    Chosen so that equal arms have crossed by the n-th seed with probability spent(alpha, n / seeds), alpha in all. The
-    t statistics of one sequence of normal differences depend on no unknown, so their joint law is simulated (1,000,000
-    sequences, keyed: the same numbers every time); the first level is what is spent there, exactly.
+    Chosen so that equal arms have crossed by the n-th seed with probability alpha_spent(alpha, n / seeds), alpha in
+    all. The t statistics of one sequence of normal differences depend on no unknown, so their joint law is simulated
+    (1,000,000 sequences, keyed: the same numbers every time); the first level is what is spent there, exactly.
     """
     rng = np.random.default_rng(0)
     total, squares = np.zeros(DRAWS), np.zeros(DRAWS)
@@ -67,7 +67,7 @@ def nominal_levels(seeds: int, alpha: float) -> dict[int, float]:
         total, squares = total + x, squares + x * x
         if n < min(FIRST_LOOK, seeds):
             continue
-        now = spent(alpha, n / seeds)
+        now = alpha_spent(alpha, n / seeds)
         t = np.abs(total) / np.sqrt(n * (squares - total**2 / n) / (n - 1))
         count = max(1, round((now - before) * DRAWS))
         bound = float(np.partition(t, -count)[-count])
@@ -150,7 +150,7 @@ def divergences(values: Sequence[float], others: Sequence[float]) -> tuple[int, 
 
 
 @dataclass(frozen=True)
-class Rule:
+class SequentialTest:
     """What may be said of `count` comparisons on `seeds` seeds, jointly at `level`, at a look after any seed.
 
     A value is the loss of one seed, lower is better: inf where the training diverged, nan where it is missing.
@@ -204,17 +204,17 @@ class Rule:
         return float((x.mean(axis=1) + images * rng.standard_normal(len(x)) > half).mean())
 
 
-def course(
+def run_sequential(
     seeds: Sequence[int],
     always: Sequence[int],
     asked: Sequence[int],
     train: Callable[[Sequence[tuple[int, int]]], object],
-    settled: Callable[[int], bool],
+    decided: Callable[[int], bool],
 ) -> None:
     """Train arms on seeds, and stop each one that is asked about when its case is settled.
 
     The arms of `always` are compared with, and go on while any that is asked about does; one may be both. `train` is
-    given all the (arm, seed) up to the next look at once; after it `settled` is asked of each arm that goes on. All
+    given all the (arm, seed) up to the next look at once; after it `decided` is asked of each arm that goes on. All
     looks are after whole seeds, so they are paired and complete. Nobody is given up as hopeless: it would not raise the
     error and costs hardly any power, but "no difference shown" is worth no more than its interval, which would be
     several times as wide.
@@ -224,4 +224,4 @@ def course(
         if not going:
             return
         train([(arm, seed) for seed in fresh for arm in dict.fromkeys((*always, *going))])
-        going = [arm for arm in going if not settled(arm)]
+        going = [arm for arm in going if not decided(arm)]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.analysis import equivalent_trials
-from search.analysis.best_of_n import Arm, Chance
+from search.analysis.best_of_n import Chance, OptionTrials
 from search.analysis.confirmation import Comparison, Finalist
 from search.analysis.learning_rate import LrRange, lr_range
 from search.analysis.ranking import distinct
-from search.analysis.ranks import Order, ranks
+from search.analysis.ranks import Ranks, ranks
 from search.space.option import differs_alone, option_of
 from search.tracking.record import Record
 
@@ -109,9 +109,9 @@ def judge(
     confirmed = {
         option_of(one.overrides, choice, baseline): one.asked for one in reversed(finalists) if alone(one.overrides)
     }
-    arms = {option: Arm(_values(group), len(distinct(group))) for option, group in groups.items()}
+    arms = {option: OptionTrials(_values(group), len(distinct(group))) for option, group in groups.items()}
     chance = Chance(list(arms.values()), seed_sd, seed_df)
-    order = Order(arms, chance, base, confirmed)
+    order = Ranks(arms, chance, base, confirmed)
     placed = ranks(groups, order)
     rows = []
     for option, rank in placed.items():

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.paths import repository
 from search.catalog_pages import kinds
 from search.console.tables import Fitting
@@ -43,11 +43,11 @@ def written(root: Path) -> dict[Path, str]:
 def refresh(check: bool = False, root: Path | None = None) -> int:
     """Print the catalogue, write what is made from it; with `check` only say whether that is fresh (0 or 1).
 
-    An installed package has no pages: it prints. Errors: Refusal for `check` there.
+    An installed package has no pages: it prints. Errors: UserError for `check` there.
     """
     if (root := root or repository()) is None:
         if check:
-            raise Refusal("--check: compares docs/kinds of the repository; run it in a clone: make catalog")
+            raise UserError("--check: compares docs/kinds of the repository; run it in a clone: make catalog")
         show()
         print("docs/kinds is the repository's: not written here", file=sys.stderr)
         return 0

@@ -11,7 +11,7 @@ from typing import Any
 from denoise.config import limits, plain
 from denoise.config.compose import defaults, quoted
 from denoise.config.legal import exists
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.printed_commands import key, named
 from search.tracking.record import check_overrides
 
@@ -19,12 +19,12 @@ NAME = "best"  # of --config-name
 
 
 def folder(given: Sequence[Path]) -> Path:
-    """The last of the folders that holds best.yaml. Errors: Refusal where none does."""
+    """The last of the folders that holds best.yaml. Errors: UserError where none does."""
     for place in reversed(given):
         if (place.expanduser() / f"{NAME}.yaml").is_file():
             return place
     said = ", ".join(map(str, given)) or "none was given"
-    raise Refusal(
+    raise UserError(
         f"--config-name {NAME}: no {NAME}.yaml in the folders of --config-dir ({said}); {named('best')} writes it"
     )
 
@@ -32,7 +32,7 @@ def folder(given: Sequence[Path]) -> Path:
 def beneath(path: Path, typed: Sequence[str]) -> list[str]:
     """The overrides of best.yaml, then those typed; without those of keys, and below options, that were typed.
 
-    Errors: Refusal for what is no list of choices with values, or would choose code.
+    Errors: UserError for what is no list of choices with values, or would choose code.
     """
     keys = {key(text) for text in typed}
     keys |= {each.partition("@")[2] for each in keys if "@" in each}
@@ -41,18 +41,18 @@ def beneath(path: Path, typed: Sequence[str]) -> list[str]:
 
 
 def read(path: Path) -> list[str]:
-    """The choices and values of best.yaml as overrides. Errors: Refusal."""
+    """The choices and values of best.yaml as overrides. Errors: UserError."""
     content = plain.read(path)
     choices = content.pop("defaults", None) if isinstance(content, dict) else None
     if not isinstance(choices, list) or choices[:1] != ["train"] or choices[-1:] != ["_self_"]:
-        raise Refusal(
+        raise UserError(
             f"{path}: not a best.yaml as {named('best')} writes it, which begins with defaults: [train, ..., _self_]"
         )
     groups = []
     for each in choices[1:-1]:
         name, option = next(iter(each.items())) if isinstance(each, dict) and len(each) == 1 else ("", None)
         if not str(name).startswith("override /"):
-            raise Refusal(f"{path}: {each} in its defaults; legal: override /KIND: OPTION")
+            raise UserError(f"{path}: {each} in its defaults; legal: override /KIND: OPTION")
         groups.append(f"{name.removeprefix('override /')}={_text(option)}")
     values = [(name, f"{name}={_text(value)}") for name, value in _leaves(content, "")]
     check_overrides([*groups, *(text for _, text in values)], str(path))

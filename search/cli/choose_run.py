@@ -7,7 +7,7 @@ from typing import Any
 
 from denoise.config import plain
 from denoise.config.compose import Composed
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis.ranking import best as best_of
 from search.console.printed_commands import key, make, named
 from search.report import leaderboard
@@ -21,18 +21,18 @@ from search.tracking.tracker import Tracker
 
 
 def tracker(composed: Composed) -> Tracker:
-    """Open the tracker of a store in which there was a search, to read. Errors: Refusal where there was none."""
+    """Open the tracker of a store in which there was a search, to read. Errors: UserError where there was none."""
     cfg = composed.cfg
     store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     local = is_local(uri, store)
     if (file := sqlite.file(uri)) and not file.exists():
         if local and (store / "optuna.db").exists():
-            raise Refusal(
+            raise UserError(
                 f"store={cfg.store}: its mlflow.db is gone; the same {named('search')} writes its runs anew "
                 "from optuna.db"
             )
-        raise Refusal(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
+        raise UserError(f"store={cfg.store}: no search here yet; start one with {make('search')}, or give store=FOLDER")
     load(*TRACKS)
     if local and read_only.why_not(store):
         return read_only.opened(cfg.tracking.experiment, store)
@@ -40,26 +40,26 @@ def tracker(composed: Composed) -> Tracker:
 
 
 def search_of(books: Tracker, run_id: str | None) -> Any:
-    """The MLflow run of the search RUN, or of the latest search. Errors: Refusal."""
+    """The MLflow run of the search RUN, or of the latest search. Errors: UserError."""
 
     def asked(searches: list[Any]) -> list[Any]:
         return [run for run in searches if run_id in (None, run.info.run_id)]
 
     searches = asked(books.searches())
     if not searches and (deleted := asked(books.deleted(role="search"))):
-        raise Refusal(
+        raise UserError(
             f"search {deleted[0].info.run_name}: is deleted in MLflow; bring it back in its pages ({make('ui')}, "
             f"State: Deleted), or start another with {make('search', ['search.name=NAME'])}"
         )
     if not searches and run_id is not None:
-        raise Refusal(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
+        raise UserError(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
     if not searches:
         if books.files is None and (books.store / "optuna.db").exists():
-            raise Refusal(
+            raise UserError(
                 f"no search in {books.place}, and store={books.store} has some: the same {named('search')} writes "
                 f"their runs anew there; those that are in the store are found without tracking.uri and {FROM_OUTSIDE}"
             )
-        raise Refusal(f"no search in {books.place} yet; start one with {make('search')}")
+        raise UserError(f"no search in {books.place} yet; start one with {make('search')}")
     return searches[0]
 
 
@@ -73,14 +73,14 @@ class Chosen:
 
 
 def chosen(books: Tracker, run_id: str | None) -> Chosen:
-    """The run that is meant: RUN, or the best of the latest search. Errors: Refusal."""
+    """The run that is meant: RUN, or the best of the latest search. Errors: UserError."""
     if run_id is not None:
         record = books.record(run_id)
         return Chosen(record, record.overrides, leaderboard.says(record, f"run {run_id}"))
     parent = search_of(books, None)
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
-        raise Refusal(f"search {name}: {_none_complete(books, parent)}")
+        raise UserError(f"search {name}: {_none_complete(books, parent)}")
     if (best := parent.data.tags.get("best")) and books.active(best):
         found = books.record(best)
     from search.confirmation import stored
@@ -122,6 +122,6 @@ def of_machine(books: Tracker, record: Record) -> list[str]:
         with TemporaryDirectory() as folder:
             config = books.artifact(origin.tags["mlflow.parentRunId"], "config.yaml", Path(folder)).read_text()
         given = plain.load(config, "config.yaml")["trainer"]["num_threads"]
-    except (Refusal, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
+    except (UserError, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
         return []
     return threads if given is None else []

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from denoise.config.compose import Composed, compose, notes, parse
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.cli import choose_run, mlflow_server
 from search.console.console import Out
 from search.console.printed_commands import WHERE, key, listed, make, named
@@ -41,21 +41,21 @@ def search(options: argparse.Namespace) -> int:
     asked, _ = read(options.overrides)
     resolve_uri(asked.cfg.tracking.uri, store_of(asked.cfg))  # refused before anything is loaded
     from search.workers.allocation import division, likely_several
-    from search.workers.pool import Crew
+    from search.workers.pool import WorkerPool
 
-    with Crew(options.typed) as crew:
+    with WorkerPool(options.typed) as pool:
         with _waits():
-            if not options.beside:  # at once: what a member imports takes seconds too
-                crew.resize(int(likely_several(asked.cfg)))
+            if not options.worker:  # at once: what a worker imports takes seconds too
+                pool.resize(int(likely_several(asked.cfg)))
                 load("torch")
-                crew.resize(division(asked.cfg).workers - 1)
+                pool.resize(division(asked.cfg).workers - 1)
             load("torch", *LEARNS, *TRACKS, "search.study.loop", "search.report.summary")
             from search.report import summary
             from search.report.progress import Display
             from search.study import loop
 
             prepared = loop.prepare(options.overrides)
-        if options.beside:
+        if options.worker:
             from search.cli import worker
 
             return worker.work(prepared)
@@ -66,7 +66,7 @@ def search(options: argparse.Namespace) -> int:
         _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
         try:
             with Display(prepared.name, prepared.total, console=console) as display:
-                answer = loop.run(prepared, *stores, display, began, crew)
+                answer = loop.run(prepared, *stores, display, began, pool)
         except KeyboardInterrupt:
             summary.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
             raise
@@ -271,7 +271,7 @@ def catalog(options: argparse.Namespace) -> int:
     from search.catalog_pages import pages
 
     for text in options.overrides:
-        raise Refusal(f"{text}: catalog takes no overrides")
+        raise UserError(f"{text}: catalog takes no overrides")
     return pages.refresh(check=options.check)
 
 

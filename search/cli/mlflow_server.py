@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.printed_commands import make
 
 GRACE_SECONDS = 5.0  # a server that is told to end is killed after so long
@@ -50,15 +50,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def read_port(text: str) -> int:
-    """Read port=5001. Errors: Refusal."""
+    """Read port=5001. Errors: UserError."""
     value = text.partition("=")[2]
     if not value.isdigit() or not 1 <= int(value) <= 65535:
-        raise Refusal(f"{text}: not a port; legal: 1 to 65535, such as port=5001")
+        raise UserError(f"{text}: not a port; legal: 1 to 65535, such as port=5001")
     return int(value)
 
 
 def free_port(wanted: int) -> int:
-    """Find a port that nobody listens on, `wanted` or one of the next. Errors: Refusal where all are taken."""
+    """Find a port that nobody listens on, `wanted` or one of the next. Errors: UserError where all are taken."""
     for port in range(wanted, min(wanted + 20, 65536)):
         with socket.socket() as probe:
             try:
@@ -66,4 +66,4 @@ def free_port(wanted: int) -> int:
                 return port
             except OSError:
                 continue
-    raise Refusal(f"port={wanted}: taken, and so are the next ones; give another: {make('ui', ['port=8080'])}")
+    raise UserError(f"port={wanted}: taken, and so are the next ones; give another: {make('ui', ['port=8080'])}")

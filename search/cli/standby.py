@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from denoise.config.compose import parse
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import line
 from denoise.interruption import Interrupted, interruptible
 from search.cli.from_make import known_user
@@ -31,7 +31,7 @@ def check(typed: Any) -> list[str]:
     """Refuse what would choose code to run."""
     for text in typed:
         if "_target_" in text or text.lstrip("+~-").startswith(("allow", "hydra", "config-dir")):
-            raise Refusal(f"{text}: would choose code to run, which is not taken from the storage")
+            raise UserError(f"{text}: would choose code to run, which is not taken from the storage")
         parse(text)
     return list(typed)
 
@@ -96,7 +96,7 @@ class Worker:
                 with suppress(Exception):  # as above: it is asked again
                     if asked(self.url).get(name) == WITHDRAWN:
                         self.leave()
-        except Refusal as error:
+        except UserError as error:
             print(f"{name}: {error}", file=sys.stderr, flush=True)
         self.joined[name] = (time.monotonic(), typed)
 
@@ -108,12 +108,12 @@ class Worker:
 
 
 def close(url: str, name: str) -> None:
-    """Withdraw a search. Errors: Refusal where it is not open."""
+    """Withdraw a search. Errors: UserError where it is not open."""
     import optuna
 
     names = [known for known, _ in open_searches(url)]
     if name not in names:
-        raise Refusal(f"{name}: no open search; open: {', '.join(names) or 'none'}")
+        raise UserError(f"{name}: no open search; open: {', '.join(names) or 'none'}")
     withdraw(optuna.load_study(study_name=name, storage=url))
 
 
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
                 close(url, arguments[-1])
             else:
                 worker.work()
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except Interrupted:

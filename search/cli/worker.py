@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.interruption import Interrupted
 from search.confirmation import trainings
 from search.runtime import watchdog
@@ -79,7 +79,7 @@ def work(search: Search) -> int:
         return 0
     watchdog.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
     if begin["search"] != search.name:
-        raise Refusal(f"{search.name}: another search than {begin['search']}, since what it trains with has changed")
+        raise UserError(f"{search.name}: another search than {begin['search']}, since what it trains with has changed")
     session = loop.join(search, *loop.open_stores(search), relay)
     while loop.next_trial(session):
         pass

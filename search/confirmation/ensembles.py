@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from denoise.evaluation.ensemble import Member, evaluate, objective
-from search.analysis.confirmation import Confirmation, Ensemble
+from search.analysis.confirmation import Confirmation, EnsembleScore
 from search.confirmation.trainings import Trainings, order
 
 
-def ensembles(found: Confirmation, trainings: Trainings) -> list[Ensemble]:
+def ensembles(found: Confirmation, trainings: Trainings) -> list[EnsembleScore]:
     """Average what the trainings predict whose weights are here."""
-    made: list[Ensemble] = []
+    made: list[EnsembleScore] = []
     best: list[tuple[float, str, Member]] = []
     for arm in found.arms:
         members: list[tuple[float, str, Member]] = []
@@ -24,16 +24,16 @@ def ensembles(found: Confirmation, trainings: Trainings) -> list[Ensemble]:
     return made + _ensemble(f"the best seeds of {len(best)} finalists", best)
 
 
-def still_true(before: Sequence[Ensemble], found: Confirmation) -> list[Ensemble]:
+def still_true(before: Sequence[EnsembleScore], found: Confirmation) -> list[EnsembleScore]:
     """Of an earlier confirmation with fewer seeds the ensembles whose members' weights are gone by now."""
     runs = {run for arm in found.arms for run in arm.runs.values()}
     return [one for one in before if runs.issuperset(one.runs) and one.of not in {new.of for new in found.ensembles}]
 
 
-def _ensemble(of: str, members: Sequence[tuple[float, str, Member]]) -> list[Ensemble]:
+def _ensemble(of: str, members: Sequence[tuple[float, str, Member]]) -> list[EnsembleScore]:
     """None of less than two members, and none of members with other objectives."""
     if len(members) < 2 or any(objective(m.cfg) != objective(members[0][2].cfg) for _, _, m in members):
         return []
     values = [value for value, _, _ in members]
     value = evaluate([member for _, _, member in members])["test/loss"]
-    return [Ensemble(of, [run for _, run, _ in members], value, sum(values) / len(values), min(values))]
+    return [EnsembleScore(of, [run for _, run, _ in members], value, sum(values) / len(values), min(values))]

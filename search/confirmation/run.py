@@ -10,12 +10,12 @@ from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist
 from search.analysis.sequential_test import (
     OPEN,
     VERDICTS,
-    Rule,
-    course,
+    SequentialTest,
     differences,
     images_error,
     mean_interval,
     pooled_sd,
+    run_sequential,
 )
 from search.confirmation.ensembles import ensembles, still_true
 from search.confirmation.finalists import Tuned, start
@@ -23,10 +23,10 @@ from search.confirmation.stored import FILE, missing, stored, to_json
 from search.confirmation.trainings import Trainings, order
 from search.report.confirmation import sentences
 from search.report.plots.confirmation import picture
-from search.report.progress import Shows
+from search.report.progress import TrialDisplay
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker
-from search.workers.pool import Crew
+from search.workers.pool import WorkerPool
 
 
 def confirm(
@@ -35,16 +35,16 @@ def confirm(
     parent: Run,
     records: Sequence[Record],
     baseline: Sequence[str],
-    screen: Shows,
-    crew: Crew | None = None,
+    screen: TrialDisplay,
+    pool: WorkerPool | None = None,
     tuned: Tuned | None = None,
     cost: str | None = None,
 ) -> Confirmation:
     """Train what is missing, judge, evaluate the ensembles; written to the search's run `parent`.
 
-    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0; crew:
+    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0; pool:
     other processes that train; tuned, cost: as in `start`. With nothing to compare nothing is trained or written. The
-    weights wait until `Trainings.clear`. Errors: Refusal where a recorded config is not legal here.
+    weights wait until `Trainings.clear`. Errors: UserError where a recorded config is not legal here.
     """
     found = start(settings, records, baseline, tuned, cost)
     if not found.finalists:
@@ -57,7 +57,7 @@ def confirm(
     if before is not None and not gone and _same(before, found):
         found = before
     else:
-        train_again(found, trainings, screen, crew)
+        train_again(found, trainings, screen, pool)
         found.ensembles = ensembles(found, trainings)
         found.ensembles += still_true(before.ensembles, found) if before is not None else []
     said = {word: sum(one.asked.verdict == word for one in found.finalists) for word in VERDICTS}
@@ -67,19 +67,19 @@ def confirm(
     return found
 
 
-def train_again(found: Confirmation, trainings: Trainings, screen: Shows, crew: Crew | None) -> None:
+def train_again(found: Confirmation, trainings: Trainings, screen: TrialDisplay, pool: WorkerPool | None) -> None:
     """Train the arms on the seeds, as long as a case is open, and compare them."""
     screen.phase("confirming on fresh seeds", found.most)
     arms, judge = found.arms, Judge(found, trainings)
 
     def train_all(asked: Sequence[tuple[int, int]]) -> None:
         orders = [order(arms[arm], seed, found.settings.test_samples) for arm, seed in asked]
-        for (arm, seed), ended in zip(asked, trainings.all(orders, screen, crew), strict=True):
+        for (arm, seed), ended in zip(asked, trainings.all(orders, screen, pool), strict=True):
             arms[arm].take(seed, ended)
 
     places, first = range(len(arms)), len(arms) - len(found.finalists)
     rivals = found.rivals
-    course(found.settings.fresh, places[:first], places[1:], train_all, lambda k: judge.settled(rivals[k - 1]))
+    run_sequential(found.settings.fresh, places[:first], places[1:], train_all, lambda k: judge.decided(rivals[k - 1]))
     judge.all()
 
 
@@ -90,7 +90,7 @@ class Judge:
         self.found, self.trainings = found, trainings
         self.asked, self.untuned = found.rules
 
-    def settled(self, one: Finalist) -> bool:
+    def decided(self, one: Finalist) -> bool:
         """Whether all that is asked about an arm is clear already."""
         found = self.found
         asked = [(found.baseline, self.untuned)]
@@ -98,7 +98,7 @@ class Judge:
             asked.append((found.reference, self.asked))
         return all(self.clear(one, other, rule) for other, rule in asked)
 
-    def clear(self, one: Arm, other: Arm, rule: Rule) -> bool:
+    def clear(self, one: Arm, other: Arm, rule: SequentialTest) -> bool:
         """Whether one comparison is; the images, which only make an interval wider, are looked at last."""
         numbers = (one.numbers(), other.numbers())
         return rule.verdict(*numbers) != OPEN and rule.verdict(*numbers, self.images(one, other)) != OPEN
@@ -117,7 +117,7 @@ class Judge:
         beside = (found.reference or found.baseline).numbers()
         found.spread, _ = pooled_sd([differences(one.numbers(), beside) for one in found.finalists])
 
-    def compare(self, one: Arm, other: Arm, rule: Rule) -> Comparison:
+    def compare(self, one: Arm, other: Arm, rule: SequentialTest) -> Comparison:
         """One arm beside another."""
         return comparison(one, other, rule, self.images(one, other))
 

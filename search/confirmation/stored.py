@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import Refusal
-from search.analysis.confirmation import Arm, Comparison, Confirmation, Ensemble, Finalist, Settings
+from denoise.errors import UserError
+from search.analysis.confirmation import Arm, Comparison, Confirmation, EnsembleScore, Finalist, Settings
 from search.analysis.sequential_test import VERDICTS
 from search.console.printed_commands import named
 from search.report.pareto_front import NAMES
@@ -23,7 +23,7 @@ def to_json(found: Confirmation) -> bytes:
 
 
 def from_json(content: bytes) -> Confirmation:
-    """Read what to_json wrote. Errors: Refusal for anything else: what comes back from a tracker is data."""
+    """Read what to_json wrote. Errors: UserError for anything else: what comes back from a tracker is data."""
     try:
         plain = json.loads(content)
         if plain.pop("format") != FORMAT:
@@ -32,12 +32,14 @@ def from_json(content: bytes) -> Confirmation:
             raise ValueError("cost")
         plain["reference"] = plain["reference"] and _arm(Finalist, plain["reference"])
         plain["finalists"] = [_arm(Finalist, one) for one in plain["finalists"]]
-        plain["ensembles"] = [Ensemble(**one) for one in plain["ensembles"]]
+        plain["ensembles"] = [EnsembleScore(**one) for one in plain["ensembles"]]
         return Confirmation(
             **plain | {"settings": Settings(**plain["settings"]), "baseline": _arm(Arm, plain["baseline"])}
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Refusal(f"{FILE}: not a confirmation, or of another version; {named('search')} writes it anew") from error
+        raise UserError(
+            f"{FILE}: not a confirmation, or of another version; {named('search')} writes it anew"
+        ) from error
 
 
 def _arm(kind: Any, plain: dict[str, Any]) -> Any:
@@ -69,12 +71,12 @@ def stored(tracker: Tracker, parent: str) -> Confirmation | None:
     """The confirmation of a search; None where it has none that can be read here."""
     try:
         return load(tracker, parent)
-    except Refusal:
+    except UserError:
         return None
 
 
 def load(tracker: Tracker, parent: str) -> Confirmation | None:
-    """The confirmation of the search with this run id; None where it has none. Errors: Refusal."""
+    """The confirmation of the search with this run id; None where it has none. Errors: UserError."""
     if "confirmed" not in tracker.client.get_run(parent).data.tags:
         return None
     with tempfile.TemporaryDirectory() as folder:

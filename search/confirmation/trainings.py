@@ -1,7 +1,7 @@
 """The trainings of a confirmation: those that the tracker has, found by the hash of their config, and what is missing.
 
 The same call after a kill takes those that ended, goes on with one that left a state, and trains the rest. One process
-at a time confirms, with its crew: a run that is under way is taken for one that a kill left.
+at a time confirms, with its pool: a run that is under way is taken for one that a kill left.
 """
 
 import math
@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from denoise.config.compose import Composed, compose, parse
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import of_the_machine
 from denoise.training import train
 from search.analysis.confirmation import Arm, Ended
 from search.confirmation.stored import missing
 from search.console.printed_commands import named
-from search.report.progress import Shows
+from search.report.progress import TrialDisplay
 from search.runtime import watchdog
 from search.tracking import record, weights
 from search.tracking import tracker as tracking
@@ -33,7 +33,7 @@ from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
 from search.trial.run import TESTED, open_run, perform
-from search.workers.pool import Crew
+from search.workers.pool import WorkerPool
 
 Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image
 
@@ -50,7 +50,7 @@ class Order:
 
     @cached_property
     def composed(self) -> Composed:
-        """The config, checked: what comes back from a tracker is data. Errors: Refusal."""
+        """The config, checked: what comes back from a tracker is data. Errors: UserError."""
         found = Record(self.trial, self.confirms, "complete", 0, self.overrides)
         return compose(record.check_known(record.check(found)).overrides)
 
@@ -115,9 +115,9 @@ class Trainings:
         for path in self.folder.glob("confirm-*"):
             path.unlink()
 
-    def all(self, asked: Sequence[Order], screen: Shows, crew: Crew | None = None) -> list[Ended]:
-        """How trainings ended, each from its run or done now; with a crew several at the same time."""
-        if crew is None:
+    def all(self, asked: Sequence[Order], screen: TrialDisplay, pool: WorkerPool | None = None) -> list[Ended]:
+        """How trainings ended, each from its run or done now; with a pool several at the same time."""
+        if pool is None:
             return [self.one(each, screen) for each in asked]
 
         def own(plain: Mapping[str, Any]) -> Any:
@@ -125,11 +125,11 @@ class Trainings:
 
         lacking = [k for k, each in enumerate(asked) if self.ended(each.digest) is None]
         if len(lacking) > 1:
-            crew.begin(self.folder.name)
-        new = dict(zip(lacking, crew.share([asdict(asked[k]) for k in lacking], own), strict=True))
+            pool.begin(self.folder.name)
+        new = dict(zip(lacking, pool.share([asdict(asked[k]) for k in lacking], own), strict=True))
         return [Ended(*new[k]) if k in new else self.one(each, screen) for k, each in enumerate(asked)]
 
-    def one(self, asked: Order, screen: Shows) -> Ended:
+    def one(self, asked: Order, screen: TrialDisplay) -> Ended:
         """How a training ended, from its run or a new one."""
         done = self.ended(asked.digest)
         if done is None:
@@ -155,7 +155,7 @@ class Trainings:
                 return one
         return None
 
-    def train(self, asked: Order, screen: Shows) -> Record:
+    def train(self, asked: Order, screen: TrialDisplay) -> Record:
         """Train; a run that a kill left is gone on with where it left a state, else deleted."""
         checkpoint = self.folder / f"confirm-{asked.digest[:16]}.ckpt"
         outcomes = {run.info.run_id: tracking.record(run).outcome for run in self.known.get(asked.digest, [])}
@@ -188,10 +188,10 @@ class Trainings:
         return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
 
     def tested(self, run_id: str) -> Losses:
-        """The losses of a run's test triples. Errors: Refusal where they are gone, or others than its test/loss."""
+        """The losses of a run's test triples. Errors: UserError where they are gone, or others than its test/loss."""
         found = self._tested(self.tracker.record(run_id)) if run_id not in self.losses else self.losses[run_id]
         if found is None:
-            raise Refusal(f"run {run_id}: its {TESTED} is gone or torn; the same {named('search')} trains it again")
+            raise UserError(f"run {run_id}: its {TESTED} is gone or torn; the same {named('search')} trains it again")
         return found
 
     def _tested(self, one: Record) -> Losses | None:
@@ -200,7 +200,7 @@ class Trainings:
                 with TemporaryDirectory() as folder:
                     found = load_file(self.tracker.artifact(one.run_id, TESTED, Path(folder)))
                 losses, image = found["losses"].astype(np.float64), found["image"].astype(np.int64)
-            except (Refusal, SafetensorError, OSError, KeyError, ValueError) as error:
+            except (UserError, SafetensorError, OSError, KeyError, ValueError) as error:
                 if of_the_machine(error):  # a full disk says nothing of the file
                     raise
                 return None
@@ -211,6 +211,6 @@ class Trainings:
         return self.losses[one.run_id]
 
 
-def ordered(plain: Mapping[str, Any], tracker: Tracker, parent: Run, screen: Shows) -> Any:
+def ordered(plain: Mapping[str, Any], tracker: Tracker, parent: Run, screen: TrialDisplay) -> Any:
     """Train what is ordered, after a look at what there is of it: a process that took the order may have died."""
     return astuple(Trainings(tracker, parent).one(Order(**plain), screen))

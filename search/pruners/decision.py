@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.pruners.funnel import FunnelPruner
 from search.runtime import watchdog
-from search.storages.liveness import left_behind
+from search.storages.liveness import abandoned
 from search.storages.snapshot import Snapshot, seen
 from search.storages.trials import Trials, earlier
 
@@ -90,7 +90,7 @@ def _caught_up(study: Trials, number: int, lag: int, by_values: bool, says: Says
         behind = [other for other in running if step > _came_to(other, by_values)]
         if not behind:
             return study.get_trials(deepcopy=False) if running else trials
-        if len(left_behind(study, behind)) < len(behind):
+        if len(abandoned(study, behind)) < len(behind):
             lost_since = None
         elif time.monotonic() - (lost_since := lost_since or time.monotonic()) > LOST_SECONDS:
             _given_up.update((study.study_name, other.number) for other in behind)

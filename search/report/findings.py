@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis.importance import Importance, Share
 from search.analysis.learning_rate import LrRange
 from search.analysis.rank_correlation import Agreement
@@ -58,11 +58,11 @@ def show(findings: Findings, console: Console) -> None:
 
 
 def read(content: bytes) -> Findings:
-    """Read verdict.json. Errors: Refusal where it is not one."""
+    """Read verdict.json. Errors: UserError where it is not one."""
     try:
         plain: dict[str, Any] = json.loads(content)
         if plain.pop("format") != FORMAT:
-            raise Refusal(f"{NAME}: was written by another version; format {FORMAT} is legal")
+            raise UserError(f"{NAME}: was written by another version; format {FORMAT} is legal")
         found = plain["importance"]
         return Findings(
             [_verdict(each) for each in plain["verdicts"] if not each.get("confounded")],  # as they once were
@@ -71,9 +71,9 @@ def read(content: bytes) -> Findings:
             [Agreement(**each) for each in plain["widths"]],
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, Refusal):
+        if isinstance(error, UserError):
             raise
-        raise Refusal(f"{NAME}: cannot be read ({error}); the record has been changed") from error
+        raise UserError(f"{NAME}: cannot be read ({error}); the record has been changed") from error
 
 
 def _verdict(plain: Mapping[str, Any]) -> Verdict:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis import confirmation
 from search.analysis.pareto_front import find
 from search.analysis.ranking import best
@@ -96,5 +96,5 @@ def findings(tracker: Tracker, run_id: str) -> findings_report.Findings | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             return findings_report.read(tracker.artifact(run_id, findings_report.NAME, Path(folder)).read_bytes())
-        except Refusal:
+        except UserError:
             return None

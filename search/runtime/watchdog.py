@@ -24,7 +24,7 @@ GRACE_SECONDS = 10.0  # a trial that is over its time has so long to end itself
 GONE_SECONDS = 20.0  # a process that is told to end has so long
 OUTSIDE = 2  # so many deaths outside of a trial, one after the other, end a search
 OVER, SILENT = "over search.caps.seconds", "over search.silence"  # why a training is ended
-FLAG = "--beside"  # what makes a worker of a command
+FLAG = "--worker"  # what makes a worker of a command
 INTERRUPTED = 130
 
 Death = dict[str, Any]  # pid, began: which process; how it ended; counts: whether it may be its trial's fault

@@ -11,7 +11,7 @@ from search.samplers.seeded import SeededSampler
 
 
 def sampler(cfg: DictConfig, objectives: int = 1) -> SeededSampler:
-    """Build the config's sampler, seeded anew for each trial. Errors: Refusal for a parameter it does not take."""
+    """Build the config's sampler, seeded anew for each trial. Errors: UserError for a parameter it does not take."""
     node: Any = OmegaConf.to_container(cfg.sampler, resolve=True)
     history = node.pop("history", None)
 

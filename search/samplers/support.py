@@ -6,7 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, BruteForceSampler, GPSampler, NSGAIISampler, QMCSampler
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.samplers.cmaes import CMAES
 from search.space.search_space import Space
 
@@ -16,18 +16,18 @@ SHARED = (CMAES, GPSampler, NSGAIISampler, QMCSampler)  # what all trials have
 
 
 def check(sampler: BaseSampler, name: str, space: Space) -> str:
-    """What to know of `sampler` on `space`, a line or nothing. Errors: Refusal where it cannot draw from it."""
+    """What to know of `sampler` on `space`, a line or nothing. Errors: UserError where it cannot draw from it."""
     common, others = shared(space), conditional(space)
     varied = {parameter: domain for parameter, domain in common.items() if not domain.single()}
     rest = len(varied) + sum(not domain.single() for domain in others.values())
     if isinstance(sampler, LISTS):
         for parameter, domain in (common | others).items():
             if size(domain) is None:
-                raise Refusal(f"sampler={name}: {_cannot_list(parameter, domain, space)}, or take sampler=random")
+                raise UserError(f"sampler={name}: {_cannot_list(parameter, domain, space)}, or take sampler=random")
     if isinstance(sampler, NUMBERS):
         varied = {name: domain for name, domain in varied.items() if not isinstance(domain, CategoricalDistribution)}
         if not varied:
-            raise Refusal(
+            raise UserError(
                 f"sampler={name}: models numbers that every trial draws, and this space has none; search one option a "
                 "kind, such as search.kinds.optimizer=[adamw], or take sampler=tpe"
             )

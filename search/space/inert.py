@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from denoise.config import catalog
 from denoise.config.compose import Composed, parse
 from denoise.config.limits import as_text
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.evaluation import reach
 from denoise.evaluation.reach import Look
 from search.space.search_space import Space, kind_of, path_of
@@ -44,7 +44,7 @@ class Reach:
 def find(composed: Composed, space: Space) -> Reach:
     """Look at the baseline's network, and where something has no place in it at what the search may make of it.
 
-    Errors: Refusal for a network that cannot be built.
+    Errors: UserError for a network that cannot be built.
     """
     cfg = OmegaConf.masked_copy(composed.cfg, reach.LOOKED_AT)
     first = reach.look(cfg)
@@ -59,11 +59,11 @@ def find(composed: Composed, space: Space) -> Reach:
 
 
 def leave_out(composed: Composed, found: Reach) -> list[str]:
-    """Take what is idle off a search's config; say so, a line each. Errors: Refusal where it is what is asked about."""
+    """Take what is idle off a search's config; say so, a line each. Errors: UserError where it is what is asked."""
     search = composed.cfg.search
     for name in search.get("scientific") or []:
         if name in found.idle:
-            raise Refusal(f"search.scientific: {found.said(str(name))}; what acts: {found.acting()}")
+            raise UserError(f"search.scientific: {found.said(str(name))}; what acts: {found.acting()}")
     with open_dict(composed.cfg):
         if "nuisance" in search:
             search.nuisance = [name for name in search.nuisance if not _within(str(name), found.idle)]
@@ -82,7 +82,9 @@ def check(space: Space, found: Reach) -> None:
     varied = any(not domain.single() for domain in [*domains, *space.free.values()])
     if found.idle and not varied and all(len(names) == 1 for names in space.options.values()):
         gone = ", ".join(found.idle)
-        raise Refusal(f"nothing is left to search: {gone} reach no place of this network; what acts: {found.acting()}")
+        raise UserError(
+            f"nothing is left to search: {gone} reach no place of this network; what acts: {found.acting()}"
+        )
 
 
 def unheard(start: Sequence[str], found: Reach) -> str:
@@ -139,7 +141,7 @@ class _Looks:
         try:
             others = (self.at(_changed(cfg, name, value)) for value in _values(self.space.free[name]))
             return any(reach.differ(look, other) for other in others)
-        except Refusal:  # a value with which nothing can be built changes something
+        except UserError:  # a value with which nothing can be built changes something
             return True
 
 
@@ -158,7 +160,7 @@ def _still_open(names: Sequence[str], cfg: DictConfig, first: Look, space: Space
                 there = _changed(here, name, value)
                 try:
                     other = looks.at(there)
-                except Refusal:
+                except UserError:
                     continue
                 if name in space.free and not set(other.places) - known:
                     continue

@@ -7,11 +7,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog
 from denoise.config.compose import Composed, compose, next_compose, parse
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 
 def read(typed: Sequence[str]) -> tuple[Composed, list[str]]:
-    """Compose a search: its config, and all the overrides that make it. Errors: Refusal."""
+    """Compose a search: its config, and all the overrides that make it. Errors: UserError."""
     of_search = [text for text in typed if parse(text).key_or_group in ("search", "search.overrides")]
     overrides = beneath(_brought(of_search), typed)
     return compose(overrides, "search"), overrides
@@ -23,7 +23,7 @@ def _brought(of_search: Sequence[str]) -> Sequence[str]:
         found = next_compose(tuple(of_search), "search").cfg.search.overrides
         if OmegaConf.is_list(found) and all(isinstance(text, str) for text in found):
             return list(found)
-    except (Refusal, OmegaConfBaseException):
+    except (UserError, OmegaConfBaseException):
         pass
     return list(compose(of_search, "search").cfg.search.overrides)
 

@@ -17,7 +17,7 @@ from denoise.config import catalog
 from denoise.config.compose import Composed, defaults, leaves, parse
 from denoise.config.legal import exists, limits_of, select, words_of
 from denoise.config.limits import as_text
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from search.space import domains
 from search.space.domains import distribution, flat, inside
 
@@ -70,12 +70,12 @@ class Space:
         return self.suggest(lambda name, domain: point[name])
 
     def point(self, composed: Composed) -> dict[str, Any]:
-        """Where a config stands in the space, as parameters for Optuna. Errors: Refusal where it stands outside."""
+        """Where a config stands in the space, as parameters for Optuna. Errors: UserError where it stands outside."""
         params: dict[str, Any] = {}
         for place, names in self.options.items():
             option, at = chosen(composed, place)
             if option not in names:
-                raise Refusal(
+                raise UserError(
                     f"search.kinds.{place}: the baseline's {option} is not among {', '.join(names)}; add it (a "
                     f"control with search.controls=true), or take another baseline with {place}={names[0]}"
                 )
@@ -151,7 +151,7 @@ class Asked:
 
 
 def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Asked] | None = None) -> Space:
-    """Read the space of a composed search config; `overrides` are the person's, `asked` narrows it. Errors: Refusal."""
+    """Read the space of a composed search config; `overrides` are the user's, `asked` narrows it. Errors: UserError."""
     search = composed.cfg.search
     kinds: dict[str, Any] = {str(place): given for place, given in search.kinds.items() if given != "fixed"}
     if asked is not None:
@@ -184,27 +184,27 @@ def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Aske
 def _free(
     path: str, node: DictConfig, composed: Composed, base: DictConfig, options: Mapping[str, Sequence[str]]
 ) -> BaseDistribution:
-    """The domain of a config path. Errors: Refusal where none can be searched there, or where it is not legal."""
+    """The domain of a config path. Errors: UserError where none can be searched there, or where it is not legal."""
     where = f"search.domains.{path}"
     if path != "data.batch_size" and f"{path}.".startswith(tuple(f"{key}." for key in MEASURE)):
         legal = choose(path, _paths(composed))
-        raise Refusal(f"{where}: cannot be searched, val/loss itself depends on it; {legal}")
+        raise UserError(f"{where}: cannot be searched, val/loss itself depends on it; {legal}")
     if path.split(".")[0] in NOT_THE_TRIALS:
-        raise Refusal(f"{where}: no training depends on it; {choose(path, _paths(composed))}")
+        raise UserError(f"{where}: no training depends on it; {choose(path, _paths(composed))}")
     for place in [*options, *(at for at in composed.choices if kind_of(at) in catalog.KINDS)]:
         at, parameter = path_of(place), path.removeprefix(f"{path_of(place)}.")
         if path == at:
             way = f"write search.kinds.{place}={_listed(node, place)}"
             if "@" in place:  # which no command line can hold
                 way = f"name {place} under kinds in a file of your own, as search=parts does"
-            raise Refusal(f"{where}: is a choice of an option; {way}")
+            raise UserError(f"{where}: is a choice of an option; {way}")
         if place in options and parameter != path:
-            raise Refusal(f"{where}: is searched with its option; write {at}.space.{parameter}={_typed(node)}")
+            raise UserError(f"{where}: is searched with its option; write {at}.space.{parameter}={_typed(node)}")
     if not exists(composed.cfg, path) or set(path.split(".")) & {"_target_", *catalog.RESERVED}:
-        raise Refusal(f"{where}: the config has no such value to start from; {choose(path, _paths(composed))}")
+        raise UserError(f"{where}: the config has no such value to start from; {choose(path, _paths(composed))}")
     if isinstance(OmegaConf.select(composed.cfg, path), DictConfig):
         within = [key for key in _paths(composed) if key.startswith(f"{path}.")]
-        raise Refusal(f"{where}: {path} is a group of settings; {choose(path, within)}")
+        raise UserError(f"{where}: {path} is a group of settings; {choose(path, within)}")
     domain = distribution(where, node)
     domains.check(where, path, domain, select(base, path), words_of(base, path), limits_of(base, path))
     return domain
@@ -241,7 +241,7 @@ def _options(place: str, given: Any, composed: Composed) -> list[str]:
     kind = kind_of(place)
     if kind not in catalog.KINDS or ("@" in place and place not in composed.choices):
         places = [*catalog.KINDS, *(name for name in composed.choices if "@" in name)]
-        raise Refusal(f"search.kinds.{place}: nothing is chosen there; {choose(place, places)}")
+        raise UserError(f"search.kinds.{place}: nothing is chosen there; {choose(place, places)}")
     names, controls = catalog.options(kind), composed.cfg.search.controls
     if given == "tuned":
         return [str(chosen(composed, place)[0])]
@@ -250,14 +250,14 @@ def _options(place: str, given: Any, composed: Composed) -> list[str]:
         wanted = [name for name in names if controls or not entries[name].control]
         return [name for name in wanted if not entries[name].needs or name == chosen(composed, place)[0]]
     if isinstance(given, str) or not (OmegaConf.is_list(given) or isinstance(given, list)):
-        raise Refusal(
+        raise UserError(
             f"search.kinds.{place}={given}: must be all, fixed, tuned, or a list such as [{','.join(names[:2])}]"
         )
     for name in given:
         if name not in names:
-            raise Refusal(f"search.kinds.{place}: unknown option {name}; {choose(str(name), names)}")
+            raise UserError(f"search.kinds.{place}: unknown option {name}; {choose(str(name), names)}")
     if not given or len(set(given)) < len(given):
-        raise Refusal(f"search.kinds.{place}={list(given)}: must name at least one option, each once")
+        raise UserError(f"search.kinds.{place}={list(given)}: must name at least one option, each once")
     return [str(name) for name in given]
 
 

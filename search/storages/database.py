@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.redact import hide, hide_of
 from search.storages import sqlite
 from search.storages.lock import everywhere
@@ -19,7 +19,7 @@ CLOCK_SECONDS = 60.0  # the clocks of a database and of what uses it may differ 
 
 
 def open_study(url: str, name: str, objectives: int, store: Path | None = None) -> Trials:
-    """Open a study in the storage at `url`, or make it. Errors: Refusal where the storage cannot be used."""
+    """Open a study in the storage at `url`, or make it. Errors: UserError where the storage cannot be used."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sqlite.write_ahead()
     try:
@@ -31,7 +31,7 @@ def open_study(url: str, name: str, objectives: int, store: Path | None = None) 
             )
             return Trials(name, storage)
     except (SQLAlchemyError, ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
-        if isinstance(error, Refusal):
+        if isinstance(error, UserError):
             raise
         reason = hide_of(url, " ".join(str(error).split()))[:160]
         said = f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
@@ -39,7 +39,7 @@ def open_study(url: str, name: str, objectives: int, store: Path | None = None) 
         if store is not None:  # whose own database it is
             said = f"store={store}: its optuna.db cannot be used ({reason}); put back one that can, or give "
             said += "another folder with store=FOLDER"
-        raise Refusal(said) from error
+        raise UserError(said) from error
 
 
 def _storage(url: str) -> RDBStorage:
@@ -55,13 +55,13 @@ def _storage(url: str) -> RDBStorage:
 
 
 def _check_clock(url: str, storage: RDBStorage) -> None:
-    """Refuse a machine whose clock is wrong: by it the workers of other machines would look dead. Errors: Refusal."""
+    """Refuse a machine whose clock is wrong: by it the workers of other machines would look dead. Errors: UserError."""
     if not url.startswith("postgresql"):
         return
     with storage.engine.connect() as connection:
         theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
     if abs(off := time.time() - theirs) > CLOCK_SECONDS:
-        raise Refusal(
+        raise UserError(
             f"search.storage={hide(url)}: this machine's clock is {off:+.0f} seconds from the database's; set one of "
             f"them right (timedatectl), {CLOCK_SECONDS:g} seconds are legal"
         )

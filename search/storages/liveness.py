@@ -62,11 +62,11 @@ def runs_here(worker: dict[str, Any]) -> bool:
 def elsewhere(study: Trials) -> list[FrozenTrial]:
     """The running trials of other workers that still run."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    lost = {trial.number for trial in left_behind(study, running)}
+    lost = {trial.number for trial in abandoned(study, running)}
     return [t for t in running if t.number not in lost and t.user_attrs.get("worker") != me()]
 
 
-def left_behind(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def abandoned(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Of the running trials those whose worker is gone: its process has ended, or on another host it is long silent.
 
     Of a process that is watched the watcher says how it ended, which is waited for while that lives. A container that

@@ -8,25 +8,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.runtime.retry import tried_again
 
 Waits = Callable[[], None]
 
 
 @contextmanager
-def turn(store: Path, what: str, waits: Waits | None = None, url: str = "") -> Iterator[None]:
+def lock(store: Path, what: str, waits: Waits | None = None, url: str = "") -> Iterator[None]:
     """Hold `what`; where another process holds it call `waits` once, and wait until it ends or is killed.
 
     Among the processes of one store by a lock of the system's on a file, among those of several machines by one of
-    PostgreSQL's at `url`: no process that has gone holds either. Errors: Refusal where the store cannot be locked.
+    PostgreSQL's at `url`: no process that has gone holds either. Errors: UserError where the store cannot be locked.
     """
     folder = store / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / f"{what}.lock").open("w")
     except OSError as error:
-        raise Refusal(f"store={store}: cannot be written ({error.strerror}); give another with store=FOLDER") from error
+        raise UserError(
+            f"store={store}: cannot be written ({error.strerror}); give another with store=FOLDER"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +38,7 @@ def turn(store: Path, what: str, waits: Waits | None = None, url: str = "") -> I
                 waits = None
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            raise Refusal(
+            raise UserError(
                 f"store={store}: its file system has no locks ({error.strerror}); give another with store=FOLDER"
             ) from error
         with everywhere(url, what, waits):

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Outside, line
 from search.console.redact import hide
 from search.runtime import retry
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"MLflow's tables: {migrate_runs(runs)}")
         if bucket := os.environ.get("S3_BUCKET"):
             make_bucket(bucket, os.environ["MLFLOW_S3_ENDPOINT_URL"])
-    except Refusal as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except (Outside, SQLAlchemyError, RuntimeError) as error:
@@ -55,7 +55,7 @@ def driver(url: str) -> str:
 
 
 def make_database(url: str, name: str) -> None:
-    """Make database `name` beside the one at `url`, unless it is there. Errors: Refusal for a wrong password."""
+    """Make database `name` beside the one at `url`, unless it is there. Errors: UserError for a wrong password."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
 
     def connect() -> Any:
@@ -68,7 +68,7 @@ def make_database(url: str, name: str) -> None:
 
     connection = retry.tried_again(connect, "PostgreSQL")()
     if connection is None:
-        raise Refusal(
+        raise UserError(
             "POSTGRES_PASSWORD in docker/.env: not the password that this volume was made with; put the old "
             "docker/.env back, or set the password anew as docs/server.md says"
         )
@@ -79,14 +79,14 @@ def make_database(url: str, name: str) -> None:
 
 
 def migrate_studies(url: str) -> str:
-    """Make or upgrade Optuna's tables; what was done. Errors: Refusal where they are of a later release."""
+    """Make or upgrade Optuna's tables; what was done. Errors: UserError where they are of a later release."""
     from optuna import __version__
     from optuna.storages import RDBStorage
 
     storage = RDBStorage(url, skip_compatibility_check=True)
     before, head = storage.get_current_version(), storage.get_head_version()
     if before not in storage.get_all_versions():
-        raise Refusal(too_new("optuna", before, f"Optuna {__version__}"))
+        raise UserError(too_new("optuna", before, f"Optuna {__version__}"))
     if before == head:
         return f"{head}, as they are"
     storage.upgrade()
@@ -94,14 +94,14 @@ def migrate_studies(url: str) -> str:
 
 
 def migrate_runs(url: str) -> str:
-    """Make or upgrade MLflow's tables by its own command; what was done. Errors: Refusal as above, Outside."""
+    """Make or upgrade MLflow's tables by its own command; what was done. Errors: UserError as above, Outside."""
     from mlflow import __version__
 
     before = revision(url)
     done = subprocess.run([sys.executable, "-m", "mlflow", "db", "upgrade", url], capture_output=True, text=True)
     if done.returncode:
         if UNKNOWN in done.stderr:
-            raise Refusal(too_new("mlflow", before, f"MLflow {__version__}"))
+            raise UserError(too_new("mlflow", before, f"MLflow {__version__}"))
         raise Outside(f"mlflow db upgrade: {(done.stderr.strip().splitlines() or ['no word'])[-1][:300]}")
     head = revision(url)
     return f"{head}, as they are" if before == head else f"{before or 'none'} upgraded to {head}"

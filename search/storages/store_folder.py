@@ -5,14 +5,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.paths import place
 
 ROOM = 65536  # bytes that a database needs beside it, also to be read
 
 
 def store_of(cfg: DictConfig) -> Path:
-    """The folder of the store. Errors: Refusal where its name is none."""
+    """The folder of the store. Errors: UserError where its name is none."""
     return place(cfg.store, f"store={cfg.store}")
 
 
@@ -26,6 +26,6 @@ def check_store(store: Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"store={store}: cannot be written ({error.strerror}); give another folder with store=FOLDER"
         ) from error

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 
 from denoise.config.compose import Composed
 from denoise.config.limits import as_text
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.evaluation import reach
 from denoise.training import train
 from search.space.domains import ends
@@ -23,7 +23,7 @@ MOST = 24  # networks that are built for a value that the baseline's shape canno
 
 
 def check(composed: Composed, free: Mapping[str, BaseDistribution]) -> None:
-    """Refuse a domain with a value that nothing can be built of. Errors: Refusal, naming the value and why.
+    """Refuse a domain with a value that nothing can be built of. Errors: UserError, naming the value and why.
 
     A value of the shape may ask for another one beside it: it is refused where no corner of the other domains of the
     shape goes with it.
@@ -41,7 +41,7 @@ def check(composed: Composed, free: Mapping[str, BaseDistribution]) -> None:
         if illegal:
             value, said = next(iter(illegal.items()))
             fix = f"write choices: [{','.join(legal)}]" if len(legal) > 1 else "leave it out"
-            raise Refusal(f"search.domains.{path}: {value} cannot be trained ({said}); {fix}")
+            raise UserError(f"search.domains.{path}: {value} cannot be trained ({said}); {fix}")
 
 
 def values(domain: BaseDistribution) -> list[Any]:
@@ -76,7 +76,7 @@ def _built(cfg: DictConfig, changes: Mapping[str, Any]) -> str:
             reach.look(OmegaConf.masked_copy(changed, reach.LOOKED_AT))
         elif heads & set(OF_TRAINING):
             train.prepare(pretrained.resolve(changed))
-    except Refusal as error:
+    except UserError as error:
         return str(error)
     finally:
         torch.set_num_threads(threads)

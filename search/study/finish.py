@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis import confirmation, equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
 from search.analysis.rank_correlation import rungs, transfer
@@ -76,7 +76,7 @@ def end(session: Session, began: float) -> Answer:
     results = [one.result for one in session.trained if one.result is not None]
     if results:
         training = sum(result.training_seconds + result.evaluating_seconds for result in results)
-        training += session.crew.trained if session.crew is not None else 0.0
+        training += session.pool.trained if session.pool is not None else 0.0
         wall, workers = searched - began, session.search.division.workers
         cost = {"wall_seconds": wall, "training_seconds": training, "overhead": 1 - training / (wall * workers)}
         parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
@@ -125,7 +125,7 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
     if not asked.finalists:  # what was confirmed before stays so
         return stored.stored(session.tracker, session.parent.run_id)
-    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.crew)
+    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.pool)
     found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None
 
@@ -154,7 +154,7 @@ def crown(session: Session, top: Record) -> None:
     tracker = session.tracker
     origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
     for run_id in (top.run_id, *origins):
-        with suppress(Refusal), TemporaryDirectory() as folder:
+        with suppress(UserError), TemporaryDirectory() as folder:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
             if run_id != top.run_id:
                 Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from denoise.config.compose import Composed, compose, is_group, next_compose, parse
 from denoise.config.legal import select
 from denoise.config.limits import as_text
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training import train
 from search.space import inert
 from search.space.inert import Reach
@@ -21,7 +21,7 @@ EQUAL = ("trainer.max_steps", "trainer.num_threads")  # what is compared has the
 
 
 @dataclass(frozen=True)
-class Start:
+class KnownStart:
     """A known start: its point in the space, which the sampler learns from, and the overrides that are in no domain."""
 
     point: dict[str, Any]
@@ -30,12 +30,12 @@ class Start:
 
 def collect(
     composed: Composed, space: Space, acting: Reach, overrides: Sequence[str]
-) -> tuple[list[Start], list[str], list[str]]:
+) -> tuple[list[KnownStart], list[str], list[str]]:
     """The starts of a search, its baseline first; those that lie outside its space; a note for each that is no other.
 
-    Errors: Refusal for what is no config, and for one that cannot be compared with the others.
+    Errors: UserError for what is no config, and for one that cannot be compared with the others.
     """
-    starts, outside, notes = [Start(space.point(composed))], list[str](), list[str]()
+    starts, outside, notes = [KnownStart(space.point(composed))], list[str](), list[str]()
     for given in composed.cfg.search.enqueue:
         _check_form(given)
         notes += filter(None, [inert.unheard(given, acting)])
@@ -54,18 +54,18 @@ def collect(
 
 def _check_form(given: Any) -> None:
     if not OmegaConf.is_list(given) or not given or not all(isinstance(text, str) for text in given):
-        raise Refusal(
+        raise UserError(
             f"search.enqueue: {given} is no list of overrides; "
             'write search.enqueue=[["optimizer=muon"],["activation=gelu","dropout=0.1"]]'
         )
 
 
-def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Sequence[str]) -> Start | None:
+def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Sequence[str]) -> KnownStart | None:
     parsed = [parse(text) for text in given]
     mine = set(places := list(map(_place, parsed)))
     if len(mine) < len(places):
         twice = next(each for each in places if places.count(each) > 1)
-        raise Refusal(f"search.enqueue: {' '.join(given)}: {twice} stands twice; give each value once")
+        raise UserError(f"search.enqueue: {' '.join(given)}: {twice} stands twice; give each value once")
     options = {one.key_or_group: one.value() for one in parsed if is_group(one) and one.package is None}
     others = {key for key, option in options.items() if composed.choices.get(key) != option}
     kept = [t for t in overrides if (key := _place(parse(t))) not in mine and key.split(".")[0] not in others]
@@ -73,24 +73,24 @@ def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Seq
     _check_comparable(given, start.cfg, composed.cfg, space)
     try:
         point = space.point(start)
-    except Refusal:
+    except UserError:
         return None
     further = [text for text in given if not _chosen(parse(text), point, space)]
     if further:
         _check_trainable(given, start)
     if further and config_sha256(next_compose((*space.at(point), *further))) != config_sha256(start):
-        raise Refusal(
+        raise UserError(
             f"search.enqueue: {' '.join(given)}: cannot be tried as it is typed; give it as values of its own"
         )
-    return Start(point, further)
+    return KnownStart(point, further)
 
 
 def _check_trainable(given: Sequence[str], start: Composed) -> None:
     """Refuse what no training can begin with: a file that is not there, a batch larger than the data."""
     try:
         train.prepare(pretrained.resolve(start.cfg))
-    except Refusal as error:
-        raise Refusal(f"search.enqueue: {' '.join(given)}: {error}") from error
+    except UserError as error:
+        raise UserError(f"search.enqueue: {' '.join(given)}: {error}") from error
 
 
 def _place(override: Any) -> str:
@@ -111,15 +111,15 @@ def _check_comparable(given: Sequence[str], start: DictConfig, baseline: DictCon
     for text in given:
         head = parse(text).key_or_group.split(".")[0]
         if head == "allow":
-            raise Refusal(f"{typed}: a start allows nothing; give {text} to the search itself")
+            raise UserError(f"{typed}: a start allows nothing; give {text} to the search itself")
         if head in NOT_THE_TRIALS:
-            raise Refusal(f"{typed}: no training depends on {head}; give {text} to the search itself")
+            raise UserError(f"{typed}: no training depends on {head}; give {text} to the search itself")
     for path in (*MEASURE, *EQUAL):
         mine, theirs = select(start, path), select(baseline, path)
         if path == "data":
             mine, theirs = ({k: v for k, v in node.items() if k != "batch_size"} for node in (mine, theirs))
         if mine != theirs and path not in space.free:
             said = f"{path}={as_text(theirs)}" if not isinstance(theirs, dict | DictConfig) else path
-            raise Refusal(
+            raise UserError(
                 f"{typed}: what is compared has the same {said}; take it off this start, or give it to the search"
             )

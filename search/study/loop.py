@@ -9,15 +9,15 @@ from importlib import import_module
 from optuna.trial import FrozenTrial, TrialState
 
 from search.report import leaderboard
-from search.report.progress import Display, Shows
+from search.report.progress import Display, TrialDisplay
 from search.runtime import retry, watchdog
 from search.space.overrides import difference
 from search.storages import database, liveness
-from search.storages.lock import turn
+from search.storages.lock import lock
 from search.storages.trials import OVER, Trials, earlier
 from search.study import budget, finish, migrate, reconcile
 from search.study.finish import Answer
-from search.study.migrate import Carried
+from search.study.migrate import Migration
 from search.study.objective import begin, one_trial
 from search.study.session import Session
 from search.study.spec import Search
@@ -26,14 +26,14 @@ from search.tracking.tracker import Run, Tracker, open_tracker
 from search.trial import provenance
 from search.trial.config_hash import plain_config
 from search.workers import shared
-from search.workers.pool import Crew
+from search.workers.pool import WorkerPool
 
 DIVISION = "division"  # of a study: threads of a process, lag
 WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the others' trials have ended
 
 
 def run(
-    search: Search, study: Trials, tracker: Tracker, display: Display, began: float, crew: Crew | None = None
+    search: Search, study: Trials, tracker: Tracker, display: Display, began: float, pool: WorkerPool | None = None
 ) -> Answer:
     """Run the trials that are still missing, and confirm the best on fresh seeds.
 
@@ -43,24 +43,24 @@ def run(
     """
     retry.begin(search.composed.cfg.tracking.patience, display.note)
     try:
-        with turn(search.store, search.name, url=search.storage_url):
+        with lock(search.store, search.name, url=search.storage_url):
             compared = reconcile.compare(search, study, tracker)
             reconcile.refuse(compared, search, study, tracker)
-            session = _join(search, study, tracker, display, crew)
+            session = _join(search, study, tracker, display, pool)
             with session.parent.resumable():
                 take_over(session)
                 reconcile.settle(session, compared)
         with session.parent.resumable():
-            return _run(session, display, began, crew)
+            return _run(session, display, began, pool)
     finally:
         retry.end()
 
 
-def _run(session: Session, display: Display, began: float, crew: Crew | None) -> Answer:
+def _run(session: Session, display: Display, began: float, pool: WorkerPool | None) -> Answer:
     search, study = session.search, session.study
-    if crew is not None:
-        crew.show(display)
-        crew.note_death = partial(liveness.note_death, study)
+    if pool is not None:
+        pool.show(display)
+        pool.note_death = partial(liveness.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     if search.settings.equal == "time" and (search.division.workers > 1 or liveness.elsewhere(study)):
@@ -71,41 +71,43 @@ def _run(session: Session, display: Display, began: float, crew: Crew | None) ->
         display.note(
             "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
         )
-    several = crew is not None and search.division.workers > 1
+    several = pool is not None and search.division.workers > 1
     if search.mode.lag == 1 and (several or liveness.elsewhere(study)):
         display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
     elif search.settings.lag not in (None, search.mode.lag):
         display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
-    stale = len(liveness.left_behind(study, session.trials(TrialState.RUNNING)))
-    if crew is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
-        crew.begin(search.name)
+    stale = len(liveness.abandoned(study, session.trials(TrialState.RUNNING)))
+    if pool is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
+        pool.begin(search.name)
     shown = {trial.number for trial in session.own(*OVER)}
     while next_trial(session) or shared.waits(session):
         shared.show(session, display, shown)
-    if crew is not None:
+    if pool is not None:
         import_module("optuna.importance")  # for the end, while others still train
-        crew.wait()
+        pool.wait()
         while next_trial(session):  # what a worker left that died at last
             pass
     if others := liveness.elsewhere(study):
         display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
         return finish.so_far(session)
     waits = partial(display.note, "another process is ending this search")
-    with turn(search.store, f"{search.name}-end", waits, search.storage_url):
+    with lock(search.store, f"{search.name}-end", waits, search.storage_url):
         reconcile.close(session)
         answer = finish.end(session, began)
         shared.end(study)
         return answer
 
 
-def join(search: Search, study: Trials, tracker: Tracker, display: Shows, crew: Crew | None = None) -> Session:
+def join(
+    search: Search, study: Trials, tracker: Tracker, display: TrialDisplay, pool: WorkerPool | None = None
+) -> Session:
     """Take part in a search, as the first or beside others: how it is divided says the one that begins it."""
     retry.begin(search.composed.cfg.tracking.patience, display.note)
-    with turn(search.store, search.name, url=search.storage_url):
-        return _join(search, study, tracker, display, crew)
+    with lock(search.store, search.name, url=search.storage_url):
+        return _join(search, study, tracker, display, pool)
 
 
-def _join(search: Search, study: Trials, tracker: Tracker, display: Shows, crew: Crew | None) -> Session:
+def _join(search: Search, study: Trials, tracker: Tracker, display: TrialDisplay, pool: WorkerPool | None) -> Session:
     divided = study.user_attrs.get(DIVISION)
     if divided is None:
         divided = inherited(search, study) or [search.division.threads, search.division.lag]
@@ -114,7 +116,7 @@ def _join(search: Search, study: Trials, tracker: Tracker, display: Shows, crew:
     watchdog.voice.silence = search.settings.silence
     for death in watchdog.deaths:
         liveness.note_death(study, death)
-    return Session(search, study, tracker, open_parent(tracker, search), display, crew)
+    return Session(search, study, tracker, open_parent(tracker, search), display, pool)
 
 
 def inherited(search: Search, study: Trials) -> list[int | None] | None:
@@ -133,11 +135,11 @@ def next_trial(session: Session) -> bool:
     the next one is begun. So what is drawn does not depend on how many processes search, nor on how fast they are.
     """
     study, search = session.study, session.search
-    with session.turn():
+    with session.lock():
         trials = session.trials()
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         number = len(trials)
-        stale = liveness.left_behind(study, running)
+        stale = liveness.abandoned(study, running)
         trial: FrozenTrial | None = None
         if stale:
             liveness.count_death(study, stale[0])
@@ -182,12 +184,12 @@ def open_stores(search: Search) -> tuple[Trials, Tracker]:
     cfg = search.composed.cfg
     elsewhere = open_study(search) if cfg.search.storage else None
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, search.store)
-    with turn(search.store, "open"):  # two processes that make the tables at once break them
+    with lock(search.store, "open"):  # two processes that make the tables at once break them
         return elsewhere or open_study(search), tracker
 
 
 def open_study(search: Search) -> Trials:
-    """Open the study of a search, or make it. Errors: Refusal where the storage cannot be used."""
+    """Open the study of a search, or make it. Errors: UserError where the storage cannot be used."""
     cfg = search.composed.cfg
     own = None if cfg.search.storage else search.store
     return database.open_study(search.storage_url, search.name, len(search.mode.objectives), own)
@@ -237,7 +239,7 @@ def take_over(session: Session) -> None:
         session.display.note(study.user_attrs["carries"])
 
 
-def said(found: Carried, changed: str, code: str | None) -> str:
+def said(found: Migration, changed: str, code: str | None) -> str:
     """One line on what was carried over."""
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     now = f" ({', '.join(found.fixed[:3])} now)" if found.fixed else ""

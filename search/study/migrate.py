@@ -25,7 +25,7 @@ from search.trial.config_hash import config_sha256
 
 
 @dataclass(frozen=True)
-class Carried:
+class Migration:
     """What was carried over: from which study, the trials as they are to be added, how many lie outside.
 
     fixed: of what was searched and is not any more, the values now, where trials that had others are outside for it.
@@ -45,7 +45,7 @@ def latest(study: Trials, family: str) -> Trials | None:
     return study.other(max(found, key=lambda other: other.user_attrs.get("opened", 0.0)).study_name)
 
 
-def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Carried:
+def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Migration:
     """The finished trials of `old` that are legal in `space` under `caps`, as trials of it; `baseline`: its params.
 
     A changed domain must hold the old value. A parameter that is new has the value that it had before it was searched,
@@ -57,7 +57,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
     lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]
-    return Carried(old.study_name, kept, len(finished) - len(kept), _fixed(lost, space, baseline))
+    return Migration(old.study_name, kept, len(finished) - len(kept), _fixed(lost, space, baseline))
 
 
 def _fixed(lost: Sequence[FrozenTrial], space: Space, baseline: Mapping[str, Any]) -> list[str]:

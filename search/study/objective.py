@@ -28,7 +28,7 @@ from search.tracking.record import WEIGHTS_AT, Record
 from search.tracking.tracker import Run
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
-from search.trial.run import Trained, Turned, end_turned, open_run, perform
+from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
 DEADLY = 2  # so many processes may die at a trial without a report between
@@ -36,7 +36,7 @@ METRICS = "cost/"  # what of a training's metrics is kept with the trial
 
 
 def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> FrozenTrial:
-    """Draw the next trial, and what makes its cost equal, and insert it. The caller holds the search's turn."""
+    """Draw the next trial, and what makes its cost equal, and insert it. The caller holds the search's lock."""
     search, study, number = session.search, session.study, len(before)
     mode = search.mode
     history, key = mode.history(before, start), mode.key_of(number, start)
@@ -69,11 +69,13 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     if ended is not None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
         kind = ended.tags.get("failure_kind", "")
-        done = Trained(ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics)
+        done = TrialResult(
+            ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics
+        )
         done.weights_at = ended.tags.get(WEIGHTS_AT, "")
-    elif turned := deadly(trial):
+    elif rejected := deadly(trial):
         run = tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, config)
-        done = end_turned(run, composed, turned)
+        done = end_rejected(run, composed, rejected)
     elif (twin := _twin(session, before, number, composed, config)) is not None:
         done = _repeat(session, trial, composed, config, twin)
     else:
@@ -98,7 +100,7 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
 
 
-def _values(search: Search, done: Trained) -> list[float] | None:
+def _values(search: Search, done: TrialResult) -> list[float] | None:
     if done.outcome != "complete" or done.value is None:
         return None
     try:
@@ -108,7 +110,7 @@ def _values(search: Search, done: Trained) -> list[float] | None:
     return values if all(value == value for value in values) else None
 
 
-def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str, earlier: list[Any]) -> Trained:
+def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str, earlier: list[Any]) -> TrialResult:
     search, study, tracker, number = session.search, session.study, session.tracker, trial.number
     checkpoint = _state(search, trial)
     if earlier and earlier[0].data.tags.get("code") != provenance.code():
@@ -149,9 +151,9 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
         if said := budget.said(search.settings.caps, metrics):
-            raise Turned("pruned", "cap", said, metrics)
+            raise Rejected("pruned", "cap", said, metrics)
         if search.settings.screen and (rejected := screen(cfg, module).rejected):
-            raise Turned("failed", "screened", rejected, metrics)
+            raise Rejected("failed", "screened", rejected, metrics)
 
     def keep(result: train.Result) -> None:
         _keep(search, run.run_id, result)
@@ -164,7 +166,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
     return done
 
 
-def deadly(trial: FrozenTrial) -> Turned | None:
+def deadly(trial: FrozenTrial) -> Rejected | None:
     """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
 
     Where a training has reported since the death before, it was no death of the config's: it got beyond.
@@ -172,11 +174,11 @@ def deadly(trial: FrozenTrial) -> Turned | None:
     deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
     step, last = deaths[-1] if deaths else (0, "")
     if last.startswith(watchdog.OVER):
-        return Turned("pruned", "cap", last, {})
+        return Rejected("pruned", "cap", last, {})
     if sum(each == step for each, _ in deaths) < DEADLY:
         return None
     kind = "hung" if last.startswith(watchdog.SILENT) else "crashed"
-    return Turned("failed", kind, f"{last}; the second time", {})
+    return Rejected("failed", kind, f"{last}; the second time", {})
 
 
 def _twin(
@@ -211,12 +213,12 @@ def found_with(record: Record) -> dict[str, str]:
     return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
 
 
-def _repeat(session: Session, trial: FrozenTrial, composed: Composed, config: str, twin: Record) -> Trained:
+def _repeat(session: Session, trial: FrozenTrial, composed: Composed, config: str, twin: Record) -> TrialResult:
     run = _open(session, trial, composed, config, duplicate_of=twin.run_id, **found_with(twin))
     run.metrics(twin.step, twin.metrics)
     names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
     run.end("complete", {"step": str(twin.step), **names})
-    done = Trained(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
+    done = TrialResult(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
     done.weights_at = names.get(WEIGHTS_AT, "")
     return done
 

@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import raw_compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.printed_commands import make, named
 from search.storages.trials import OVER, Trials
 from search.study.objective import METRICS, found_with, weights_file
@@ -65,16 +65,16 @@ def compare(search: Search, study: Trials, tracker: Tracker) -> Compared:
 
 
 def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> None:
-    """Refuse a search of whose books one is gone. Errors: Refusal with the ways on."""
+    """Refuse a search of whose books one is gone. Errors: UserError with the ways on."""
     anew = f"or begin anew with search.name=NAME and the same {named('search')}"
     if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        raise Refusal(
+        raise UserError(
             f"search {search.name}: was begun by an earlier version, which noted trials before it drew them; end it "
             f"with that one, {anew}"
         )
     ended = sum(any(of_run(run).outcome != "running" for run in runs) for runs in found.unknown.values())
     if ended and not study.get_trials(deepcopy=False):
-        raise Refusal(
+        raise UserError(
             f"search {search.name}: MLflow has {_trials(ended)} of it and Optuna's storage has none: optuna.db was "
             f"removed, or search.storage is another; bring it back, {anew}"
         )
@@ -82,7 +82,7 @@ def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> 
     gone = not found.parents and tracker.deleted(role="search", study=search.name)
     if over and (gone or over <= found.deleted):
         what = "its run is" if gone else f"the runs of its {_trials(len(over))} are"
-        raise Refusal(
+        raise UserError(
             f"search {search.name}: {what} deleted in MLflow; bring back what was deleted in its pages ({make('ui')}, "
             f"State: Deleted), {anew}"
         )

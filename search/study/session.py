@@ -7,17 +7,17 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config import catalog
-from denoise.errors import Refusal
-from search.report.progress import Shows
+from denoise.errors import UserError
+from search.report.progress import TrialDisplay
 from search.samplers import make
 from search.samplers.seeded import SeededSampler
-from search.storages.lock import turn
+from search.storages.lock import lock
 from search.storages.trials import Trials
 from search.study.spec import Search
 from search.tracking.record import check_overrides
 from search.tracking.tracker import Run, Tracker
-from search.trial.run import Trained
-from search.workers.pool import Crew
+from search.trial.run import TrialResult
+from search.workers.pool import WorkerPool
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Session:
     study: Trials
     tracker: Tracker
     parent: Run
-    display: Shows
-    crew: Crew | None = None
-    trained: list[Trained] = field(default_factory=list)
+    display: TrialDisplay
+    pool: WorkerPool | None = None
+    trained: list[TrialResult] = field(default_factory=list)
     sampler: SeededSampler = field(init=False)
     pruner: BasePruner = field(init=False)
 
@@ -43,9 +43,9 @@ class Session:
         """The trials in these states; all without any."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def turn(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Within, no other process begins a trial of this search."""
-        return turn(self.search.store, self.search.name, url=self.search.storage_url)
+        return lock(self.search.store, self.search.name, url=self.search.storage_url)
 
     def own(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states that were not carried over from another study."""
@@ -53,11 +53,11 @@ class Session:
 
 
 def overrides_of(search: Search, trial: FrozenTrial) -> list[str]:
-    """A trial's overrides, as Optuna's storage has them. Errors: Refusal for those that no search would have drawn."""
+    """A trial's overrides, as Optuna's storage has them. Errors: UserError where no search would draw them."""
     found = trial.user_attrs.get("overrides")
     where = f"trial {trial.number} in the storage"
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise Refusal(f"{where}: its overrides are {found!r}, no list of texts: the storage has been changed")
+        raise UserError(f"{where}: its overrides are {found!r}, no list of texts: the storage has been changed")
     typed = {*search.space.fixed, *(text for own in search.space.own.values() for text in own)}
     check_overrides([text for text in found if text not in typed], where)
     return found

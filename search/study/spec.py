@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from denoise.config import catalog, trust
 from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from denoise.training import train
 from search.analysis import confirmation
 from search.samplers import make, support
@@ -77,14 +77,14 @@ class Search:
 
 
 def prepare(typed: Sequence[str]) -> Search:
-    """Check a search down to the baseline's model and optimizer, writing nothing. Errors: Refusal."""
+    """Check a search down to the baseline's model and optimizer, writing nothing. Errors: UserError."""
     composed, overrides = read(typed)
     cfg = composed.cfg
     kind = mode.find(composed)
     if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
-        raise Refusal(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
+        raise UserError(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
     if cfg.search.equal not in EQUAL:
-        raise Refusal(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
+        raise UserError(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
     missing = space.drop_missing(composed, overrides)
     found = space.build(composed, overrides, kind.asked(composed))
     acting = inert.find(composed, found)
@@ -99,15 +99,15 @@ def prepare(typed: Sequence[str]) -> Search:
     asks = kind(cfg.search, found, points, [start.further for start in first])
     module = train.prepare(pretrained.resolve(cfg))
     if over := budget.said(cfg.search.caps, train.counted(cfg, module)):
-        raise Refusal(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
+        raise UserError(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
     confirming = confirmation.settings(cfg.search.confirm, cfg.seed)
     if confirming.finalists and not train.test_images(cfg):
-        raise Refusal(
+        raise UserError(
             f"data={composed.choices['data']}: has no test images, on which a confirmation is judged; take "
             "search.confirm.finalists=0, or data that have some"
         )
     if cfg.trainer.test_samples:
-        raise Refusal(
+        raise UserError(
             f"trainer.test_samples={cfg.trainer.test_samples}: a search's trials see no test images; what its "
             "confirmation sees is search.confirm.test_samples"
         )

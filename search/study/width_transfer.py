@@ -6,9 +6,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from denoise.config.compose import compose, parse
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.analysis import ranking
-from search.report.progress import Shows
+from search.report.progress import TrialDisplay
 from search.runtime import watchdog
 from search.tracking import record
 from search.tracking import tracker as tracking
@@ -29,13 +29,13 @@ def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -
     if settings.to is None:
         return
     if settings.path in free:
-        raise Refusal(
+        raise UserError(
             f"search.transfer.path={settings.path}: is searched here; leave search.domains.{settings.path} out"
         )
     try:
         compose(at(baseline, settings))
-    except Refusal as error:
-        raise Refusal(f"search.transfer: {error}") from error
+    except UserError as error:
+        raise UserError(f"search.transfer: {error}") from error
 
 
 def chosen(records: Sequence[Record], trials: int) -> list[Record]:
@@ -46,7 +46,7 @@ def chosen(records: Sequence[Record], trials: int) -> list[Record]:
 
 
 def train(
-    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: Shows
+    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: TrialDisplay
 ) -> tuple[list[Record], list[Record]]:
     """Train what is missing of the chosen configs at the other shape: (as they were, as they are there), in order.
 

@@ -5,7 +5,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.redact import hide
 from search.storages import sqlite
 
@@ -15,7 +15,7 @@ HOST = re.compile(r"(?:https?:/{0,2})?([A-Za-z0-9][\w.-]*(?::\d+)?(?:/\S*)?)")
 
 
 def resolve_uri(uri: str | None, store: Path) -> str:
-    """The tracker's address. Errors: Refusal where MLflow would take it for a folder, or cannot use it."""
+    """The tracker's address. Errors: UserError where MLflow would take it for a folder, or cannot use it."""
     if uri:
         return _legal(str(uri), f"tracking.uri={uri}", "tracking.uri=")
     outside = os.environ.get(FROM_OUTSIDE, "").strip()
@@ -36,7 +36,7 @@ def is_local(uri: str, store: Path) -> bool:
 def _legal(uri: str, given: str, key: str) -> str:
     if LEGAL.match(uri) or uri.partition(":")[0] in _installed():
         return uri
-    raise Refusal(
+    raise UserError(
         f"{hide(given)}: no address of a tracker; legal: http://HOST:PORT, https://HOST, sqlite:///FILE, "
         f"postgresql://USER@HOST/NAME; write {key}{_meant(uri)}, or leave it out for SQLite in the store"
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.storages import sqlite
-from search.storages.lock import turn
+from search.storages.lock import lock
 
 
 @contextmanager
@@ -17,18 +17,18 @@ def opening(uri: str) -> Iterator[None]:
     """Within, no other process opens the SQLite file at `uri`, and it has its tables already.
 
     Two processes that make MLflow's tables at once break them, and so does one that is killed while it makes them.
-    Errors: Refusal where there is no room for it.
+    Errors: UserError where there is no room for it.
     """
     database = sqlite.file(uri)
     if database is None or not (home := database.parent).is_dir() or not os.access(home, os.W_OK):
         yield
         return
-    with turn(home, "open"):
+    with lock(home, "open"):
         if "?" not in uri and not any(home.glob(f"{database.name}*")):  # an address may carry options
             try:
                 make(database)
             except OSError as error:
-                raise Refusal(
+                raise UserError(
                     f"store={home}: its mlflow.db cannot be made ({error.strerror or error}); give another with "
                     "store=FOLDER"
                 ) from error

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.storages import sqlite
 from search.storages.sqlite import ENDS
 from search.storages.store_folder import check_store
@@ -26,7 +26,7 @@ def why_not(store: Path) -> str:
     database = store / "mlflow.db"
     try:
         check_store(store)
-    except Refusal as error:
+    except UserError as error:
         return str(error).partition(";")[0]
     if database.exists() and not os.access(database, os.W_OK):
         return f"store={store}: cannot be written (mlflow.db is only to be read)"
@@ -34,7 +34,7 @@ def why_not(store: Path) -> str:
 
 
 def opened(experiment: str, store: Path) -> Tracker:
-    """Open the tracker of a store that cannot be written. Errors: Refusal where it cannot be read either."""
+    """Open the tracker of a store that cannot be written. Errors: UserError where it cannot be read either."""
     folder = Path(tempfile.mkdtemp(prefix="denoise-search-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
@@ -48,18 +48,18 @@ def opened(experiment: str, store: Path) -> Tracker:
             if _state(store) == before:
                 break
     except OSError as error:
-        raise Refusal(f"store={store}: cannot be read ({error.strerror})") from error
+        raise UserError(f"store={store}: cannot be read ({error.strerror})") from error
     try:
         tracker = Tracker(sqlite.url(folder / "mlflow.db"), experiment, folder, new=False)
-    except Refusal as error:  # of the store, and not of its copy
-        raise Refusal(str(error).replace(str(folder), str(store))) from error
+    except UserError as error:  # of the store, and not of its copy
+        raise UserError(str(error).replace(str(folder), str(store))) from error
     tracker.files = Files(folder, tracker.experiment_id, source=store)
     tracker.place = str(store / "mlflow.db")
     return tracker
 
 
 def put(store: Path, name: str, content: bytes) -> Path:
-    """Write a file into a store; into the current folder where the store cannot be written. Errors: Refusal.
+    """Write a file into a store; into the current folder where the store cannot be written. Errors: UserError.
 
     It is whole, or what was there before.
     """
@@ -73,7 +73,7 @@ def put(store: Path, name: str, content: bytes) -> Path:
             with suppress(OSError):
                 partial.unlink()
             why, refused = error.strerror, refused or f"store={store}: cannot be written ({error.strerror})"
-    raise Refusal(f"{refused}; {name} cannot be written here either ({why})")
+    raise UserError(f"{refused}; {name} cannot be written here either ({why})")
 
 
 def _state(store: Path) -> list[tuple[int, int] | None]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from denoise.config import catalog, plain
 from denoise.config.compose import parse
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from search.console.printed_commands import WHERE, key
 
 WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
@@ -78,7 +78,7 @@ def check(record: Record) -> Record:
     """Refuse a record whose overrides are not plain choices and values: what comes back from a tracker is data."""
     where = f"RUN={record.run_id}"
     if not isinstance(record.overrides, list) or not all(isinstance(text, str) for text in record.overrides):
-        raise Refusal(f"{where}: its overrides are not a list of overrides; the record has been changed")
+        raise UserError(f"{where}: its overrides are not a list of overrides; the record has been changed")
     check_overrides(record.overrides, where)
     return record
 
@@ -87,25 +87,25 @@ def check_overrides(overrides: Sequence[str], where: str) -> None:
     """Refuse overrides of a record or of a best.yaml that are more than choices and values: they were not typed."""
     for text in overrides:
         if "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
-            raise Refusal(f"{where}: its override {text} would choose code to run; that is not taken from a record")
+            raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
         plain.check_text(text, where)
         try:
             parse(text)
-        except Refusal as error:
-            raise Refusal(f"{where}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
 
 def tag(run_id: str, tags: Mapping[str, str], name: str, legal: type | Sequence[str], absent: Any = None) -> Any:
     """A run's tag as what it must be: one of these words, a whole number, or JSON of this type.
 
-    Errors: Refusal for anything else: what comes back from a tracker is data.
+    Errors: UserError for anything else: what comes back from a tracker is data.
     """
     if name not in tags:
         return absent
     text, where = tags[name], f"RUN={run_id}: its tag {name}={tags[name]}"
     if not isinstance(legal, type):
         if text not in legal:
-            raise Refusal(f"{where}: the record has been changed; {choose(text, legal)}")
+            raise UserError(f"{where}: the record has been changed; {choose(text, legal)}")
         return text
     if legal is int and re.fullmatch(r"\d{1,18}", text, re.ASCII):
         return int(text)
@@ -114,7 +114,7 @@ def tag(run_id: str, tags: Mapping[str, str], name: str, legal: type | Sequence[
         if isinstance(found, dict | list) and type(found) is legal and all(isinstance(each, str) for each in found):
             return found
     what = {int: "a whole number", list: "a list of overrides", dict: "a mapping"}[legal]
-    raise Refusal(f"{where}: the record has been changed; it must be {what}")
+    raise UserError(f"{where}: the record has been changed; it must be {what}")
 
 
 def check_known(record: Record) -> Record:
@@ -122,7 +122,7 @@ def check_known(record: Record) -> Record:
     for text in record.overrides:
         kind, _, option = text.partition("=")
         if kind.partition("@")[0] in catalog.KINDS and option not in (*catalog.options(kind.partition("@")[0]), "null"):
-            raise Refusal(
+            raise UserError(
                 f"RUN={record.run_id}: {text} is no option here; a component of one's own needs its folder: add "
                 "--config-dir FOLDER"
             )

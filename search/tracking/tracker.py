@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Outside, of_the_machine
 from search.console.printed_commands import make, restore
 from search.console.redact import hidden, hide, hide_of
@@ -36,7 +36,7 @@ record = of_run  # a run as a record
 
 
 class Tracker:
-    """An MLflow experiment. Errors: Refusal where its store cannot be reached or written.
+    """An MLflow experiment. Errors: UserError where its store cannot be reached or written.
 
     new: whether one that is not there is made; else that is refused. files: the artifacts of a local store, which are
     read and written by their place in it; None where MLflow keeps them.
@@ -75,20 +75,20 @@ class Tracker:
             if is_local(self.uri, store):
                 said = f"store={store}: its mlflow.db cannot be used ({reason}); put back one that can, or give "
                 said += "another folder with store=FOLDER"
-            raise Refusal(said) from error
+            raise UserError(said) from error
         self.files = Files(store, self.experiment_id) if is_local(self.uri, store) else None
 
     def _experiment(self, name: str, new: bool) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is None and not new:
             known = ", ".join(each.name for each in self.client.search_experiments() if each.name != "Default")
-            raise Refusal(f"tracking.experiment={name}: no such experiment in {self.place}; it has {known or 'none'}")
+            raise UserError(f"tracking.experiment={name}: no such experiment in {self.place}; it has {known or 'none'}")
         if found is None:
             place = (self.store / "artifacts").resolve().as_uri() if self.local else None
             return str(self.client.create_experiment(name, artifact_location=place))
         if found.lifecycle_stage != "active":
             back = restore(self.uri, "experiment", found.experiment_id)
-            raise Refusal(
+            raise UserError(
                 f"tracking.experiment={name}: is deleted in MLflow; bring it back with {back}, or give another with "
                 "tracking.experiment=NAME"
             )
@@ -161,16 +161,16 @@ class Tracker:
         return run is not None and run.info.lifecycle_stage == "active"
 
     def record(self, run_id: str) -> Record:
-        """One run as a record. Errors: Refusal where there is no such run, or it is no training."""
+        """One run as a record. Errors: UserError where there is no such run, or it is no training."""
         run = self.run_of(run_id)
         if run is None:
-            raise Refusal(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs")
+            raise UserError(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs")
         if "overrides" not in run.data.tags:
-            raise Refusal(f"RUN={run_id}: not a training (a search has many); {make('ui')} shows its trials")
+            raise UserError(f"RUN={run_id}: not a training (a search has many); {make('ui')} shows its trials")
         return check(record(run))
 
     def artifact(self, run_id: str, path: str, into: Path) -> Path:
-        """Fetch an artifact. Errors: Refusal where the run has none of that name, Outside for a file it has."""
+        """Fetch an artifact. Errors: UserError where the run has none of that name, Outside for a file it has."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -184,7 +184,7 @@ class Tracker:
                 raise
             if self.files is None and self.has(run_id, path):  # MLflow's client names no cause
                 raise Outside(f"RUN={run_id}: {path} cannot be fetched; {into} or a disk there may be full") from error
-            raise Refusal(f"RUN={run_id}: has no {path}; {make('reproduce', run=run_id)} trains it again") from error
+            raise UserError(f"RUN={run_id}: has no {path}; {make('reproduce', run=run_id)} trains it again") from error
 
     def has(self, run_id: str, path: str) -> bool:
         """Whether a run has this artifact, a file or a folder."""

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save, save_file
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.training.train import Result, sha256
 from search.console.printed_commands import make
 from search.tracking.record import Record
@@ -36,10 +36,10 @@ def put(path: Path, run: Run) -> bool:
 
 
 def fetch(tracker: Tracker, recorded: Record, into: Path) -> Path:
-    """Fetch a run's weights. Errors: Refusal where it has none, or others than it has recorded."""
+    """Fetch a run's weights. Errors: UserError where it has none, or others than it has recorded."""
     path, known = tracker.artifact(recorded.run_id, FILE, into), recorded.tags.get("weights_sha256")
     if known is not None and not are(path.read_bytes(), known):
-        raise Refusal(
+        raise UserError(
             f"RUN={recorded.run_id}: its weights are not those that it recorded; "
             f"{make('reproduce', run=recorded.run_id)} trains it again and puts them back"
         )
@@ -54,7 +54,7 @@ def put_back(tracker: Tracker, recorded: Record, result: Result) -> bool:
         try:
             fetch(tracker, recorded, Path(folder))
             return False
-        except Refusal:
+        except UserError:
             content = save({name: tensor.cpu().contiguous() for name, tensor in result.weights.items()})
             Run(tracker, recorded.run_id).artifacts({NAME: content}, "weights")
             return True

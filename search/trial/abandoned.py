@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.runtime import watchdog
 from search.tracking.record import tag
 from search.tracking.tracker import Tracker
@@ -27,7 +27,7 @@ def close(tracker: Tracker) -> None:
 
 
 def _ended(run: Any) -> bool:
-    with suppress(Refusal, ValueError):
+    with suppress(UserError, ValueError):
         who = tag(run.info.run_id, run.data.tags, PROCESS, dict, {})
         if who.get("host") == os.uname().nodename:
             return watchdog.began(int(who.get("pid", ""))) != who.get("began")

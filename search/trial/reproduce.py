@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from denoise.config.compose import compose
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from search.console.tables import Fitting
 from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
 from search.tracking.tracker import ANEW, Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
-from search.trial.run import Screen, open_run, perform
+from search.trial.run import ProgressDisplay, open_run, perform
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Reproduction:
     """The recorded run and the new one, side by side."""
 
     rows: list[tuple[str, str, str]]
@@ -28,17 +28,17 @@ class Comparison:
     put_back: bool = False  # the weights of the recorded run, which were gone or others
 
 
-def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
+def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Reproduction:
     """Train the record's overrides up to the step it came to, and set objective and weights beside the recorded.
 
     What comes back from the tracker is data: overrides, composed and checked against the local catalogue.
-    Errors: Refusal where they are not legal here, or where the config or the data are no longer the same.
+    Errors: UserError where they are not legal here, or where the config or the data are no longer the same.
     """
     if recorded.outcome not in ("complete", "pruned"):
-        raise Refusal(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
+        raise UserError(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
     composed = compose(check_known(recorded).overrides)
     if config_sha256(composed) != recorded.tags.get("config_sha256"):
-        raise Refusal(
+        raise UserError(
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
             "or code of one's own has changed since; compare with its artifact config.yaml"
         )
@@ -49,7 +49,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     )
     done = perform(composed, run, screen, stop_at=stop_at)
     if done.kind == "refused":
-        raise Refusal(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
+        raise UserError(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
     new = tracker.record(run.run_id)
     names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
     names += ["test/loss"] if "test/loss" in recorded.metrics else []
@@ -66,10 +66,10 @@ def reproduce(tracker: Tracker, recorded: Record, screen: Screen) -> Comparison:
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
     same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != provenance.code()
     back = same and done.result is not None and weights.put_back(tracker, recorded, done.result)
-    return Comparison(rows, same, not differs, differs, other_code, run.run_id, back)
+    return Reproduction(rows, same, not differs, differs, other_code, run.run_id, back)
 
 
-def table(found: Comparison, title: str) -> Fitting:
+def table(found: Reproduction, title: str) -> Fitting:
     """What was compared, and where it differs."""
     shown = Fitting(title)
     for name in ("", "recorded", "new", ""):

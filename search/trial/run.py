@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from denoise.config import catalog
 from denoise.config.compose import Composed, as_yaml
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Outside, blamed, line, of_memory, outside
 from denoise.training import train
 from search.runtime import watchdog
@@ -27,13 +27,13 @@ TESTED = "test.safetensors"  # the losses of the test triples, and the image of 
 Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
 
 
-class Screen(Protocol):
+class ProgressDisplay(Protocol):
     """Who shows a training while it runs."""
 
     def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None: ...
 
 
-class Turned(Exception):
+class Rejected(Exception):
     """A config that is not trained: outcome pruned (it costs too much) or failed (it is dead), and why."""
 
     def __init__(self, outcome: str, kind: str, message: str, metrics: dict[str, float]) -> None:
@@ -42,7 +42,7 @@ class Turned(Exception):
 
 
 @dataclass
-class Trained:
+class TrialResult:
     """What a tracked training came to; `result` is None where it raised."""
 
     run_id: str
@@ -56,10 +56,10 @@ class Trained:
     weights_at: str = ""  # what names its weights at some of its evaluations, as the run's tag has it
 
 
-class Follower:
+class MetricsForwarder:
     """Hand a training's metrics to its MLflow run and to the screen, its objective to whoever may stop it."""
 
-    def __init__(self, run: Run, screen: Screen, max_steps: int, stop: Stop | None) -> None:
+    def __init__(self, run: Run, screen: ProgressDisplay, max_steps: int, stop: Stop | None) -> None:
         self.run, self.screen, self.max_steps, self.stop = run, screen, max_steps, stop
         self.metrics: dict[str, float] = {}
 
@@ -112,12 +112,12 @@ def open_run(
 
 
 def closed_if_interrupted(
-    training: Callable[Concatenate[Composed, Run, P], Trained],
-) -> Callable[Concatenate[Composed, Run, P], Trained]:
+    training: Callable[Concatenate[Composed, Run, P], TrialResult],
+) -> Callable[Concatenate[Composed, Run, P], TrialResult]:
     """A training whose run is closed as KILLED wherever an end comes from outside: before, in, or after its steps."""
 
     @wraps(training)
-    def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> Trained:
+    def closing(composed: Composed, run: Run, *args: P.args, **more: P.kwargs) -> TrialResult:
         with run.resumable():
             return training(composed, run, *args, **more)
 
@@ -128,23 +128,23 @@ def closed_if_interrupted(
 def perform(
     composed: Composed,
     run: Run,
-    screen: Screen,
+    screen: ProgressDisplay,
     stop: Stop | None = None,
     checkpoint: Path | None = None,
     stop_at: int | None = None,
     keep: Callable[[train.Result], None] | None = None,
     admit: Callable[[DictConfig, Any], None] | None = None,
-) -> Trained:
+) -> TrialResult:
     """Train a config into an open run and close it: metrics, samples, config, outcome.
 
     `keep` is given a complete result before the run is closed: a run that is closed has been kept. `admit` is given
-    the config and the prepared module of a training that has not begun, and raises Turned where it is not to.
+    the config and the prepared module of a training that has not begun, and raises Rejected where it is not to.
 
     A training that diverges, runs out of memory or raises is a failed run, never an error of the caller. What fails
     around it says nothing of the config: the run stays as it is, to be resumed. Errors: Outside.
     """
     cfg = composed.cfg
-    follower = Follower(run, screen, cfg.trainer.max_steps, stop)
+    forwarder = MetricsForwarder(run, screen, cfg.trainer.max_steps, stop)
     files = _config_file(composed)
     try:
         with outside("reading from the tracker"):
@@ -154,12 +154,12 @@ def perform(
         if admit is not None and (checkpoint is None or not checkpoint.exists()):
             with blamed():
                 admit(resolved, module)
-        result = train.fit(resolved, module, follower, checkpoint, stop_at)
-    except Turned as turned:
-        return end_turned(run, composed, turned)
+        result = train.fit(resolved, module, forwarder, checkpoint, stop_at)
+    except Rejected as rejected:
+        return end_rejected(run, composed, rejected)
     except Outside:
         raise
-    except Refusal as error:
+    except UserError as error:
         return _failed(run, files, "refused", str(error))
     except Exception as error:
         return _failed(run, files, "out_of_memory" if of_memory(error) else "error", line(error, 500))
@@ -169,7 +169,7 @@ def perform(
 @outside("writing to the tracker")
 def _ended(
     run: Run, files: dict[str, bytes], result: train.Result, keep: Callable[[train.Result], None] | None
-) -> Trained:
+) -> TrialResult:
     if result.health:
         files["health.svg"] = result.health
     tags: dict[str, str] = {}
@@ -191,21 +191,23 @@ def _ended(
     run.artifacts(files)
     run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
     value, names = result.metrics.get("val/loss"), tags.get(WEIGHTS_AT, "")
-    return Trained(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
+    return TrialResult(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
 
 
 @outside("writing to the tracker")
-def end_turned(run: Run, composed: Composed, turned: Turned) -> Trained:
+def end_rejected(run: Run, composed: Composed, rejected: Rejected) -> TrialResult:
     """Close the run of a config that is not trained, or no further."""
-    run.metrics(0, turned.metrics)
+    run.metrics(0, rejected.metrics)
     run.artifacts(_config_file(composed))
-    tags = {"step": "0", "failure": f"{turned.kind}: {turned}", "failure_kind": turned.kind}
-    run.end(turned.outcome, tags)
-    return Trained(run.run_id, turned.outcome, 0, None, str(turned), turned.kind, None, turned.metrics)
+    tags = {"step": "0", "failure": f"{rejected.kind}: {rejected}", "failure_kind": rejected.kind}
+    run.end(rejected.outcome, tags)
+    return TrialResult(run.run_id, rejected.outcome, 0, None, str(rejected), rejected.kind, None, rejected.metrics)
 
 
 @outside("writing to the tracker")
-def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None) -> Trained:
+def _failed(
+    run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None
+) -> TrialResult:
     step = result.failure.step if result is not None and result.failure is not None else 0
     tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
     if result is not None and result.failure is not None and result.failure.layer:
@@ -216,7 +218,7 @@ def _failed(run: Run, files: dict[str, bytes], kind: str, message: str, result: 
     run.end("failed", tags)
     value = result.metrics.get("val/loss") if result is not None else None
     metrics = result.metrics if result is not None else {}
-    return Trained(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
+    return TrialResult(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
 
 
 def _config_file(composed: Composed) -> dict[str, bytes]:

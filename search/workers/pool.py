@@ -25,7 +25,7 @@ END_SECONDS = 20.0  # a worker that is told to end is killed after so long
 Order = dict[str, Any]
 
 
-class Member:
+class Worker:
     """One process. begun: it may begin trials; searching: it has trials to begin or to end; order: what it works at."""
 
     def __init__(self, number: int, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
@@ -44,10 +44,10 @@ class Member:
         return True
 
 
-class Crew:
+class WorkerPool:
     """Processes beside this one that do the same command; their imports take seconds, so they start before its own.
 
-    Everything that a thread of a member's touches is touched under `changed`.
+    Everything that a thread of a worker's touches is touched under `changed`.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -56,51 +56,51 @@ class Crew:
         self.unsaid: list[str] = []  # notes from before there was a display
         self.search = ""
         self.changed = threading.Condition()
-        self.members: list[Member] = []
-        self.trained = 0.0  # seconds of training and evaluating, of all members
+        self.workers: list[Worker] = []
+        self.trained = 0.0  # seconds of training and evaluating, of all workers
         self.wanted = 0
         self.died = 0
         self.closing = False
-        self.error: Exception | None = None  # of a member's thread
+        self.error: Exception | None = None  # of a worker's thread
         self.note_death: Callable[[watchdog.Death], None] = lambda death: None  # where the search keeps them
         self.orders: Sequence[Order] = ()
         self.left: deque[int] = deque()
         self.found: dict[int, Any] = {}
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self.changed:
-            self.closing, members = True, list(self.members)
-        for member in members:
+            self.closing, workers = True, list(self.workers)
+        for worker in workers:
             with suppress(OSError):
-                member.process.stdin.close()  # type: ignore[union-attr]
-            if not member.begun:
-                member.process.terminate()
-        for member in members:
+                worker.process.stdin.close()  # type: ignore[union-attr]
+            if not worker.begun:
+                worker.process.terminate()
+        for worker in workers:
             try:
-                member.process.wait(END_SECONDS)
+                worker.process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
-                member.process.kill()
-                member.process.wait()
+                worker.process.kill()
+                worker.process.wait()
 
     def resize(self, count: int) -> None:
-        """Have so many members: start those that are missing, end those that are too many and have not begun."""
+        """Have so many workers: start those that are missing, end those that are too many and have not begun."""
         with self.changed:
             self.wanted = count
-            there = {member.number for member in self.members}
-            for member in self.members:
-                if member.number > count and not member.begun:
-                    member.process.terminate()
+            there = {worker.number for worker in self.workers}
+            for worker in self.workers:
+                if worker.number > count and not worker.begun:
+                    worker.process.terminate()
             for number in range(1, count + 1):
                 if number not in there:
                     self._start(number)
 
     def show(self, display: Display) -> None:
-        """Show from here on what members do, first what was to be said of them before."""
+        """Show from here on what workers do, first what was to be said of them before."""
         with self.changed:
             self.display, unsaid, self.unsaid = display, self.unsaid, []
         for text in unsaid:
@@ -112,20 +112,20 @@ class Crew:
             if not self.search:
                 threading.Thread(target=self._look, daemon=True).start()
             self.search = search
-            for member in self.members:
-                self._begin(member)
+            for worker in self.workers:
+                self._begin(worker)
 
     def wait(self) -> None:
-        """Wait until no member has a trial to begin or to end."""
+        """Wait until no worker has a trial to begin or to end."""
         with self.changed:
-            self._until(lambda: not any(member.searching for member in self.members))
+            self._until(lambda: not any(worker.searching for worker in self.workers))
 
     def share(self, orders: Sequence[Order], own: Callable[[Order], Any]) -> list[Any]:
-        """What each order gave, in their order; those that no member takes are done here, by `own`."""
+        """What each order gave, in their order; those that no worker takes are done here, by `own`."""
         with self.changed:
             self.orders, self.left, self.found = orders, deque(range(len(orders))), {}
-            for member in self.members:
-                self._hand_out(member)
+            for worker in self.workers:
+                self._hand_out(worker)
         while True:
             with self.changed:
                 self._until(lambda: bool(self.left) or len(self.found) == len(orders))
@@ -137,14 +137,14 @@ class Crew:
                 self.found[place] = answer
 
     def _look(self) -> None:
-        """End members whose training stands still, while there are any."""
+        """End workers whose training stands still, while there are any."""
         while True:
             with self.changed:
                 if self.closing:
                     return
-                for member in self.members:
-                    if member.seen.look():
-                        member.process.kill()
+                for worker in self.workers:
+                    if worker.seen.look():
+                        worker.process.kill()
             time.sleep(watchdog.LOOK_SECONDS)
 
     def _until(self, holds: Callable[[], bool]) -> None:
@@ -152,11 +152,11 @@ class Crew:
         if self.error is not None:
             raise self.error
 
-    def _begin(self, member: Member) -> None:
-        if not member.begun:
-            member.begun = member.searching = member.tell({"search": self.search, "watcher": watchdog.this()})
+    def _begin(self, worker: Worker) -> None:
+        if not worker.begun:
+            worker.begun = worker.searching = worker.tell({"search": self.search, "watcher": watchdog.this()})
 
-    def _start(self, number: int) -> Member:
+    def _start(self, number: int) -> Worker:
         errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as the process
         arguments, environment = hand_over([*self.command, watchdog.FLAG])
         process = subprocess.Popen(
@@ -168,52 +168,52 @@ class Crew:
             text=True,
             errors="replace",
         )
-        member = Member(number, process, errors)
-        self.members.append(member)
-        threading.Thread(target=self._follow, args=(member,), daemon=True).start()
-        return member
+        worker = Worker(number, process, errors)
+        self.workers.append(worker)
+        threading.Thread(target=self._follow, args=(worker,), daemon=True).start()
+        return worker
 
-    def _hand_out(self, member: Member) -> None:
-        if not member.begun or member.searching or member.order >= 0 or not self.left:
+    def _hand_out(self, worker: Worker) -> None:
+        if not worker.begun or worker.searching or worker.order >= 0 or not self.left:
             return
-        if member.tell(self.orders[self.left[0]]):
-            member.order = self.left.popleft()
+        if worker.tell(self.orders[self.left[0]]):
+            worker.order = self.left.popleft()
 
-    def _follow(self, member: Member) -> None:
-        """Hear a member until it ends. What it began itself may keep its output open: that is not waited for."""
-        hearing = threading.Thread(target=self._hear, args=(member,), daemon=True)
+    def _follow(self, worker: Worker) -> None:
+        """Hear a worker until it ends. What it began itself may keep its output open: that is not waited for."""
+        hearing = threading.Thread(target=self._hear, args=(worker,), daemon=True)
         hearing.start()
-        status = member.process.wait()
+        status = worker.process.wait()
         hearing.join(LAST_SECONDS)
-        self._ended(member, status)
+        self._ended(worker, status)
 
-    def _hear(self, member: Member) -> None:
-        assert member.process.stdout is not None
-        for line in member.process.stdout:
-            self._take(member, line)
+    def _hear(self, worker: Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            self._take(worker, line)
 
-    def _take(self, member: Member, line: str) -> None:
-        """Take what a member says; of what else it prints, or was killed while it said it, nothing."""
+    def _take(self, worker: Worker, line: str) -> None:
+        """Take what a worker says; of what else it prints, or was killed while it said it, nothing."""
         try:
             what, *said = json.loads(line)
         except (ValueError, TypeError):
             return
         if what in SHOWN:
-            self._show(what, *said, worker=member.number)
+            self._show(what, *said, worker=worker.number)
             return
         if what == "note":
             self._show(what, *said)
             return
         with self.changed:
             if what == "heard":
-                member.seen.hear(said[0])
+                worker.seen.hear(said[0])
                 return
             if what == "idle":
-                member.searching = False
+                worker.searching = False
                 self.trained += said[0]
             elif what == "done":
-                self.found[member.order], member.order = said[0], -1
-            self._hand_out(member)
+                self.found[worker.order], worker.order = said[0], -1
+            self._hand_out(worker)
             self.changed.notify_all()
 
     def _show(self, what: str, *said: Any, **more: Any) -> None:
@@ -230,7 +230,7 @@ class Crew:
             self.changed.notify_all()
 
     def _note(self, death: watchdog.Death) -> None:
-        """Note how a member ended, tried again while the storage does not answer: its trial is not taken up before."""
+        """Note how a worker ended, tried again while the storage does not answer: its trial is not taken up before."""
         while not self.closing:
             try:
                 self.note_death(death)
@@ -241,35 +241,35 @@ class Crew:
                     return
             time.sleep(watchdog.LOOK_SECONDS)
 
-    def _ended(self, member: Member, status: int) -> None:
-        member.errors.seek(0)
-        last = (member.errors.read().strip().splitlines() or [""])[-1][:200]
-        member.errors.close()
-        said, seen = "", member.seen
+    def _ended(self, worker: Worker, status: int) -> None:
+        worker.errors.seek(0)
+        last = (worker.errors.read().strip().splitlines() or [""])[-1][:200]
+        worker.errors.close()
+        said, seen = "", worker.seen
         died = bool(seen.at) and not seen.left  # at a training; 0 and 130 are of one that means to end otherwise
         if seen.at and seen.trial:
             self._note(seen.death(status))
         with self.changed:
-            self.members.remove(member)
-            if member.order >= 0:
-                self.left.appendleft(member.order)
-            if not self.closing and member.number <= self.wanted and (died or status not in (0, 130)):
+            self.workers.remove(worker)
+            if worker.order >= 0:
+                self.left.appendleft(worker.order)
+            if not self.closing and worker.number <= self.wanted and (died or status not in (0, 130)):
                 self.died += not seen.trial  # at a trial only so many die as there are trials
                 why = f"{seen.at}: {seen.why or watchdog.how(status)}" if died else ""
-                said = f"worker {member.number} ended with {status}{f' ({why or last})' if why or last else ''}: "
-                said += "another takes its place" if self._replaced(member) else "the others go on"
+                said = f"worker {worker.number} ended with {status}{f' ({why or last})' if why or last else ''}: "
+                said += "another takes its place" if self._replaced(worker) else "the others go on"
             self.changed.notify_all()
             if said and self.display is None:
                 self.unsaid.append(said)
         if said:
-            self._show("dropped", member.number)
+            self._show("dropped", worker.number)
             self._show("note", said)
 
-    def _replaced(self, member: Member) -> bool:
-        if self.died > REPLACED or (member.begun and not member.searching):
+    def _replaced(self, worker: Worker) -> bool:
+        if self.died > REPLACED or (worker.begun and not worker.searching):
             return False
         try:
-            new = self._start(member.number)
+            new = self._start(worker.number)
         except OSError:
             return False
         if self.search:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class Refusal(ValueError):
+class UserError(ValueError):
     """What a person asked for cannot be done; the message is the one line they see (exit status 2)."""
 
 

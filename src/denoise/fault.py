@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, NoReturn
 
 from denoise import interruption
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 OF_THE_MACHINE = {  # what a full or broken disk, a file server that has gone or a limit of the system says
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EAGAIN),
@@ -29,7 +29,7 @@ def outside(what: str) -> Iterator[None]:
     """Raise whatever fails within as Outside: `what` failed."""
     try:
         yield
-    except (Outside, Refusal):
+    except (Outside, UserError):
         raise
     except Exception as error:
         raise Outside(f"{what} failed: {line(error)}") from error

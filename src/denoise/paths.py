@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -20,7 +20,7 @@ def repository() -> Path | None:
 
 
 def place(text: str | Path, given: str) -> Path:
-    """The path, its ~ as a home. Errors: Refusal, which begins with `given`, where the system does not take it."""
+    """The path, its ~ as a home. Errors: UserError, which begins with `given`, where the system does not take it."""
     try:
         path = Path(text).expanduser()
         (path / "file").exists()
@@ -29,4 +29,4 @@ def place(text: str | Path, given: str) -> Path:
         reason = "no such user"
     except OSError as error:  # too long a name, a folder that may not be read
         reason = str(error.strerror)
-    raise Refusal(f"{given}: cannot be used ({reason}); write another path")
+    raise UserError(f"{given}: cannot be used ({reason}); write another path")

@@ -242,7 +242,7 @@ def soap(w, gradient, steps, lr, betas, eps, weight_decay, max_precondition_dim,
     m, v = torch.zeros_like(w), torch.zeros_like(w)
     modes = [mode for mode in range(w.ndim) if w.ndim > 1 and w.shape[mode] <= max_precondition_dim]
 
-    def turn(x: Tensor, back: bool = False) -> Tensor:
+    def lock(x: Tensor, back: bool = False) -> Tensor:
         for mode, basis in zip(modes, bases, strict=True):
             x = along(x, basis if back else basis.T, mode)
         return x
@@ -253,9 +253,9 @@ def soap(w, gradient, steps, lr, betas, eps, weight_decay, max_precondition_dim,
             bases = [torch.linalg.eigh((1 - b2) * unfold(g, mode) @ unfold(g, mode).T)[1] for mode in modes]
         else:
             m = b1 * m + (1 - b1) * g
-            v = b2 * v + (1 - b2) * turn(g) ** 2
+            v = b2 * v + (1 - b2) * lock(g) ** 2
             size = lr * math.sqrt(1 - b2**t) / (1 - b1**t)
-            w = (w - size * turn(turn(m) / (v.sqrt() + eps), back=True)) * (1 - lr * weight_decay)
+            w = (w - size * lock(lock(m) / (v.sqrt() + eps), back=True)) * (1 - lr * weight_decay)
         met.append(w)
     return met
 

@@ -1,7 +1,7 @@
 """What a search asks, as three modes: which trials it has, which of them are compared, and by which values."""
 
 from denoise.config.compose import Composed
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from search.study.modes.ablation import Ablation as Ablation
 from search.study.modes.joint import Joint as Joint
 from search.study.modes.joint import Start as Start
@@ -13,12 +13,12 @@ WANTS = {"ablation": "scientific", "pareto": "cost"}  # what a mode is asked by,
 
 
 def find(composed: Composed) -> type[Joint]:
-    """The mode of a composed search. Errors: Refusal."""
+    """The mode of a composed search. Errors: UserError."""
     name = composed.cfg.search.mode
     if name not in MODES:
-        raise Refusal(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
+        raise UserError(f"search.mode={name}: unknown; {choose(str(name), MODES)}")
     if (key := WANTS.get(name, "mode")) not in composed.cfg.search:
-        raise Refusal(
+        raise UserError(
             f"search.mode={name}: search={composed.choices['search']} has no search.{key}; write search={name}"
         )
     return MODES[name]

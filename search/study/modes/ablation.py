@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from denoise.config import catalog
 from denoise.config.compose import Composed
 from denoise.config.limits import as_text
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from search.confirmation.finalists import Tuned
 from search.space.domains import ends as domain_ends
 from search.space.domains import flat
@@ -40,7 +40,9 @@ class Ablation(Joint):
         options: dict[str, bool] = {}
         parameters: dict[str, set[str] | None] = {}
         if not settings.scientific:
-            raise Refusal("search.scientific=[]: nothing is asked; name kinds, such as search.scientific=[activation]")
+            raise UserError(
+                "search.scientific=[]: nothing is asked; name kinds, such as search.scientific=[activation]"
+            )
         for what, names in (("scientific", settings.scientific), ("nuisance", settings.nuisance)):
             for name in map(str, names):
                 place, parameter = _split(name, composed)
@@ -49,7 +51,7 @@ class Ablation(Joint):
                 if place is None or (what == "scientific" and parameter):
                     legal = [*catalog.KINDS, *(p for p in composed.choices if "@" in p), *free]
                     legal += [f"{kind}.PARAMETER" for kind in catalog.KINDS] if what == "nuisance" else []
-                    raise Refusal(f"search.{what}: {name} is no choice; {choose(name, legal)}")
+                    raise UserError(f"search.{what}: {name} is no choice; {choose(name, legal)}")
                 options[place] = options.get(place, False) or not parameter
                 wanted = parameters.setdefault(place, set())
                 if what == "nuisance" and parameter in ("", "*"):
@@ -69,7 +71,9 @@ class Ablation(Joint):
         base = {name: self.points[0][name] for name in self.scientific}
         self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))
         if len(self.points) > 1:
-            raise Refusal("search.enqueue: an ablation begins each arm at the baseline; leave it out, or search=joint")
+            raise UserError(
+                "search.enqueue: an ablation begins each arm at the baseline; leave it out, or search=joint"
+            )
 
     def _legal(self, name: str) -> Sequence[Any]:
         if name in self.space.options:
@@ -77,7 +81,7 @@ class Ablation(Joint):
         domain = self.space.free[name]
         if not isinstance(domain, CategoricalDistribution):
             ends = ",".join(as_text(value) for _, value in domain_ends(domain))
-            raise Refusal(
+            raise UserError(
                 f"search.scientific: {name} has no list of values to compare; write "
                 f"+search.domains.{name}={{type:categorical,choices:[{ends}]}}"
             )
@@ -203,4 +207,4 @@ def _check_parameter(name: str, kind: str, parameter: str) -> None:
     declared = {p for option in catalog.options(kind) for p in catalog.entry(kind, option).space}
     if parameter not in declared:
         legal = sorted(f"{kind}.{p}" for p in declared)
-        raise Refusal(f"search.nuisance: {name} is searched by no option of its kind; {choose(name, legal)}")
+        raise UserError(f"search.nuisance: {name} is searched by no option of its kind; {choose(name, legal)}")

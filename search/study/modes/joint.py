@@ -46,7 +46,7 @@ class Joint:
 
     @staticmethod
     def asked(composed: Composed) -> dict[str, Asked] | None:
-        """What is searched, place by place; None: what search.kinds says. Errors: Refusal."""
+        """What is searched, place by place; None: what search.kinds says. Errors: UserError."""
         return None
 
     @property

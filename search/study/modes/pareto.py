@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from search.analysis.pareto_front import find, spread
 from search.report import pareto_front
 from search.space.search_space import Space
@@ -29,7 +29,7 @@ class Pareto(Joint):
     def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
         super().__init__(settings, space, points, *more)
         if settings.cost not in COSTS:
-            raise Refusal(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
+            raise UserError(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
         self.cost: str = f"cost/{settings.cost}"
         self.objectives = (OBJECTIVE, self.cost)
 

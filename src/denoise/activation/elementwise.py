@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.recompute import Recomputed
 
 
@@ -15,9 +15,9 @@ class Elementwise(Recomputed):
 
 
 def positive(start: float, name: str) -> nn.Parameter:
-    """Make the raw form of a learned number above zero, softplus(raw) = start. Errors: Refusal for 0 or less."""
+    """Make the raw form of a learned number above zero, softplus(raw) = start. Errors: UserError for 0 or less."""
     if not start > 0:
-        raise Refusal(f"activation.{name}={start:g}: must be above 0")
+        raise UserError(f"activation.{name}={start:g}: must be above 0")
     return nn.Parameter(torch.tensor(start + math.log(-math.expm1(-start))))
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.randomness import Stochastic
 
 
@@ -66,7 +66,7 @@ class GELUSigma(Elementwise):
     def __init__(self, sigma: float = 1.0) -> None:
         super().__init__()
         if not sigma >= 1e-6:
-            raise Refusal(f"activation.sigma={sigma:g}: must be 1e-6 or more; the limit at 0 is activation=relu")
+            raise UserError(f"activation.sigma={sigma:g}: must be 1e-6 or more; the limit at 0 is activation=relu")
         self.sigma = sigma
 
     def _value(self, x: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class SRS(Elementwise):
     def __init__(self, alpha: float = 5.0, beta: float = 3.0) -> None:
         super().__init__()
         if not beta < 2 * alpha:
-            raise Refusal(f"activation.beta={beta:g}: must be below 2 alpha, {2 * alpha:g}; take a smaller one")
+            raise UserError(f"activation.beta={beta:g}: must be below 2 alpha, {2 * alpha:g}; take a smaller one")
         self.raw_alpha, self.raw_beta = positive(alpha, "alpha"), positive(beta, "beta")
 
     def _learned(self, x: Tensor) -> tuple[Tensor, Tensor]:

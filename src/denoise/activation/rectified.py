@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.recompute import wide
 from denoise.randomness import Stochastic
 
@@ -32,7 +32,7 @@ class RReLU(Stochastic):
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
         super().__init__()
         if lower > upper:
-            raise Refusal(f"activation.lower={lower:g}: above activation.upper={upper:g}; take a smaller one")
+            raise UserError(f"activation.lower={lower:g}: above activation.upper={upper:g}; take a smaller one")
         self.lower, self.upper = lower, upper
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class PDELU(Elementwise):
     def __init__(self, alpha: float = 1.0, t: float = 0.9) -> None:
         super().__init__()
         if not 0 < t < 1:
-            raise Refusal(f"activation.t={t:g}: must be between 0 and 1, both left out; near 1 it is activation=elu")
+            raise UserError(f"activation.t={t:g}: must be between 0 and 1, both left out; near 1 it is activation=elu")
         self.t = t
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 

@@ -27,7 +27,7 @@ from denoise.config.limits import as_value
 from denoise.config.option_file import check_form as check_form
 from denoise.config.trust import CONF as CONF
 from denoise.config.trust import LIBRARY, WITHIN, add_home, check_targets, find, targets
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from denoise.fault import said
 
 KINDS = (
@@ -75,11 +75,11 @@ def folders() -> tuple[Path, ...]:
 def add_folder(folder: Path) -> None:
     """Read options from `folder`/conf/<kind>/ too, or `folder`/<kind>/ where it has no conf; trust its Python files.
 
-    Errors: Refusal where it holds nothing that is read, and where an option has the name of one that exists.
+    Errors: UserError where it holds nothing that is read, and where an option has the name of one that exists.
     """
     home = folder.expanduser().resolve()
     if not home.is_dir():
-        raise Refusal(f"--config-dir {folder}: no such folder")
+        raise UserError(f"--config-dir {folder}: no such folder")
     root = home / "conf" if (home / "conf").is_dir() else home
     if root in _folders:
         return
@@ -103,10 +103,10 @@ def _check_names(root: Path) -> None:
     for path in files:
         for other in _folders:
             if (there := other / path.parent.name / path.name).exists():
-                raise Refusal(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
+                raise UserError(f"{path}: {path.parent.name}={path.stem} exists already ({there}); rename the file")
     for path in files:
         if not NAME.fullmatch(path.stem) or as_value(path.stem) != path.stem:
-            raise Refusal(
+            raise UserError(
                 f"{path}: {path.parent.name}={path.stem} cannot be typed as the name of an option; rename the file: "
                 "letters, digits, - and _, and more than a number, true, false or null"
             )
@@ -115,21 +115,21 @@ def _check_names(root: Path) -> None:
         found = sorted(path.parent.name for path in root.glob("*/*.yaml"))
         what = f"{found[0]}/ is no kind of option" if found else "holds no option"
         near = choose(found[0] if found else "", groups)
-        raise Refusal(f"--config-dir {root}: {what}; write FOLDER/conf/KIND/mine.yaml; {near}")
+        raise UserError(f"--config-dir {root}: {what}; write FOLDER/conf/KIND/mine.yaml; {near}")
 
 
 def options(kind: str) -> list[str]:
     """List the options of `kind`: the files in its folders, in alphabetical order."""
     if kind not in KINDS:
-        raise Refusal(f"{kind}: no such kind of component; {choose(kind, KINDS)}")
+        raise UserError(f"{kind}: no such kind of component; {choose(kind, KINDS)}")
     return sorted({path.stem for folder in _folders for path in (folder / kind).glob("*.yaml")})
 
 
 def entry(kind: str, option: str) -> Entry:
-    """Read one option's file. Errors: Refusal where there is no such kind or option."""
+    """Read one option's file. Errors: UserError where there is no such kind or option."""
     names = options(kind)
     if option not in names:
-        raise Refusal(f"{kind}={option}: unknown option; {choose(str(option), names)}")
+        raise UserError(f"{kind}={option}: unknown option; {choose(str(option), names)}")
     return read(kind, option)
 
 
@@ -142,7 +142,7 @@ def read(kind: str, option: str) -> Entry:
     lines = path.read_text(encoding="utf-8").splitlines()
     comments = [line[1:].strip() for line in lines if line.startswith("#")]
     if package := next((line for line in comments if line.startswith("@package")), None):
-        raise Refusal(f"{path}: # {package}: an option stands where it is chosen; leave that line out")
+        raise UserError(f"{path}: # {package}: an option stands where it is chosen; leave that line out")
     return Entry(
         kind=kind,
         option=option,
@@ -171,10 +171,10 @@ def check_target(found: Entry) -> None:
                 find(name, (found.kind, WITHIN), str(found.path))
             target = find(found.target, (found.kind,), str(found.path))
         inspect.signature(target).bind_partial(**found.parameters)
-    except Refusal:
+    except UserError:
         raise
     except (ImportError, ValueError, TypeError) as error:
-        raise Refusal(f"{found.path}: {found.target}: {said(error)[:200]}") from error
+        raise UserError(f"{found.path}: {found.target}: {said(error)[:200]}") from error
 
 
 def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
@@ -182,12 +182,12 @@ def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
 
     The positional arguments are the kind's call shape, an activation's [num_channels]; the parameters replace the
     file's defaults.
-    Errors: Refusal for an unknown option or parameter, and for a value that the target refuses.
+    Errors: UserError for an unknown option or parameter, and for a value that the target refuses.
     """
     found = entry(kind, option)
     for name in parameters:
         if name not in found.parameters:
-            raise Refusal(f"{kind}.{name}: {option} has no such parameter; {choose(name, found.parameters)}")
+            raise UserError(f"{kind}.{name}: {option} has no such parameter; {choose(name, found.parameters)}")
     content = {"_target_": found.target, **found.parameters, **parameters}
     args, optional = _call_shape(kind, args)
     made = call(content, *args, kind=kind, where=f"{kind}={option}", optional=optional)
@@ -227,7 +227,7 @@ def call(
     optional: Any = MappingProxyType({}),
     **more: Any,
 ) -> Any:
-    """Build a config node of a kind, the catalogue's own keys taken off. Errors: Refusal, naming `where` or the kind.
+    """Build a config node of a kind, the catalogue's own keys taken off. Errors: UserError, naming `where` or the kind.
 
     Of the mapping `optional` the target gets what it has a parameter for, unless the node says it.
     """
@@ -243,10 +243,10 @@ def call(
             built = {name: _built(value, kind, where) for name, value in content.items()}
             taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in built}
             return target(*args, **taken, **built, **more)
-    except Refusal:
+    except UserError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
-        raise Refusal(f"{where}: {said(error)}") from error
+        raise UserError(f"{where}: {said(error)}") from error
 
 
 @cache
@@ -277,7 +277,7 @@ def _make(kind: str, plain: dict[str, Any], *args: Any) -> Any:
     product = call(plain, *args, kind=kind, where=f"{kind} {plain.get('_target_')}", optional=optional)
     for base in LIBRARY.get(kind, {}).values():
         if not isinstance(product, get_object(base)):
-            raise Refusal(f"{kind} {plain.get('_target_')}: makes a {type(product).__name__}; it must make a {base}")
+            raise UserError(f"{kind} {plain.get('_target_')}: makes a {type(product).__name__}; it must make a {base}")
     if kind in ("activation", "normalization", "feed_forward"):
         product.kind = kind
     return product

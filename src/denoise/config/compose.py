@@ -24,7 +24,7 @@ from denoise.config.legal import check_type, select
 from denoise.config.override import parse as parse
 from denoise.config.override import quoted as quoted
 from denoise.config.override import readable
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
 DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
@@ -39,7 +39,7 @@ class Composed:
 
 
 def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
-    """Compose `root` with Hydra overrides and check them. Errors: Refusal, one line that names the fix.
+    """Compose `root` with Hydra overrides and check them. Errors: UserError, one line that names the fix.
 
     Refused: what Hydra cannot read, unknown groups, options and keys (the nearest name is said), a value of
     another type than the default's, and a component's parameter outside its declared domain.
@@ -56,7 +56,7 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
     if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
         if missing := sorted(OmegaConf.missing_keys(composed.cfg)):
-            raise Refusal(f"{missing[0]}=???: has no value; write one into its file, null for none")
+            raise UserError(f"{missing[0]}=???: has no value; write one into its file, null for none")
         _check_keys(composed, root)
     _check_domains(composed.cfg)
     return composed
@@ -103,7 +103,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
         base, chosen = _base(others, root, catalog.folders())
         own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
         cfg = None if own else fast_compose.assemble(base, chosen, options, values, _path, parse)
-    except (Refusal, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what helps
+    except (UserError, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what helps
         cfg = None
     return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
 
@@ -139,7 +139,7 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], r
             if resolve:
                 OmegaConf.resolve(cfg)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Refusal(f"config: {' '.join(str(error).split())}") from error
+        raise UserError(f"config: {' '.join(str(error).split())}") from error
     return Composed(cfg, choices)
 
 
@@ -189,16 +189,16 @@ def _check_option(override: Override, root: str) -> None:
     at = group if package is None else f"{group}@{package}"
     places = _compose((), root, catalog.folders()).choices
     if at not in places:
-        raise Refusal(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
+        raise UserError(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
     value, names = override.value(), _names(group)
     if value is None and places.get(at, "required") is None:
         return
     if override.is_delete() or value is None:
-        raise Refusal(f"{override.input_line}: a config needs its {at}; legal: {', '.join(names)}")
+        raise UserError(f"{override.input_line}: a config needs its {at}; legal: {', '.join(names)}")
     if not isinstance(value, str):
-        raise Refusal(f"{override.input_line}: not a name; legal: {', '.join(names)}")
+        raise UserError(f"{override.input_line}: not a name; legal: {', '.join(names)}")
     if value not in names:
-        raise Refusal(f"{override.input_line}: unknown option; {choose(value, names)}")
+        raise UserError(f"{override.input_line}: unknown option; {choose(value, names)}")
 
 
 def _check_value(override: Override, base: Composed) -> None:
@@ -212,16 +212,18 @@ def _check_value(override: Override, base: Composed) -> None:
     if (override.is_add() or override.is_force_add()) and not exists:
         target_takes_it = isinstance(above, DictConfig) and "_target_" in above
         if not target_takes_it and not name.startswith(OPEN):
-            raise Refusal(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
+            raise UserError(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
         return
     if override.is_delete() and not name.startswith(OPEN):
-        raise Refusal(f"{text}: a config needs every key; leave it at its default, or set it to null where it is null")
+        raise UserError(
+            f"{text}: a config needs every key; leave it at its default, or set it to null where it is null"
+        )
     if isinstance(above, DictConfig) and last in above:
         default = above[last]
     elif isinstance(above, ListConfig) and last.isdigit() and int(last) < len(above):
         default = above[int(last)]
     else:
-        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+        raise UserError(f"{text}: {_no_such_key(name, base)}")
     if not override.is_delete() and not name.startswith(OPEN):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
         check_type(text, override.value(), default, list(words))
@@ -231,13 +233,13 @@ def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
     at, _, parameter = name.rpartition("space")
     node = select(base.cfg, at.rstrip("."))
     if not isinstance(node, DictConfig) or "_target_" not in node:
-        raise Refusal(f"{text}: {_no_such_key(name, base)}")
+        raise UserError(f"{text}: {_no_such_key(name, base)}")
     legal = [str(key) for key in node if key != "_target_" and key not in catalog.RESERVED]
     for one, given in ({parameter[1:]: value} if parameter else value).items():
         if one not in legal:
-            raise Refusal(f"{text}: {at}{one} is no parameter; {choose(one, legal)}")
+            raise UserError(f"{text}: {at}{one} is no parameter; {choose(one, legal)}")
         if not isinstance(given, dict) or not limits.is_domain(given):
-            raise Refusal(f"{text}: not a domain; {limits.FORM}")
+            raise UserError(f"{text}: not a domain; {limits.FORM}")
 
 
 def _no_such_key(name: str, base: Composed) -> str:
@@ -272,12 +274,12 @@ def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
     for key, (legal, form) in limits.DECLARED.items():
         declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
         if not isinstance(declared, DictConfig):
-            raise Refusal(
+            raise UserError(
                 f"{prefix}{key}={limits.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
             )
         for name, value in declared.items():
             if not legal(value):
-                raise Refusal(f"{prefix}{key}.{name!s}={limits.as_text(value)}: {form}")
+                raise UserError(f"{prefix}{key}.{name!s}={limits.as_text(value)}: {form}")
     words = cfg.get("words") or {}
     for key, check in (("space", limits.check_domain), ("limits", limits.check_limits)):
         for name, declared in (cfg.get(key) or {}).items():

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from denoise.config.catalog import CONF, RESERVED
 from denoise.config.legal import check_type, exists
 from denoise.config.limits import as_text
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 
 BASES = {"trainer": "default", "search": "settings", "tracking": "mlflow"}  # the file that all of a group begin with
 NEEDED: dict[str, dict[str, Any]] = {
@@ -29,11 +29,11 @@ ROOTS = {False: ("train",), True: ("train", "search")}  # whose keys a root conf
 def check(cfg: DictConfig, choices: Mapping[str, str | None], root: str, own: Mapping[str, bool]) -> None:
     """Refuse a key that nothing reads, and a file that lacks what is read.
 
-    own: of each chosen place, and of the root config as "", whether its file is a person's own. Errors: Refusal.
+    own: of each chosen place, and of the root config as "", whether its file is a person's own. Errors: UserError.
     """
     places = {at.partition("@")[2] or at: at for at in choices}
     if "experiment" in cfg:
-        raise Refusal(
+        raise UserError(
             f"experiment={choices['experiment']}: its keys stand under experiment, where nothing reads them; "
             "begin the file with the line # @package _global_"
         )
@@ -41,15 +41,15 @@ def check(cfg: DictConfig, choices: Mapping[str, str | None], root: str, own: Ma
     _walk(cfg, legal, "", places, choices, own)
     missing = next((name for name in legal if name not in cfg), None)
     if missing is not None:
-        raise Refusal(f"{root}.yaml: lacks {missing}; begin the file with defaults: [train, _self_]")
+        raise UserError(f"{root}.yaml: lacks {missing}; begin the file with defaults: [train, _self_]")
     for at, option in choices.items():
         if at in BASES and option is not None:
             lost = _lost(cfg[at], _file(f"{at}/{BASES[at]}"), at)
             if lost:
-                raise Refusal(f"{at}={option}: lacks {lost}; begin the file with defaults: [{BASES[at]}, _self_]")
+                raise UserError(f"{at}={option}: lacks {lost}; begin the file with defaults: [{BASES[at]}, _self_]")
         for name, value in NEEDED.get(at, {}).items():
             if name not in cfg[at]:
-                raise Refusal(f"{at}={option}: lacks {name}; write {name}: {as_text(value)} into its file")
+                raise UserError(f"{at}={option}: lacks {name}; write {name}: {as_text(value)} into its file")
 
 
 def _walk(
@@ -65,7 +65,7 @@ def _walk(
         below = node[name] if isinstance(node[name], DictConfig) else None
         at = places.get(path)
         if at is not None and below is None and node[name] is not None:
-            raise Refusal(
+            raise UserError(
                 f"{_whose(path, choices, own)}{path}={as_text(node[name])}: an option stands there; choose one with "
                 f"defaults: [train, override /{at}: NAME, _self_], its values below {path}"
             )
@@ -79,7 +79,7 @@ def _walk(
                 _check_declared(below, f"{path}.limits", str(declared), choices, own)
         elif name not in legal:
             near = choose(path, [f"{prefix}{key}" for key in legal if key not in RESERVED])
-            raise Refusal(f"{_whose(path, choices, own)}{path}={as_text(node[name])}: no such key; {near}")
+            raise UserError(f"{_whose(path, choices, own)}{path}={as_text(node[name])}: no such key; {near}")
         else:
             default = legal[name]
             if not isinstance(default, dict) or below is None:
@@ -94,7 +94,7 @@ def _check_declared(
 ) -> None:
     if not exists(node, name):
         names = [str(key) for key in node if key not in RESERVED and key != "_target_"]
-        raise Refusal(f"{_whose(path, choices, own)}{path} names {name}, which has no value; {choose(name, names)}")
+        raise UserError(f"{_whose(path, choices, own)}{path} names {name}, which has no value; {choose(name, names)}")
 
 
 def _whose(path: str, choices: Mapping[str, str | None], own: Mapping[str, bool]) -> str:

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import limits as domain
 from denoise.config.limits import as_text
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bool, "true or false"),
@@ -51,30 +51,30 @@ def limits_of(cfg: DictConfig, path: str) -> Any:
 
 
 def check_value(path: str, value: Any, default: Any, words: Sequence[str] = (), limits: Any = None) -> None:
-    """Refuse a value of another type than the default's, or outside the limits. Errors: Refusal."""
+    """Refuse a value of another type than the default's, or outside the limits. Errors: UserError."""
     check_type(f"{path}={as_text(value)}", value, default, words)
     if limits is not None and value is not None and value not in words:
         domain.check_limits(path, value, limits)
 
 
 def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -> None:
-    """Refuse a value of another type than the default's; `text` is the override that says it. Errors: Refusal."""
+    """Refuse a value of another type than the default's; `text` is the override that says it. Errors: UserError."""
     if words:
         if isinstance(value, bool) or not (value in words or isinstance(value, int | float)):
-            raise Refusal(f"{text}: not legal; legal: {', '.join(words)}, or a number")
+            raise UserError(f"{text}: not legal; legal: {', '.join(words)}, or a number")
         return
     if default is None:
         return
     if isinstance(default, dict) or OmegaConf.is_dict(default):
         if not isinstance(value, dict) or not value:
             legal = ", ".join(f"{key!s}=..." for key in default) or f"+{text.partition('=')[0]}.KEY=..."
-            raise Refusal(f"{text}: stands for several keys{', and sets none' * (value == {})}; legal: {legal}")
+            raise UserError(f"{text}: stands for several keys{', and sets none' * (value == {})}; legal: {legal}")
         return
     if isinstance(default, list) or OmegaConf.is_list(default):
         if not isinstance(value, list):
-            raise Refusal(f"{text}: must be a list such as {as_text(default)}")
+            raise UserError(f"{text}: must be a list such as {as_text(default)}")
         return
     wanted, said = next((kind, said) for kind, said in KINDS if isinstance(default, kind))
     truth = isinstance(value, bool) and wanted is not bool
     if truth or value in (None, "") or not isinstance(value, wanted):
-        raise Refusal(f"{text}: must be {said}, such as {default}")
+        raise UserError(f"{text}: must be {said}, such as {default}")

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 FORM = "write {type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
 
@@ -89,37 +89,37 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
     if domain["type"] == "categorical":
         if as_choice(value) not in [as_choice(choice) for choice in domain["choices"]]:
             legal = ", ".join(as_text(choice) for choice in domain["choices"])
-            raise Refusal(f"{where}={as_text(value)}: outside its domain; legal: {legal}")
+            raise UserError(f"{where}={as_text(value)}: outside its domain; legal: {legal}")
         return
     if isinstance(value, str):  # a word such as gain=auto, which the type check let through
         return
     low, high = domain["low"], domain["high"]
     for end, bound in (("low", low), ("high", high)):
         if not is_number(bound):
-            raise Refusal(f"{group}.space.{name}: {end}={as_text(bound)} is no finite number; {FORM}")
+            raise UserError(f"{group}.space.{name}: {end}={as_text(bound)} is no finite number; {FORM}")
     if not low <= value <= high:
         end = "high" if value > high else "low"
         possible = is_number(value) and not (domain.get("log") and value <= 0)
         way = f"to go there on purpose add {group}.space.{name}.{end}={value}" if possible else "take a value within"
-        raise Refusal(f"{where}={value}: outside its domain [{low}, {high}]; {way}")
+        raise UserError(f"{where}={value}: outside its domain [{low}, {high}]; {way}")
 
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
     """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
     if limits == "text":
         if not isinstance(value, str) or not value:
-            raise Refusal(f"{where}={as_text(value)}: must be a word")
+            raise UserError(f"{where}={as_text(value)}: must be a word")
         return
     low, high = limits[0], limits[1]
     between = f"{low:g} or more" if high >= 1e6 else f"{low:g} to {high:g}"
     values = list(value) if isinstance(value, list | tuple | ListConfig) else [value]
     if len(limits) == 3 and len(values) != limits[2]:
-        raise Refusal(f"{where}={as_text(value)}: must be a list of {limits[2]}, each {between}")
+        raise UserError(f"{where}={as_text(value)}: must be a list of {limits[2]}, each {between}")
     number = int if isinstance(low, int) and isinstance(high, int) else int | float
     for one in values:
         if isinstance(one, bool) or not isinstance(one, number) or not low <= one <= high:
             said = "a whole number" if number is int else "a number"
-            raise Refusal(f"{where}={as_text(value)}: must be {said}, {between}")
+            raise UserError(f"{where}={as_text(value)}: must be {said}, {between}")
 
 
 DECLARED: dict[str, tuple[Callable[[Any], bool], str]] = {  # what a file declares as legal, and the form of each

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 SIMPLE = re.compile(r"[\w@.+~]+=[\w./+-]+", re.ASCII)  # nothing to quote
 LONG, DEEP = 10_000, 50  # characters, which Hydra takes up to 3 s to read; brackets within brackets
@@ -18,18 +18,18 @@ BEGUN = ("'", '"', "[", "{")  # what begins so and is not ended is a slip, and n
 
 
 def parse(text: str) -> Override:
-    """Read one override. Errors: Refusal for what is none, and for sweeps."""
+    """Read one override. Errors: UserError for what is none, and for sweeps."""
     if len(text) > LONG or _depth(text) > DEEP:
         what = f"longer than {LONG} characters" if len(text) > LONG else f"nested deeper than {DEEP}"
-        raise Refusal(f"{text[:KEPT]}...: {what}; a long list goes into a file of a folder for --config-dir")
+        raise UserError(f"{text[:KEPT]}...: {what}; a long list goes into a file of a folder for --config-dir")
     try:
         override = OverridesParser.create().parse_override(readable(text))
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits
-        raise Refusal(f"{text}: cannot be read ({' '.join(str(error).split())[:160]})") from error
+        raise UserError(f"{text}: cannot be read ({' '.join(str(error).split())[:160]})") from error
     except HydraException as error:
-        raise Refusal(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
+        raise UserError(f"{text}: not an override; write key=value, such as optimizer.lr=0.01") from error
     if override.is_sweep_override():
-        raise Refusal(f"{text}: a list of values to try; give one value here; the verb search tries many")
+        raise UserError(f"{text}: a list of values to try; give one value here; the verb search tries many")
     return override
 
 

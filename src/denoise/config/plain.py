@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 DEEP, LONG = 50, 200_000  # what is longer takes OmegaConf seconds for each 100,000 characters
 OPENED = re.compile(r"\$\{(?![\w.\[\]]+\})")  # an interpolation that is more than a path
@@ -39,21 +39,21 @@ _Loader.add_implicit_resolver(
 
 
 def read(path: Path) -> Any:
-    """Read a YAML file in which nothing is looked up. Errors: Refusal, naming it."""
+    """Read a YAML file in which nothing is looked up. Errors: UserError, naming it."""
     try:
         text = path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
-        raise Refusal(f"{path}: cannot be read as YAML ({error})") from error
+        raise UserError(f"{path}: cannot be read as YAML ({error})") from error
     return load(text, str(path))
 
 
 def load(text: str, where: str) -> Any:
-    """Read YAML in which nothing is looked up. Errors: Refusal."""
+    """Read YAML in which nothing is looked up. Errors: UserError."""
     try:
         _check(text)
         content = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
-        raise Refusal(f"{where}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
+        raise UserError(f"{where}: cannot be read as YAML ({' '.join(str(error).split())[:160]})") from error
     _check_values(content, where)
     check_text(content, where)
     return content
@@ -63,13 +63,13 @@ def _check_values(node: Any, where: str) -> None:
     """Refuse what no config can hold: a key that is no word, a value by a tag of YAML's (!!binary, !!set)."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if not isinstance(key, str):
-            raise Refusal(f"{where}: the key {key} is no word; write a name, or leave it out")
+            raise UserError(f"{where}: the key {key} is no word; write a name, or leave it out")
         _check_values(value, where)
     if isinstance(node, list):
         for value in node:
             _check_values(value, where)
     elif not isinstance(node, dict | str | int | float | None):
-        raise Refusal(
+        raise UserError(
             f"{where}: {str(node)[:80]} is a {type(node).__name__}; words, numbers, true, false, null, lists and "
             "mappings are legal"
         )
@@ -88,7 +88,7 @@ def _check(text: str) -> None:
 
 
 def check_text(node: Any, where: str, typed: str = "") -> None:
-    """Refuse text in which a resolver stands, however deep, but for what was typed. Errors: Refusal."""
+    """Refuse text in which a resolver stands, however deep, but for what was typed. Errors: UserError."""
     if isinstance(node, dict):
         node = [*node.keys(), *node.values()]
     for value in node if isinstance(node, list) else ():
@@ -96,4 +96,4 @@ def check_text(node: Any, where: str, typed: str = "") -> None:
     for found in OPENED.finditer(node) if isinstance(node, str) else ():
         whole = found[0] + node[found.end() :].partition("}")[0]
         if whole not in typed:
-            raise Refusal(f"{where}: {whole[:80]}}} is looked up in no file and no record; write the value instead")
+            raise UserError(f"{where}: {whole[:80]}}} is looked up in no file and no record; write the value instead")

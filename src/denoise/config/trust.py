@@ -24,7 +24,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from denoise.config.moved import now
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.paths import conf
 
 CONF = conf()
@@ -64,7 +64,7 @@ def add_home(folder: Path) -> None:
 def find(target: str, kinds: tuple[str, ...], where: str) -> Any:
     """Import what a `_target_` names, as a component of one of these kinds.
 
-    Errors: Refusal where it may not be called; ImportError, ValueError where there is no such thing.
+    Errors: UserError where it may not be called; ImportError, ValueError where there is no such thing.
     """
     target = now(target)
     _check_name(target, kinds, where)
@@ -81,7 +81,7 @@ def find(target: str, kinds: tuple[str, ...], where: str) -> Any:
         legal = legal or any(_of_library(found, kind) or _of_project(found, kind) for kind in kinds)
     if not legal:
         at = _defined_at(found)
-        raise Refusal(
+        raise UserError(
             f"{where}: _target_ {target} is not trusted: it is {at}; add allow=[{at.rpartition('.')[0]}.] to use it"
         )
     return found
@@ -97,7 +97,7 @@ def _check_name(target: str, kinds: tuple[str, ...], where: str) -> None:
     target = now(target)
     if not (consented(target) or any(target in named(kind) or _package(target, kind) for kind in kinds)):
         packages = ", ".join(package.removesuffix(".modules") for package in LIBRARY.get(kinds[0], ()))
-        raise Refusal(
+        raise UserError(
             f"{where}: _target_ {target} is not trusted; legal: what the files in conf/{kinds[0]} name"
             f"{', classes of ' * bool(packages)}{packages}; put its Python file into the folder of --config-dir, or "
             f"add allow=[{target.rpartition('.')[0] or target}.]"
@@ -148,7 +148,7 @@ def _defined_at(found: Any) -> str:
 def consented(target: str) -> bool:
     """Tell whether a name is allowed, or leads into a Python file of a folder that was given.
 
-    Errors: Refusal for such a file where another module has its name.
+    Errors: UserError for such a file where another module has its name.
     """
     if target.startswith(tuple(allowed)):
         return True
@@ -158,19 +158,19 @@ def consented(target: str) -> bool:
         return False
     spec = find_spec(top)
     if spec is None or spec.origin is None or Path(spec.origin).resolve() not in [file.resolve() for file in files]:
-        raise Refusal(f"{files[0]}: another module is called {top} already; give the file another name")
+        raise UserError(f"{files[0]}: another module is called {top} already; give the file another name")
     return True
 
 
 def targets(node: Any, depth: int = 0) -> Iterator[tuple[str, int]]:
     """Every `_target_` of a config and how deep it stands.
 
-    Errors: Refusal for the other keys of Hydra's (_args_, _partial_, _recursive_, _convert_): values go by name.
+    Errors: UserError for the other keys of Hydra's (_args_, _partial_, _recursive_, _convert_): values go by name.
     """
     if isinstance(node, Mapping):
         for key in node:
             if re.fullmatch(r"_\w+_", str(key)) and key != "_target_":
-                raise Refusal(f"{key}={node[key]}: not a key of an option; give each parameter by its name")
+                raise UserError(f"{key}={node[key]}: not a key of an option; give each parameter by its name")
         if node.get("_target_") is not None:
             yield str(node["_target_"]), depth
         node = list(node.values())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from denoise.data.images import Images, resize, split
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.paths import place
 
 FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
@@ -24,17 +24,17 @@ STEMS = {
 def read_idx(path: Path) -> Tensor:
     """Read one idx file of bytes, gzipped or not: a uint8 tensor of the shape in its header.
 
-    Errors: Refusal for a file that is not idx, not of bytes, or cut short.
+    Errors: UserError for a file that is not idx, not of bytes, or cut short.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zero, kind, ndim = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{ndim}I", raw[4 : 4 + 4 * ndim])
     except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise Refusal(f"data.root: cannot read {path} as an idx file ({error}); fetch it again") from error
+        raise UserError(f"data.root: cannot read {path} as an idx file ({error}); fetch it again") from error
     body = raw[4 + 4 * ndim :]
     if zero != 0 or kind != 8 or len(body) != math.prod(shape):
-        raise Refusal(f"data.root: {path} is not a whole idx file of bytes; fetch it again")
+        raise UserError(f"data.root: {path} is not a whole idx file of bytes; fetch it again")
     return torch.from_numpy(np.frombuffer(body, dtype=np.uint8).copy()).view(*shape)
 
 
@@ -50,7 +50,7 @@ def fashion_mnist(root: str | None = None, image_size: int = 28) -> Images:
         paths = [next((p for p in (folder / s, folder / f"{s}.gz") if p.exists()), None) for s in stems]
         if None in paths:
             stem = stems[paths.index(None)]
-            raise Refusal(
+            raise UserError(
                 f"data.root={root}: no {stem}[.gz] in {folder}; either install Debian's package "
                 "(apt-get install dataset-fashion-mnist) or put the four idx files of Fashion-MNIST in a folder "
                 "and give data.root=FOLDER"
@@ -59,9 +59,11 @@ def fashion_mnist(root: str | None = None, image_size: int = 28) -> Images:
         for tensor, path, wanted in ((images, paths[0], "images, rows, columns"), (labels, paths[1], "labels")):
             if tensor.ndim != len(wanted.split()):
                 shape = "x".join(map(str, tensor.shape))
-                raise Refusal(f"data.root: {path} is of shape {shape}, not ({wanted}); is it another one of the files?")
+                raise UserError(
+                    f"data.root: {path} is of shape {shape}, not ({wanted}); is it another one of the files?"
+                )
         if len(images) != len(labels):
-            raise Refusal(f"data.root: {len(images)} images but {len(labels)} labels in {folder}; fetch them again")
+            raise UserError(f"data.root: {len(images)} images but {len(labels)} labels in {folder}; fetch them again")
         found[part] = (resize(images[:, None].float() / 127.5 - 1, image_size), labels.long())
     data = split(*found["train"], (0.15, 0.0), num_classes=10)
     data.images["test"], data.labels["test"] = found["test"]

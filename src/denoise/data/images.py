@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.randomness import stream
 
 NOT_THE_LOADERS = ("batch_size", "sigma_data")
@@ -59,15 +59,15 @@ class Images:
 class Batches:
     """Training batches by optimizer step: each epoch is a permutation keyed by (seed, epoch), the last part left out.
 
-    Errors: Refusal where a batch is larger than the data.
+    Errors: UserError where a batch is larger than the data.
     """
 
     def __init__(self, data: Images, batch_size: int, seed: int) -> None:
         count = len(data.images["train"])
         if batch_size < 1:
-            raise Refusal(f"data.batch_size={batch_size}: must be 1 or more; legal: 1 to {count}")
+            raise UserError(f"data.batch_size={batch_size}: must be 1 or more; legal: 1 to {count}")
         if batch_size > count:
-            raise Refusal(
+            raise UserError(
                 f"data.batch_size={batch_size}: larger than the {count} training images; take data.batch_size={count} "
                 "or less"
             )
@@ -100,33 +100,39 @@ def split(images: Tensor, labels: Tensor, fractions: tuple[float, float], num_cl
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bring (N, C, S, S) to another size by bilinear interpolation, antialiased. Errors: Refusal for no squares."""
+    """Bring (N, C, S, S) to another size by bilinear interpolation, antialiased. Errors: UserError for no squares."""
     check_square(images)
     if size < 1:
-        raise Refusal(f"data.image_size={size}: must be 1 or more; leave it out for the data's own {images.shape[-1]}")
+        raise UserError(
+            f"data.image_size={size}: must be 1 or more; leave it out for the data's own {images.shape[-1]}"
+        )
     if size == images.shape[-1]:
         return images
     return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 def check_square(images: Tensor) -> None:
-    """Refuse images that a square network would have to squash. Errors: Refusal."""
+    """Refuse images that a square network would have to squash. Errors: UserError."""
     height, width = images.shape[-2:]
     if height != width or not height:
-        raise Refusal(f"data: images of {height}x{width} pixels are no squares; pad them or cut them to squares first")
+        raise UserError(
+            f"data: images of {height}x{width} pixels are no squares; pad them or cut them to squares first"
+        )
 
 
 def check(data: Images) -> Images:
     """Refuse data that no training can use as they are; the same data else. One pass over the pixels.
 
-    Errors: Refusal, for what is no image or label, does not belong together, is empty, or outside its range.
+    Errors: UserError, for what is no image or label, does not belong together, is empty, or outside its range.
     """
     if not isinstance(data, Images):
-        raise Refusal(f"data: the loader returned {type(data).__name__}; it must return denoise.data.Images")
+        raise UserError(f"data: the loader returned {type(data).__name__}; it must return denoise.data.Images")
     for name in SPLITS:
         images, labels = data.images.get(name), data.labels.get(name)
         if images is None or labels is None:
-            raise Refusal(f"data: no {name} split; give images and labels for {', '.join(SPLITS)} (test may be empty)")
+            raise UserError(
+                f"data: no {name} split; give images and labels for {', '.join(SPLITS)} (test may be empty)"
+            )
         _check_split(name, images, labels, data)
     return data
 
@@ -134,25 +140,25 @@ def check(data: Images) -> Images:
 def _check_split(name: str, images: Tensor, labels: Tensor, data: Images) -> None:
     shape = tuple(images.shape)
     if images.ndim != 4 or images.dtype != torch.float32:
-        raise Refusal(f"data: {name} images are {images.dtype} of shape {shape}; give torch.float32 of (N, C, S, S)")
+        raise UserError(f"data: {name} images are {images.dtype} of shape {shape}; give torch.float32 of (N, C, S, S)")
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
         said = f"{labels.dtype} of shape {tuple(labels.shape)}"
-        raise Refusal(f"data: {len(images)} {name} images but labels {said}; give torch.int64 of ({len(images)},)")
+        raise UserError(f"data: {len(images)} {name} images but labels {said}; give torch.int64 of ({len(images)},)")
     check_square(images)
     if images.shape[1:] != data.images["train"].shape[1:]:
-        raise Refusal(f"data: {name} images are of shape {shape[1:]}, train images of others; give all the same")
+        raise UserError(f"data: {name} images are of shape {shape[1:]}, train images of others; give all the same")
     if not len(images):
         if name == "test":
             return
-        raise Refusal(f"data: no {name} images; give more images, or hold more of them back for the {name} split")
+        raise UserError(f"data: no {name} images; give more images, or hold more of them back for the {name} split")
     low, high = (pixel.item() for pixel in images.aminmax())  # either is NaN where any pixel is
     if not -SLACK <= low <= high <= SLACK:
         finite = low == low and abs(low) < float("inf") and high < float("inf")
         way = "bring them there; bytes by x / 127.5 - 1" if finite else "leave out the images that are not finite"
-        raise Refusal(f"data: {name} pixels are {low:g} to {high:g}, outside -1 to 1; {way}")
+        raise UserError(f"data: {name} pixels are {low:g} to {high:g}, outside -1 to 1; {way}")
     first, last = (label.item() for label in labels.aminmax())
     if not 0 <= first <= last < data.num_classes:
-        raise Refusal(
+        raise UserError(
             f"data: {name} labels are {first} to {last}, but there are {data.num_classes} classes; legal: 0 to "
             f"{data.num_classes - 1}"
         )
@@ -179,7 +185,7 @@ def _load(text: str) -> Images:
     try:
         return check(catalog.call(json.loads(text), kind="data"))
     except OSError as error:
-        raise Refusal(f"data: {error}; put the file there, or take other data") from error
+        raise UserError(f"data: {error}; put the file there, or take other data") from error
 
 
 @lru_cache(maxsize=4)

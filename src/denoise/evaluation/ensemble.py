@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from denoise.data import images
 from denoise.data.images import Images
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.model.denoiser import Denoiser
 from denoise.process_state import steady
 from denoise.training.accelerator import accelerator
@@ -59,11 +59,11 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
     """test/loss of the members as one model where they have test triples, else val/loss and its bands.
 
     Batches are by the first's size. One member gives what its training gave, bit for bit on the same machine.
-    Errors: Refusal where the members have other objectives, or weights that are not those of their config.
+    Errors: UserError where the members have other objectives, or weights that are not those of their config.
     """
     cfg = members[0].cfg
     if any(objective(member.cfg) != objective(cfg) for member in members):
-        raise Refusal(
+        raise UserError(
             "an ensemble: its members differ in data, denoiser, trainer.val_samples, trainer.test_samples or "
             "model.class_conditional"
         )
@@ -76,13 +76,13 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
 
 
 def read(member: Member, data: Images) -> Denoiser:
-    """Build a member with its weights. Errors: Refusal where they are not those of its config."""
+    """Build a member with its weights. Errors: UserError where they are not those of its config."""
     denoiser = build_denoiser(member.cfg, data)
     try:
         denoiser.load_state_dict(load_file(member.weights))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise Refusal(f"{member.weights}: not the weights of this config ({reason})") from error
+        raise UserError(f"{member.weights}: not the weights of this config ({reason})") from error
     return denoiser
 
 

@@ -57,7 +57,7 @@ def inspect(cfg: DictConfig) -> Inspection:
     """Pass one batch forward and backward through a config's network, and through a plain stack of its components.
 
     The stack is DEPTH times linear, normalization, activation, without skip connections: what the components do by
-    themselves. Its gradient starts at unit variance. Errors: Refusal for a config that cannot be trained.
+    themselves. Its gradient starts at unit variance. Errors: UserError for a config that cannot be trained.
     """
     module = prepare(cfg)
     module.setup("fit")

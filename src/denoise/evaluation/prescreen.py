@@ -34,7 +34,7 @@ UNMOVED = 1e-3  # weights that moved less, by their length, say nothing about th
 
 
 @dataclass
-class Figures:
+class Readings:
     """What the looks showed, each before the optimizer step that follows it.
 
     losses: of each look; gradients: the largest |g| that each layer, linear or convolution, met; not_finite: the
@@ -84,7 +84,7 @@ class Screen:
     """What the screen says: `rejected`, "" or the reason in one line, the figures for it, and what it took."""
 
     rejected: str
-    figures: Figures
+    figures: Readings
     seconds: float
 
 
@@ -96,10 +96,10 @@ def screen(cfg: DictConfig, module: DenoiseModule | None = None) -> Screen:
     same, so that the loss changes by the updates alone; fewer steps for what learns at once. `module`, as prepared
     from `cfg`, spares building one; it is copied, and torch's generator is put back: a training that follows is bit
     for bit the one without a screen.
-    Errors: Refusal for a config that cannot be trained. What is out of memory is left to the training to say.
+    Errors: UserError for a config that cannot be trained. What is out of memory is left to the training to say.
     """
     began = time.perf_counter()
-    figures = Figures()
+    figures = Readings()
     with seeded(cfg.seed, "screen"), _deterministic(cfg.trainer.deterministic):
         module = prepare(cfg) if module is None else copy.deepcopy(module)
         try:
@@ -110,7 +110,7 @@ def screen(cfg: DictConfig, module: DenoiseModule | None = None) -> Screen:
     return Screen(rejected, figures, time.perf_counter() - began)
 
 
-def reason(figures: Figures, max_steps: int, diverged_at: float) -> str:
+def reason(figures: Readings, max_steps: int, diverged_at: float) -> str:
     """Say in one line why a training of `max_steps` is not worth its time; "" where it may be.
 
     `diverged_at`: a loss this many times the first one has exploded, as in the training itself, unless it came back.
@@ -142,7 +142,7 @@ def reason(figures: Figures, max_steps: int, diverged_at: float) -> str:
     return ""
 
 
-def _look(cfg: DictConfig, module: DenoiseModule, figures: Figures) -> None:
+def _look(cfg: DictConfig, module: DenoiseModule, figures: Readings) -> None:
     t = cfg.trainer
     module.to("cuda" if t.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     module.setup("fit")
@@ -181,13 +181,13 @@ def _look(cfg: DictConfig, module: DenoiseModule, figures: Figures) -> None:
         figures.moved = (_length(torch._foreach_sub(parameters, start)) / _length(start).clamp(min=1e-30)).item()
 
 
-def _spread(figures: Figures, output: Tensor) -> None:
+def _spread(figures: Readings, output: Tensor) -> None:
     size = output.square().mean().sqrt().clamp(min=1e-30)
     figures.spread = (output.std(correction=0) / size).item()
     figures.varied = (output.var(dim=0, correction=0).mean().sqrt() / size).item()
 
 
-def _meet(figures: Figures, norms: dict[str, float]) -> None:
+def _meet(figures: Readings, norms: dict[str, float]) -> None:
     prefix = "health/gradient_norm/"
     for name, value in norms.items():
         if name.startswith(prefix):

@@ -54,7 +54,7 @@ class _Counted:
 
 @steady()
 def look(cfg: DictConfig) -> Look:
-    """Build the config's backbone and count. Errors: Refusal for a config that cannot be built."""
+    """Build the config's backbone and count. Errors: UserError for a config that cannot be built."""
     data, places = images.load(cfg.data), Counter[Place]()
     with seeded(cfg.seed, "reach"):
         backbone = build_backbone(cfg, data, _counted(build_parts(cfg), places))

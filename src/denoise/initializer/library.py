@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.randomness import seeded
 
 TORCH_GAINS = {
@@ -62,13 +62,13 @@ def resolve_gain(gain: float | str, activation: nn.Module) -> float:
     if gain == "torch":
         name = TORCH_GAINS.get(type(activation).__name__)
         if name is None:
-            raise Refusal(
+            raise UserError(
                 f"initializer.gain=torch: torch has no gain for {type(activation).__name__}; "
                 f"it has {', '.join(TORCH_GAINS.values())}; take initializer.gain=auto"
             )
         return nn.init.calculate_gain(name, getattr(activation, "negative_slope", None))  # type: ignore[arg-type]
     if isinstance(gain, str):
-        raise Refusal(f"initializer.gain={gain}: not legal; legal: auto, torch, or a number")
+        raise UserError(f"initializer.gain={gain}: not legal; legal: auto, torch, or a number")
     return float(gain)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from denoise.config import catalog
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.initializer.stage import Report, Scope
 from denoise.paths import place
 
@@ -34,7 +34,7 @@ def pretrained(
     have this initializer, and of layers that would start at zero. A `run` is made a path by whoever can fetch it.
     """
     if catalog.build("initializer", otherwise, tensor, activation) is not None:
-        raise Refusal(f"initializer.otherwise={otherwise}: needs a stage of its own; take one such as torch_default")
+        raise UserError(f"initializer.otherwise={otherwise}: needs a stage of its own; take one such as torch_default")
     return Weights(path, run)
 
 
@@ -48,14 +48,14 @@ class Weights:
 
     @torch.no_grad()
     def finish(self, denoiser: Any, batch: tuple[Any, ...], scope: Scope) -> Report:
-        """Copy what has the name and the shape. Errors: Refusal for no file, no weights, or not a name of ours."""
+        """Copy what has the name and the shape. Errors: UserError for no file, no weights, or not a name of ours."""
         weights, digest = read(self.file())
         own: dict[str, Tensor] = denoiser.state_dict()
         outer, inner = prefix(weights, own)
         ours = {name: inner + name[len(outer) :] for name in weights if name.startswith(outer)}
         theirs = {wanted: name for name, wanted in ours.items()}
         if not theirs.keys() & own.keys():
-            raise Refusal(
+            raise UserError(
                 f"initializer.path={self.path}: no name in it is one of this model's; it has {next(iter(weights))} and "
                 f"the like, the model {next(iter(own))}; give weights that the verb train has written"
             )
@@ -79,15 +79,15 @@ class Weights:
         return Report(summary, taken, left + unused, digest)
 
     def file(self) -> Path:
-        """Where the weights lie. Errors: Refusal."""
+        """Where the weights lie. Errors: UserError."""
         if self.path is not None and self.run is not None:
-            raise Refusal(f"initializer.path={self.path} and initializer.run={self.run}: give one of them")
+            raise UserError(f"initializer.path={self.path} and initializer.run={self.run}: give one of them")
         if self.run is not None:
-            raise Refusal(
+            raise UserError(
                 f"initializer.run={self.run}: a run is fetched by the verbs train and search; give initializer.path"
             )
         if self.path is None:
-            raise Refusal(
+            raise UserError(
                 "initializer.path=null: pretrained needs weights; give initializer.path=FILE, or "
                 "initializer.run=<mlflow run id>"
             )
@@ -123,15 +123,15 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
     """Read a file of weights by name, and its sha256.
 
     safetensors, or a torch checkpoint, of which its `state_dict` where it has one. Nothing in it is run
-    (weights_only). Errors: Refusal, one line.
+    (weights_only). Errors: UserError, one line.
     """
     where = f"initializer.path={path}"
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise Refusal(f"{where}: no such file; give the path of a .safetensors, .ckpt or .pt file") from error
+        raise UserError(f"{where}: no such file; give the path of a .safetensors, .ckpt or .pt file") from error
     except OSError as error:
-        raise Refusal(f"{where}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from error
     try:
         if content[8:9] == b"{":
             found: Any = safetensors.torch.load(content)
@@ -139,15 +139,15 @@ def read(path: Path) -> tuple[dict[str, Any], str]:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error):
-            raise Refusal(
+            raise UserError(
                 f"{where}: would run code as it is read, so it is not; save tensors alone, by name"
             ) from error
-        raise Refusal(f"{where}: not a file of weights; give safetensors or a torch checkpoint") from error
+        raise UserError(f"{where}: not a file of weights; give safetensors or a torch checkpoint") from error
     except Exception as error:  # whatever a parser says of bytes that are none of its own
-        raise Refusal(f"{where}: not a file of weights; give safetensors or a torch checkpoint") from error
+        raise UserError(f"{where}: not a file of weights; give safetensors or a torch checkpoint") from error
     while isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not any(isinstance(value, Tensor) for value in found.values()):
         keys = ", ".join(map(str, list(found)[:5])) if isinstance(found, Mapping) else type(found).__name__
-        raise Refusal(f"{where}: holds no weights by name ({keys or 'nothing'}); save a state_dict")
+        raise UserError(f"{where}: holds no weights by name ({keys or 'nothing'}); save a state_dict")
     return {str(name): value for name, value in found.items()}, hashlib.sha256(content).hexdigest()

@@ -45,4 +45,4 @@ class Stage(Protocol):
     needs_batch: bool
 
     def finish(self, denoiser: Any, batch: tuple[Any, ...], scope: Scope) -> Report:
-        """Do it, in place. `batch` is what denoiser.loss takes. Errors: Refusal."""
+        """Do it, in place. `batch` is what denoiser.loss takes. Errors: UserError."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.initializer.stage import Stage
 from denoise.kernels.convolution import Pointwise
 from denoise.kernels.linear import Linear
@@ -45,7 +45,7 @@ class Dropout(Stochastic):
     def __init__(self, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise Refusal(f"dropout={p}: not a probability below 1; legal: 0 to 0.99")
+            raise UserError(f"dropout={p}: not a probability below 1; legal: 0 to 0.99")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Norms(nn.Module):
     def __init__(self, part: Part, dim_in: int, dim_out: int) -> None:
         super().__init__()
         if part.placement not in PLACEMENTS:
-            raise Refusal(f"placement={part.placement}: unknown; legal: {', '.join(PLACEMENTS)}")
+            raise UserError(f"placement={part.placement}: unknown; legal: {', '.join(PLACEMENTS)}")
         inner, branch, outer = (part.placement in on for on in (("pre", "sandwich"), ("sandwich",), ("post",)))
         self.inner = part.normalization(dim_in) if inner else nn.Identity()
         self.branch = part.normalization(dim_out) if branch else nn.Identity()
@@ -144,7 +144,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         if dim % num_heads:
-            raise Refusal(f"model.num_heads={num_heads}: does not divide the {dim} channels; take a divisor of {dim}")
+            raise UserError(f"model.num_heads={num_heads}: does not divide the {dim} channels; take a divisor of {dim}")
         self.num_heads = num_heads
         self.qkv = Linear(dim, 3 * dim)
         self.out = Linear(dim, dim)

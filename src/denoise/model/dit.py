@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.linear import Linear
 from denoise.model.block import Modulation, NoiseEmbedding, Parts, TransformerBlock
 from denoise.model.embedding import sin_cos_2d
@@ -32,12 +32,12 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         if patch_size < 1 or image_size % patch_size:
-            raise Refusal(
+            raise UserError(
                 f"model.patch_size={patch_size}: does not divide the image size {image_size}; "
                 f"legal: {', '.join(str(p) for p in range(1, image_size + 1) if image_size % p == 0)}"
             )
         if dim % 4:
-            raise Refusal(f"model.dim={dim}: must be a multiple of 4; take {dim - dim % 4 or 4}")
+            raise UserError(f"model.dim={dim}: must be a multiple of 4; take {dim - dim % 4 or 4}")
         part = parts.transformer
         self.grid = image_size // patch_size
         self.patch = nn.Conv2d(channels, dim, patch_size, stride=patch_size)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.convolution import Last
 from denoise.model.block import NoiseEmbedding, Parts, ResidualBlock, TransformerOnMap
 
@@ -38,12 +38,12 @@ class UNet(nn.Module):
         super().__init__()
         levels = len(channel_mult)
         if not levels:
-            raise Refusal("model.channel_mult=[]: a U-Net needs one level or more, such as [1,2]")
+            raise UserError("model.channel_mult=[]: a U-Net needs one level or more, such as [1,2]")
         check_size(image_size, levels)
         for level in attention_levels:
             if level not in range(levels):
                 legal = ", ".join(map(str, range(levels)))
-                raise Refusal(f"model.attention_levels: there is no level {level}; legal: {legal}")
+                raise UserError(f"model.attention_levels: there is no level {level}; legal: {legal}")
         dims = [width * mult for mult in channel_mult]
 
         def stage(dim_in: int, dim_out: int, level: int) -> nn.ModuleList:
@@ -110,7 +110,7 @@ def check_size(image_size: int, levels: int) -> None:
     factor = 2 ** (levels - 1)
     if image_size % factor or image_size < factor:
         fit = max(1, (image_size & -image_size).bit_length())
-        raise Refusal(
+        raise UserError(
             f"model.channel_mult: {levels} levels need an image size that {factor} divides, the data have "
             f"{image_size}; take at most {fit} entries, or another data.image_size"
         )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.kernels.recompute import wide
 from denoise.normalization.shape import Affine, OverPositions, OwnNorm, mean_of_groups
 
@@ -99,7 +99,7 @@ def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, trac
     """(x - mean) / sqrt(var + eps) * gamma + beta over batch and positions; running averages in evaluation.
 
     Ioffe & Szegedy 2015, arXiv:1502.03167. Without `track` evaluation too takes the statistics of its batch, so
-    that an image's result depends on its neighbours, and `momentum` is nobody's. Errors: Refusal for a batch with
+    that an image's result depends on its neighbours, and `momentum` is nobody's. Errors: UserError for a batch with
     one value a channel.
     """
     return OverPositions(BatchNorm(num_channels, momentum=momentum, eps=eps, track_running_stats=track))
@@ -110,7 +110,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if (self.training or not self.track_running_stats) and x.numel() == x.shape[1]:
-            raise Refusal(
+            raise UserError(
                 "normalization=batch_norm: one image with one position has no variance; "
                 "take data.batch_size=16 or more, or normalization=layer_norm"
             )

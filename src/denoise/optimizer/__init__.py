@@ -7,7 +7,7 @@ file says `elementwise` gets a flat tensor a group, of which the model's paramet
 """
 
 from denoise.optimizer.adopt import Adopt
-from denoise.optimizer.groups import Halved, halves, is_matrix, parameter_groups
+from denoise.optimizer.groups import Halved, is_matrix, parameter_groups, split_matrices
 from denoise.optimizer.joined import joined
 from denoise.optimizer.muon import Muon
 from denoise.optimizer.rule import AdamUncorrected, Shampoo, Sophia
@@ -21,8 +21,8 @@ __all__ = [
     "ScheduleFreeAdamW",
     "Shampoo",
     "Sophia",
-    "halves",
     "is_matrix",
     "joined",
     "parameter_groups",
+    "split_matrices",
 ]

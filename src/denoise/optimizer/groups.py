@@ -29,7 +29,9 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def halves(group: Mapping[str, Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def split_matrices(
+    group: Mapping[str, Any], matrices: Mapping[str, Any], rest: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Divide a group in two, its matrices with one set of settings and all others with another.
 
     `params`: tensors or (name, tensor) pairs, told apart by their shapes, or by `matrices`, which says what all of them
@@ -56,7 +58,7 @@ class Halved(Optimizer):
         if not isinstance(param_group, dict) or isinstance(param_group["params"], set):
             super().add_param_group(param_group)
             return
-        for half in halves(param_group, self._apart(True), self._apart(False)):
+        for half in split_matrices(param_group, self._apart(True), self._apart(False)):
             super().add_param_group(half)
 
     def _apart(self, matrices: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from denoise.errors import Refusal
+from denoise.errors import UserError
 
 LINE = 16  # numbers of a cache line: a part begins with one
 
@@ -48,7 +48,7 @@ def joined(make: Callable[[Any], Optimizer], groups: Iterable[Mapping[str, Any]]
     Each tensor costs a call for each of an optimizer's operations, 1 to 4 us: over the default U-Net's 118 AdamW takes
     1.9 ms on a CPU, over two 0.8. A parameter that a step does not use has a gradient of zero, not none; what lies
     between two parts belongs to none and may become anything. The optimizer's `zero_grad` is replaced.
-    Errors: Refusal for an optimizer that asks for the curvature, which is one of parameters.
+    Errors: UserError for an optimizer that asks for the curvature, which is one of parameters.
     """
     own = []
     kept: list[_Joined] = []
@@ -61,7 +61,7 @@ def joined(make: Callable[[Any], Optimizer], groups: Iterable[Mapping[str, Any]]
         kept += members
     optimizer = make(own)
     if hasattr(optimizer, "curvature"):
-        raise Refusal("optimizer: one that asks for the curvature is not elementwise; leave that out of its file")
+        raise UserError("optimizer: one that asks for the curvature is not elementwise; leave that out of its file")
 
     def zero_grad(set_to_none: bool = True) -> None:
         for member in kept:

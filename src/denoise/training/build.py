@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from denoise.config import catalog
 from denoise.data import images
 from denoise.data.images import Images
-from denoise.errors import Refusal, choose
+from denoise.errors import UserError, choose
 from denoise.initializer.stage import Scope, Stage
 from denoise.model.block import Part, Parts
 from denoise.model.denoiser import Denoiser
@@ -42,13 +42,13 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
 
 
 def prepare(cfg: DictConfig) -> DenoiseModule:
-    """Build all that a training needs, writing nothing. Errors: Refusal for a config that cannot be trained."""
+    """Build all that a training needs, writing nothing. Errors: UserError for a config that cannot be trained."""
     _check_trainer(cfg.trainer)
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = images.load(cfg.data)
     if cfg.trainer.test_samples and not len(data.images["test"]):
-        raise Refusal(
+        raise UserError(
             f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
             "trainer.test_samples=0, and in a search search.confirm.finalists=0"
         )
@@ -79,7 +79,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
 
 
 def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
-    """Build the config's backbone of these parts, its weights as torch starts them. Errors: Refusal."""
+    """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError."""
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
     backbone = catalog.call(
@@ -87,7 +87,7 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
     )
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
-            raise Refusal(
+            raise UserError(
                 f"parts.{name}: a {type(backbone).__name__} has no such part; {choose(str(name), backbone.part_names)}"
             )
     return backbone
@@ -116,7 +116,7 @@ def build_parts(cfg: DictConfig) -> Parts:
 def _check_inplace(node: DictConfig, path: str) -> None:
     for name, value in node.items():
         if name == "inplace" and value:
-            raise Refusal(
+            raise UserError(
                 f"{path}.inplace=true: would write over its input, which a skip connection or a gradient may still "
                 "need; legal: false, which computes the same"
             )
@@ -128,6 +128,6 @@ def _check_trainer(t: DictConfig) -> None:
     words = (("accelerator", ACCELERATORS), ("precision", PRECISIONS), ("gradient_clip_by", CLIPPINGS))
     for name, legal in words:
         if t[name] not in legal:
-            raise Refusal(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
+            raise UserError(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
     if t.accelerator == "gpu" and not torch.cuda.is_available():
-        raise Refusal("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")
+        raise UserError("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")

@@ -110,7 +110,7 @@ class ExponentialAverage(WeightAveraging):
         super().on_train_end(trainer, pl_module)
 
 
-class Follow(Callback):
+class TrainingMonitor(Callback):
     """Report loss, layers, objective and time to an observer; end a diverging training within one look."""
 
     def __init__(

@@ -34,7 +34,7 @@ class Steps:
         return iter(range(self.count))
 
 
-class Triples:
+class FixedSet:
     """A fixed set of (image, sigma, noise) triples of one split, spread evenly over the noise distribution.
 
     The i-th of n triples has the noise level at quantile (i + 1/2) / n, so the k-th quarter of them is the k-th
@@ -55,7 +55,7 @@ class Triples:
         count = -(-len(self.sigma) // size)
         return [slice(first, None, count) for first in range(count)]
 
-    def __deepcopy__(self, memo: object) -> "Triples":
+    def __deepcopy__(self, memo: object) -> "FixedSet":
         return self
 
 
@@ -96,8 +96,8 @@ class DenoiseModule(LightningModule):
         self.clock = Clock(seed)
         attach(self.denoiser, self.clock)
         self.batches = Batches(data, batch_size, seed)
-        self.triples: Triples | None = None
-        self.seen: Triples | None = None  # of training images, for the generalization gap
+        self.triples: FixedSet | None = None
+        self.seen: FixedSet | None = None  # of training images, for the generalization gap
         self.start: list[Report] = []  # what an initializer's second stage did
         self.losses: list[Tensor] = []
         self.tested: dict[str, Tensor] = {}  # of each test triple: losses, and the number of its image
@@ -108,8 +108,8 @@ class DenoiseModule(LightningModule):
     def setup(self, stage: str) -> None:
         self.data = self.data.to(self.device)
         self.batches = Batches(self.data, self.batch_size, self.seed)
-        self.triples = Triples(self.data, self.denoiser, self.val_samples)
-        self.seen = Triples(self.data, self.denoiser, self.gap_samples, "train") if self.gap_samples else None
+        self.triples = FixedSet(self.data, self.denoiser, self.val_samples)
+        self.seen = FixedSet(self.data, self.denoiser, self.gap_samples, "train") if self.gap_samples else None
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
@@ -169,7 +169,7 @@ class DenoiseModule(LightningModule):
         with parametrize.cached():
             self.losses = [self._losses(triples) for triples in (self.triples, self.seen) if triples is not None]
 
-    def _losses(self, triples: Triples) -> Tensor:
+    def _losses(self, triples: FixedSet) -> Tensor:
         losses = torch.empty_like(triples.sigma)
         for part in triples.parts(EVALUATED * self.batch_size):
             images = triples.images[part].contiguous(memory_format=self.format)
@@ -188,7 +188,7 @@ class DenoiseModule(LightningModule):
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate the triples of test images, which no search has seen."""
-        triples = Triples(self.data, self.denoiser, self.test_samples, "test")
+        triples = FixedSet(self.data, self.denoiser, self.test_samples, "test")
         self.key_others("test")
         with parametrize.cached():
             self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}

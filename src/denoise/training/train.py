@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from denoise.config import catalog
 from denoise.data import images as data_images
 from denoise.data.images import Images
-from denoise.errors import Refusal
+from denoise.errors import UserError
 from denoise.fault import Overheard, blame, blamed, line, of_memory
 from denoise.initializer.stage import Report
 from denoise.interruption import heard_as_before
@@ -33,7 +33,7 @@ from denoise.training.accelerator import accelerator
 from denoise.training.build import build_denoiser as build_denoiser
 from denoise.training.build import build_parts as build_parts
 from denoise.training.build import prepare as prepare
-from denoise.training.callbacks import Diverged, ExponentialAverage, Follow, Observer
+from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
 from denoise.training.module import DenoiseModule
@@ -89,7 +89,7 @@ def train(
     `observer` is told the metrics and may end the training at an evaluation. Where `checkpoint` exists the
     training goes on from it, bit for bit as if it had not been interrupted, and it is kept up to date; without it
     nothing is saved. `stop_at` ends the training at the first evaluation at or after that step.
-    Errors: Refusal for a config that cannot be trained.
+    Errors: UserError for a config that cannot be trained.
     """
     module = prepare(cfg)
     return fit(cfg, module, observer, checkpoint, stop_at)
@@ -108,8 +108,8 @@ def fit(
 
     t = cfg.trainer
     observer = Overheard(observer) if observer is not None else None
-    follow = Follow(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
-    callbacks: list[Any] = [ExponentialAverage(t.ema_decay), follow]
+    monitor = TrainingMonitor(observer, t.log_every, t.health_every, t.diverged_at, stop_at)
+    callbacks: list[Any] = [ExponentialAverage(t.ema_decay), monitor]
     if checkpoint is not None:
         callbacks.append(Save(checkpoint, t.val_every, t.save_seconds, observer))
     failure: Failure | None = None
@@ -136,18 +136,18 @@ def fit(
         if trainer.strategy.root_device.type == "cpu":
             cost.keep_freed_memory()
         memory = cost.PeakMemory(trainer.strategy.root_device)
-        follow.measure = lambda: _measured(cfg, follow, memory)
+        monitor.measure = lambda: _measured(cfg, monitor, memory)
         resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
         try:
             if resume is None:
-                follow.report(0, counted(cfg, module))
+                monitor.report(0, counted(cfg, module))
             with heard_as_before(), cost.no_subnormals(trainer.strategy.root_device):
                 trainer.fit(module, ckpt_path=resume, weights_only=True)
-                if trainer.global_step % t.val_every and not follow.stopped:
+                if trainer.global_step % t.val_every and not monitor.stopped:
                     trainer.validate(module, verbose=False)
-                if module.test_samples and not follow.stopped:
+                if module.test_samples and not monitor.stopped:
                     trainer.test(module, verbose=False)
-                    follow.report(trainer.global_step, {"test/loss": module.test_loss})
+                    monitor.report(trainer.global_step, {"test/loss": module.test_loss})
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
         except BaseException as error:
@@ -155,16 +155,16 @@ def fit(
                 blame(error, observer)
             failure = Failure("out_of_memory", trainer.global_step, line(error, 500))
     step = trainer.global_step
-    follow.report(step, _measured(cfg, follow, memory) | diagnostics.learned(module.denoiser.backbone))
+    monitor.report(step, _measured(cfg, monitor, memory) | diagnostics.learned(module.denoiser.backbone))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
-    result = Result("complete", step, follow.metrics, weights, failure=failure, start=module.start)
-    result.tested, result.weights_at = module.tested, follow.weights_at
-    result.health = layers_by_steps(follow.history)
-    result.training_seconds, result.evaluating_seconds = follow.training_seconds, follow.evaluating_seconds
+    result = Result("complete", step, monitor.metrics, weights, failure=failure, start=module.start)
+    result.tested, result.weights_at = module.tested, monitor.weights_at
+    result.health = layers_by_steps(monitor.history)
+    result.training_seconds, result.evaluating_seconds = monitor.training_seconds, monitor.evaluating_seconds
     if failure is not None:
         result.outcome = "failed"
         return result
-    result.outcome = "stopped" if follow.stopped else "complete"
+    result.outcome = "stopped" if monitor.stopped else "complete"
     result.weights_sha256 = sha256(weights)
     if result.outcome == "complete":
         with blamed():
@@ -191,7 +191,7 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
 def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
     """Draw a grid of samples as PNG from averaged weights in a safetensors file.
 
-    Errors: Refusal where the weights are not those of the config.
+    Errors: UserError where the weights are not those of the config.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -201,7 +201,7 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
     try:
         denoiser.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
-        raise Refusal(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
+        raise UserError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
     return grid_png(draw(cfg, denoiser, data, seed))
 
 
@@ -236,12 +236,12 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     }
 
 
-def _measured(cfg: DictConfig, follow: Follow, memory: cost.PeakMemory) -> dict[str, float]:
+def _measured(cfg: DictConfig, monitor: TrainingMonitor, memory: cost.PeakMemory) -> dict[str, float]:
     metrics: dict[str, float] = {
         "cost/peak_memory_bytes": memory.bytes(),
-        "cost/training_seconds": follow.training_seconds,
+        "cost/training_seconds": monitor.training_seconds,
     }
-    rate = follow.samples_per_second(cfg.data.batch_size)
+    rate = monitor.samples_per_second(cfg.data.batch_size)
     if rate is not None:
         metrics["cost/samples_per_second"] = rate
         metrics["cost/step_seconds"] = cfg.data.batch_size / rate
