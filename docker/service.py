@@ -140,9 +140,7 @@ def find() -> Containers:
             return Containers("podman", ["podman-compose"])
     if said:
         raise UserError(f"{said}; start it, or see that you may use it")
-    raise UserError(
-        "neither docker with its compose plugin nor podman with podman-compose is here; install one of them"
-    )
+    raise UserError("neither docker with its compose plugin nor podman with podman-compose is here; install one")
 
 
 def answers(*command: str) -> str:

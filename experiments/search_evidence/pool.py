@@ -83,7 +83,7 @@ class Pool:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Read a table's trainings and its space, from the committed file or from what is being filled. Errors: UserError."""
+    """Read a table's trainings and its space: the committed file's, or of what is being filled. Errors: UserError."""
     if not path.exists():
         raise UserError(f"table={path.name}: no such file; fill it with python -m experiments.search_evidence.table")
     if path.suffix == ".gz":

@@ -237,9 +237,8 @@ class Confirmation:
     def rules(self) -> tuple[SequentialTest, SequentialTest]:
         """Of the comparisons with the reference (or, without one, the baseline), and of those with the baseline."""
         s = self.settings
-        return SequentialTest(max(1, len(self.finalists)), s.seeds, s.level), SequentialTest(
-            max(1, len(self.rivals)), s.seeds, s.level
-        )
+        finalists, rivals = (SequentialTest(max(1, len(of)), s.seeds, s.level) for of in (self.finalists, self.rivals))
+        return finalists, rivals
 
     @property
     def best(self) -> Arm | None:
