@@ -180,6 +180,15 @@ def test_one_file_reads_what_experiments_found_and_it_reads_the_summary() -> Non
     assert naming == {"evidence.py"} and evidence.SUMMARY == tables.SUMMARY
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    found: dict[str, list[str]] = {}
+    for path in [*SRC.rglob("*.py"), *(ROOT / "search").rglob("*.py")]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path.name)
+    assert not {name: files for name, files in found.items() if len(files) > 1}
+
+
 def test_no_vague_names() -> None:
     for top in ("src", "search", "conf", "tests", "benchmarks", "experiments", "docker", "docs"):
         found = [str(p.relative_to(ROOT)) for p in (ROOT / top).rglob("*") if p.stem.lower() in VAGUE]
