@@ -10,6 +10,7 @@ import pytest
 from hydra.utils import get_object
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
+from denoise import metrics
 from denoise.config import catalog, trust
 from experiments import tables
 from search.catalog_pages import evidence
@@ -20,7 +21,7 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports from the folders on the lines above its own, or of its own folder.
 FLOORS = {
     "denoise": (
-        "randomness interruption errors kernels pictures",
+        "randomness interruption errors kernels pictures metrics",
         "process_state fault paths",
         "config",
         "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule data",
@@ -53,6 +54,7 @@ DOORS = {
     "training",
     "evaluation",
     "pictures",
+    "metrics",
     "errors",
     "fault",
     "interruption",
@@ -187,6 +189,15 @@ def test_a_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(path.name)
     assert not {name: files for name, files in found.items() if len(files) > 1}
+
+
+@pytest.mark.parametrize("name", [name for name in (*names(SRC), *names(ROOT / "search")) if "metrics.py" not in name])
+def test_a_metric_is_named_in_one_file(name: str) -> None:
+    known = {value for key, value in vars(metrics).items() if key.isupper()}
+    found = [
+        node.value for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Constant) and node.value in known
+    ]
+    assert not found, f"{name}: {found}; import it from denoise.metrics"
 
 
 def test_no_vague_names() -> None:

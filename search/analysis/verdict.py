@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from denoise.metrics import PARAMETERS
 from search.analysis import equivalent_trials
 from search.analysis.best_of_n import Chance, OptionTrials
 from search.analysis.confirmation import Comparison, Finalist
@@ -166,7 +167,7 @@ def _counted(option: str, rank: int, group: Sequence[Record], note: str) -> Row:
     """What can be said of an option without a value: its counts and its cost."""
     outcomes = Counter(record.outcome for record in group)
     rates = [r.samples_per_second for r in group if r.samples_per_second is not None]
-    sizes = [r.metrics["cost/parameters"] for r in group if "cost/parameters" in r.metrics]
+    sizes = [r.metrics[PARAMETERS] for r in group if PARAMETERS in r.metrics]
     return Row(
         option=option,
         rank=rank,

@@ -102,8 +102,7 @@ def train(options: argparse.Namespace) -> int:
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
-        rate = done.result.metrics.get("cost/samples_per_second") if done.result else None
-        display.trial_ends(done.outcome, done.step, done.value, rate, done.failure)
+        display.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)
     if done.outcome == "failed":
         print(line(f"failed: {done.failure}"), file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from denoise.errors import UserError
 from denoise.interruption import Interrupted
+from denoise.metrics import TRAIN_LOSS
 from search.confirmation import trainings
 from search.runtime import watchdog
 from search.study import loop
@@ -36,7 +37,7 @@ class Relay:
         self.say("trial_starts", trial, difference)
 
     def progress(self, step: int, max_steps: int, metrics: dict[str, float]) -> None:
-        self.say("progress", step, max_steps, {k: v for k, v in metrics.items() if k == "train/loss"})
+        self.say("progress", step, max_steps, {k: v for k, v in metrics.items() if k == TRAIN_LOSS})
 
     def trial_ends(self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "") -> None:
         self.say("trial_ends", outcome, step, value, rate, failure)

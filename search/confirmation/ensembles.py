@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from denoise.evaluation.ensemble import Member, evaluate, objective
+from denoise.metrics import TEST_LOSS
 from search.analysis.confirmation import Confirmation, EnsembleScore
 from search.confirmation.trainings import Trainings, order
 
@@ -35,5 +36,5 @@ def _ensemble(of: str, members: Sequence[tuple[float, str, Member]]) -> list[Ens
     if len(members) < 2 or any(objective(m.cfg) != objective(members[0][2].cfg) for _, _, m in members):
         return []
     values = [value for value, _, _ in members]
-    value = evaluate([member for _, _, member in members])["test/loss"]
+    value = evaluate([member for _, _, member in members])[TEST_LOSS]
     return [EnsembleScore(of, [run for _, run, _ in members], value, sum(values) / len(values), min(values))]

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from denoise.config.compose import Composed, compose, parse
 from denoise.errors import UserError
 from denoise.fault import of_the_machine
+from denoise.metrics import SAMPLES_PER_SECOND, TEST_LOSS
 from denoise.training import train
 from search.analysis.confirmation import Arm, Ended
 from search.confirmation.stored import missing
@@ -135,7 +136,7 @@ class Trainings:
         if done is None:
             screen.trial_starts(asked.trial, f"{asked.differs}, seed {asked.seed}")
             done = self.train(asked, screen)
-        value = done.metrics.get("test/loss", math.nan)
+        value = done.metrics.get(TEST_LOSS, math.nan)
         if done.outcome == "complete" and math.isfinite(value):
             return Ended(done.run_id, value, done.value, "")
         failure = "diverged" if done.outcome == "complete" else done.tags.get("failure_kind", done.outcome)
@@ -148,7 +149,7 @@ class Trainings:
         """
         for run in self.known.get(digest, []):
             one = tracking.record(run)
-            tested = one.outcome == "complete" and "test/loss" in one.metrics and self._tested(one) is not None
+            tested = one.outcome == "complete" and TEST_LOSS in one.metrics and self._tested(one) is not None
             if tested or one.tags.get("failure_kind") == "diverged":
                 if run.info.status == "RUNNING":  # a kill came between its outcome and its end
                     self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
@@ -181,9 +182,7 @@ class Trainings:
         with watchdog.voice.at(f"{asked.differs}, seed {asked.seed}"):
             done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
         train.forget(checkpoint)
-        screen.trial_ends(
-            done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure
-        )
+        screen.trial_ends(done.outcome, done.step, done.value, done.metrics.get(SAMPLES_PER_SECOND), done.failure)
         tags = {"failure_kind": done.kind}
         return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
 
@@ -204,7 +203,7 @@ class Trainings:
                 if of_the_machine(error):  # a full disk says nothing of the file
                     raise
                 return None
-            mean, judged = float(losses.mean()), one.metrics.get("test/loss", math.nan)
+            mean, judged = float(losses.mean()), one.metrics.get(TEST_LOSS, math.nan)
             if math.isfinite(mean) and not math.isclose(mean, judged, rel_tol=1e-9):
                 return None
             self.losses[one.run_id] = losses, image

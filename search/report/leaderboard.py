@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from denoise.config.compose import as_yaml, is_group, parse
+from denoise.metrics import VAL_LOSS
 from search.analysis import equivalent_trials
 from search.analysis.ranking import best, rank
 from search.console.console import Out
@@ -29,7 +30,7 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("differs from the baseline", overflow="fold", min_width=28)
-    table.add_column("val/loss", justify="right", no_wrap=True)
+    table.add_column(VAL_LOSS, justify="right", no_wrap=True)
     table.add_column("samples/s", justify="right", no_wrap=True)
     table.add_column("outcome", min_width=13)
     styles = {"complete": "", "pruned": "dim", "failed": "red", "running": "cyan"}
@@ -101,7 +102,7 @@ def files(records: Sequence[Record], baseline: Sequence[str], title: str) -> dic
             "run": record.run_id,
             "outcome": record.outcome,
             "step": record.step,
-            "val/loss": record.value,
+            VAL_LOSS: record.value,
             "samples_per_second": record.samples_per_second,
             "differs": difference(record.overrides, baseline),
             "overrides": record.overrides,

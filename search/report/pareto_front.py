@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from denoise.metrics import FLOPS_PER_STEP, PARAMETERS, PEAK_MEMORY_BYTES, STEP_SECONDS, VAL_LOSS
 from denoise.pictures.figure import BLUE, DOT, FAINT, ORANGE, SMALL, blank, panel, sheet, styled, svg
 from search.analysis.pareto_front import Front, loss_of
 from search.console.tables import Fitting
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 FILE = "front.json"
 NAMES = {
-    "cost/step_seconds": ("time a step", "s"),
-    "cost/peak_memory_bytes": ("peak memory", "B"),
-    "cost/parameters": ("parameters", ""),
-    "cost/flops_per_step": ("operations a step", ""),
+    STEP_SECONDS: ("time a step", "s"),
+    PEAK_MEMORY_BYTES: ("peak memory", "B"),
+    PARAMETERS: ("parameters", ""),
+    FLOPS_PER_STEP: ("operations a step", ""),
 }
 
 
@@ -31,7 +32,7 @@ def table(front: Front, baseline: Sequence[str]) -> Table:
     shown.add_column("trial", justify="right", no_wrap=True)
     shown.add_column("differs from the baseline", overflow="fold", min_width=20)
     name, unit = NAMES[front.cost]
-    for column in (name.replace(" ", "\n", 1), "% of the\nbaseline's", "val/loss", "% of the\nbaseline's"):
+    for column in (name.replace(" ", "\n", 1), "% of the\nbaseline's", VAL_LOSS, "% of the\nbaseline's"):
         shown.add_column(column, justify="right", no_wrap=True)
     for one in front.best:
         differs = difference(one.overrides, baseline)
@@ -77,7 +78,7 @@ def files(front: Front, baseline: Sequence[str]) -> dict[str, bytes]:
             "trial": one.number,
             "run": one.run_id,
             front.cost: one.metrics[front.cost],
-            "val/loss": one.value,
+            VAL_LOSS: one.value,
             "on_the_front": one.run_id in chosen,
             "differs": difference(one.overrides, baseline),
             "overrides": one.overrides,
@@ -105,7 +106,7 @@ def picture(front: Front) -> bytes:
     page.text(8, 30, legend, size=SMALL, color=FAINT)
     axes = panel(figure, 62, 50, 456, 240)
     (left, right), (low, high) = window(front)
-    axes.set(xlim=(left, right), ylim=(low, high), xlabel=f"{name}, {unit}" if unit else name, ylabel="val/loss")
+    axes.set(xlim=(left, right), ylim=(low, high), xlabel=f"{name}, {unit}" if unit else name, ylabel=VAL_LOSS)
     axes.xaxis.set_major_formatter(lambda value, _: amount(value, unit))
     stair = [(one.metrics[front.cost], loss_of(one)) for one in front.best]
     x, y = zip((stair[0][0], high), *stair, (right, stair[-1][1]), strict=True)

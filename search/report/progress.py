@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from denoise.metrics import TRAIN_LOSS
 from search.console.tables import INDENT, Line, barred, wrapped
 
 RECENT = 6  # trials that ended last stay in the picture
@@ -147,7 +148,7 @@ class Display:
         """Take a training's progress."""
         with self.lock:
             now = self.now.setdefault(worker, Training())
-            now.step, now.max_steps, now.loss = step, max_steps, metrics.get("train/loss", now.loss)
+            now.step, now.max_steps, now.loss = step, max_steps, metrics.get(TRAIN_LOSS, now.loss)
 
     def trial_ends(
         self, outcome: str, step: int, value: float | None, rate: float | None, failure: str = "", worker: int = 0

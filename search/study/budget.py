@@ -6,6 +6,8 @@ from typing import Any
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
+from denoise.metrics import COST, FLOPS_PER_STEP
+
 
 def reached(stop: DictConfig, trials: Sequence[FrozenTrial]) -> str:
     """Say which budget the finished trials of a search have used up; empty while none is.
@@ -27,7 +29,7 @@ USED = {"steps": "optimizer steps", "flops": "floating-point operations", "secon
 
 def use(step: int, metrics: Mapping[str, float], seconds: float) -> dict[str, float]:
     """What a trial used of each budget."""
-    return {"steps": step, "flops": step * metrics.get("cost/flops_per_step", 0.0), "seconds": round(seconds, 3)}
+    return {"steps": step, "flops": step * metrics.get(FLOPS_PER_STEP, 0.0), "seconds": round(seconds, 3)}
 
 
 def stale(trials: Sequence[FrozenTrial]) -> int:
@@ -48,7 +50,7 @@ def over(caps: DictConfig, metrics: Mapping[str, float]) -> dict[str, float]:
     Without the time of a trial, which is no cost of its config.
     """
     capped = {str(name): float(cap) for name, cap in caps.items() if cap is not None and name != "seconds"}
-    known = {name: metrics.get(f"cost/{name}") for name in capped}
+    known = {name: metrics.get(f"{COST}{name}") for name in capped}
     return {name: value / capped[name] - 1.0 for name, value in known.items() if value is not None}
 
 
@@ -56,7 +58,7 @@ def said(caps: DictConfig, metrics: Mapping[str, float]) -> str:
     """Name the first cap that is exceeded; empty where none is."""
     for name, excess in over(caps, metrics).items():
         if excess > 0:
-            return f"over search.caps.{name}={caps[name]:g}: {metrics[f'cost/{name}']:.4g}"
+            return f"over search.caps.{name}={caps[name]:g}: {metrics[f'{COST}{name}']:.4g}"
     return ""
 
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import Composed, next_compose
 from denoise.evaluation.prescreen import screen
+from denoise.metrics import COST, VAL_LOSS
 from denoise.training import train
 from search.pruners import decision
 from search.runtime import watchdog
@@ -32,7 +33,6 @@ from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perf
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
 DEADLY = 2  # so many processes may die at a trial without a report between
-METRICS = "cost/"  # what of a training's metrics is kept with the trial
 
 
 def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> FrozenTrial:
@@ -82,7 +82,7 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
         done = _train(session, trial, composed, config, earlier)
     seconds = time.monotonic() - began if done.result is not None else 0.0
     attributes: dict[str, Any] = {"config_sha256": config, "run_id": done.run_id, "outcome": done.kind or done.outcome}
-    attributes |= {name: value for name, value in done.metrics.items() if name.startswith(METRICS)}
+    attributes |= {name: value for name, value in done.metrics.items() if name.startswith(COST)}
     attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
         attributes |= budget.use(done.step, done.metrics, seconds)
@@ -97,14 +97,14 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     if weights_file(search, done.run_id).exists():
         _forget(session)
     session.trained.append(done)
-    display.trial_ends(done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure)
+    display.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)
 
 
 def _values(search: Search, done: TrialResult) -> list[float] | None:
     if done.outcome != "complete" or done.value is None:
         return None
     try:
-        values = search.mode.values({**done.metrics, "val/loss": done.value})
+        values = search.mode.values({**done.metrics, VAL_LOSS: done.value})
     except KeyError:
         return None
     return values if all(value == value for value in values) else None
@@ -131,7 +131,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
         if seconds is not None and step < max_steps and time.monotonic() - watchdog.voice.waited - began > seconds:
             exceeded.append(f"{watchdog.OVER}={seconds:g}: at step {step}")
             return True
-        costs.update({name: each for name, each in metrics.items() if name.startswith(METRICS)})
+        costs.update({name: each for name, each in metrics.items() if name.startswith(COST)})
         if (cost := search.mode.cost) in metrics:  # by which it is compared, so before its report
             study.note(number, {cost: metrics[cost]})
         if step < max_steps and (said := budget.said(search.settings.caps, metrics)):

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from denoise.config.compose import raw_compose
 from denoise.errors import UserError
+from denoise.metrics import COST, VAL_LOSS
 from search.console.printed_commands import make, named
 from search.storages.trials import OVER, Trials
-from search.study.objective import METRICS, found_with, weights_file
+from search.study.objective import found_with, weights_file
 from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import weights
@@ -164,7 +165,7 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
         run.end(record.outcome, {name: old.data.tags[name] for name in KEPT if name in old.data.tags})
     else:
         for step, value in trial.intermediate_values.items():
-            run.metrics(step, {"val/loss": value})
+            run.metrics(step, {VAL_LOSS: value})
         run.end(ENDS[trial.state][0], _noted(session, trial, run) | more)
 
 
@@ -191,8 +192,8 @@ def _noted(session: Session, trial: FrozenTrial, run: Run) -> dict[str, str]:
     step = int(attributes.get("steps", max(trial.intermediate_values, default=0)))
     if not step and trial.state == TrialState.COMPLETE:  # what had another trial's config was not trained
         step = int(raw_compose(tuple(overrides_of(session.search, trial))).cfg.trainer.max_steps)
-    metrics = {name: value for name, value in attributes.items() if name.startswith(METRICS)}
-    run.metrics(step, metrics | ({"val/loss": trial.values[0]} if trial.values else {}))
+    metrics = {name: value for name, value in attributes.items() if name.startswith(COST)}
+    run.metrics(step, metrics | ({VAL_LOSS: trial.values[0]} if trial.values else {}))
     tags = {"step": str(step), "failure": "", "failure_kind": ""}
     kind = str(attributes.get("outcome", "unknown"))
     if kind not in OUTCOMES:

@@ -69,9 +69,7 @@ def train(
             run = open_run(tracker, composed, overrides, "transfer", name, parent.run_id, transfers=one.run_id)
             with watchdog.voice.at(f"{name} at {settings.path}={settings.to}"):
                 done = perform(composed, run, display)
-            display.trial_ends(
-                done.outcome, done.step, done.value, done.metrics.get("cost/samples_per_second"), done.failure
-            )
+            display.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)
             found = tracker.record(run.run_id)
         large.append(found)
     return small, large

@@ -10,6 +10,7 @@ from typing import Any
 from denoise.config import catalog, plain
 from denoise.config.compose import parse
 from denoise.errors import UserError, choose
+from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.console.printed_commands import WHERE, key
 
 WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
@@ -36,7 +37,7 @@ class Record:
 
     @property
     def samples_per_second(self) -> float | None:
-        return self.metrics.get("cost/samples_per_second")
+        return self.metrics.get(SAMPLES_PER_SECOND)
 
     @property
     def weights_at(self) -> dict[int, str]:
@@ -56,7 +57,7 @@ def of_run(run: Any) -> Record:
         outcome=tag(run.info.run_id, tags, "outcome", OUTCOMES, "running"),
         step=tag(run.info.run_id, tags, "step", int, 0),
         overrides=_overrides(tags.get("overrides", "[]")),
-        value=metrics.get("val/loss"),
+        value=metrics.get(VAL_LOSS),
         failure=tags.get("failure", ""),
         metrics=metrics,
         tags=tags,

@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 
 from denoise.config.compose import compose, raw_compose
+from denoise.metrics import STEP_SECONDS
 from denoise.training import train
 from search.storages.trials import Trials
 from search.trial import pretrained
@@ -56,6 +57,6 @@ def pace(overrides: Sequence[str]) -> float | None:
     cfg.trainer.health_every = 10 * STEPS
     cfg.solver.update({"images": 1, "steps": 2})
     try:
-        return train.train(pretrained.resolve(cfg)).metrics.get("cost/step_seconds")
+        return train.train(pretrained.resolve(cfg)).metrics.get(STEP_SECONDS)
     except Exception:  # whatever an option of one's own may raise
         return None

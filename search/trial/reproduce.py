@@ -6,6 +6,7 @@ from rich.text import Text
 
 from denoise.config.compose import compose
 from denoise.errors import UserError
+from denoise.metrics import TEST_LOSS, VAL_LOSS
 from search.console.tables import Fitting
 from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
@@ -51,8 +52,8 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
     if done.kind == "refused":
         raise UserError(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")
     new = tracker.record(run.run_id)
-    names = ["val/loss", *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
-    names += ["test/loss"] if "test/loss" in recorded.metrics else []
+    names = [VAL_LOSS, *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
+    names += [TEST_LOSS] if TEST_LOSS in recorded.metrics else []
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
     tags = ["weights_sha256", "data_sha256"]
     if ANEW in recorded.tags:  # of a record that is lost there may be less

@@ -14,6 +14,7 @@ from denoise.config import catalog
 from denoise.config.compose import Composed, as_yaml
 from denoise.errors import UserError
 from denoise.fault import Outside, blamed, line, of_memory, outside
+from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from denoise.training import train
 from search.runtime import watchdog
 from search.tracking import tracker as tracking
@@ -54,6 +55,10 @@ class TrialResult:
     result: train.Result | None
     metrics: dict[str, float] = field(default_factory=dict)
     weights_at: str = ""  # what names its weights at some of its evaluations, as the run's tag has it
+
+    @property
+    def samples_per_second(self) -> float | None:
+        return self.metrics.get(SAMPLES_PER_SECOND)
 
 
 class MetricsForwarder:
@@ -190,7 +195,7 @@ def _ended(
             keep(result)
     run.artifacts(files)
     run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
-    value, names = result.metrics.get("val/loss"), tags.get(WEIGHTS_AT, "")
+    value, names = result.metrics.get(VAL_LOSS), tags.get(WEIGHTS_AT, "")
     return TrialResult(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
 
 
@@ -216,7 +221,7 @@ def _failed(
         tags[WEIGHTS_AT] = json.dumps(result.weights_at)
     run.artifacts(files)
     run.end("failed", tags)
-    value = result.metrics.get("val/loss") if result is not None else None
+    value = result.metrics.get(VAL_LOSS) if result is not None else None
     metrics = result.metrics if result is not None else {}
     return TrialResult(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
 

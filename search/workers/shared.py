@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from denoise.metrics import SAMPLES_PER_SECOND
 from search.console.printed_commands import key
 
 ASKED = "asked"  # of a study: what was typed for its search, a list; None once it has ended
@@ -53,5 +54,5 @@ def show(session: Any, display: Any, shown: set[int]) -> None:
             step = max(trial.intermediate_values, default=0)
             value = trial.values[0] if trial.values else trial.intermediate_values.get(step)
             outcome = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-            display.trial_ends(outcome, step, value, known.get("cost/samples_per_second"), worker=-1)
+            display.trial_ends(outcome, step, value, known.get(SAMPLES_PER_SECOND), worker=-1)
         shown.add(trial.number)

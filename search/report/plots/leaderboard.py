@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from denoise.metrics import VAL_LOSS
 from denoise.pictures.figure import BLUE, DOT, FAINT, INK, ORANGE, SMALL, blank, label, panel, sheet, styled, svg
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 ROW, TOP, BOTTOM, MOST = 14, 58, 40, 60  # points, rows
 RANK, TRIAL, DIFFERS, PLOT, WIDE, LOSS, SPEED, OUTCOME, PAGE = 28, 56, 64, 340, 160, 546, 598, 608, 700
 COLOUR = {"complete": BLUE, "pruned": DOT, "failed": ORANGE, "running": DOT}
-HEADS = ((RANK, "rank"), (TRIAL, "trial"), (LOSS, "val/loss"), (SPEED, "samples/s"))
+HEADS = ((RANK, "rank"), (TRIAL, "trial"), (LOSS, VAL_LOSS), (SPEED, "samples/s"))
 LEGEND = "filled: complete; hollow: stopped early, or further right than is shown"
 FAR = 1e100  # beyond it a value is drawn at the edge: an axis of floats cannot hold more
 

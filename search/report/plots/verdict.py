@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from denoise.metrics import VAL_LOSS
 from denoise.pictures.figure import BLUE, DOT, FAINT, INK, SMALL, blank, label, panel, sheet, styled, svg
 from search.analysis.verdict import Row, Verdict
 
@@ -36,7 +37,7 @@ def picture(verdict: Verdict) -> bytes:
         )
     axes = panel(figure, LEFT, TOP, PLOT, ROW * max(1, len(rows)))
     axes.patch.set_alpha(0)
-    axes.set(xlim=(low, high), ylim=(max(1, len(rows)) - 0.5, -0.5), yticks=[], xlabel="val/loss")
+    axes.set(xlim=(low, high), ylim=(max(1, len(rows)) - 0.5, -0.5), yticks=[], xlabel=VAL_LOSS)
     axes.spines["left"].set_visible(False)
     x, y = trials(rows)
     for far, fill, strength in ((x <= high, DOT, 0.55), (x > high, "none", 1.0)):

@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from denoise.config.compose import Composed
+from denoise.metrics import VAL_LOSS
 from search.confirmation.finalists import Tuned
 from search.space.search_space import Asked, Space
 from search.tracking.record import Record
 
-OBJECTIVE = "val/loss"
 FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
 
 
@@ -28,7 +28,7 @@ class Joint:
     """Which whole config is best: one study over everything that is searched, known starts first."""
 
     name = "joint"
-    objectives: tuple[str, ...] = (OBJECTIVE,)
+    objectives: tuple[str, ...] = (VAL_LOSS,)
     cost: str | None = None  # the metric that is weighed against quality
     asked_about: list[str] | None = None  # what options are compared of, all else tuned fairly; None: of anything
 

@@ -8,13 +8,14 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from denoise.errors import UserError, choose
+from denoise.metrics import COST, FLOPS_PER_STEP, PARAMETERS, PEAK_MEMORY_BYTES, STEP_SECONDS, VAL_LOSS
 from search.analysis.pareto_front import find, spread
 from search.report import pareto_front
 from search.space.search_space import Space
-from search.study.modes.joint import OBJECTIVE, Joint
+from search.study.modes.joint import Joint
 from search.tracking.record import Record
 
-COSTS = ("step_seconds", "peak_memory_bytes", "parameters", "flops_per_step")
+COSTS = tuple(name.removeprefix(COST) for name in (STEP_SECONDS, PEAK_MEMORY_BYTES, PARAMETERS, FLOPS_PER_STEP))
 
 
 class Pareto(Joint):
@@ -30,8 +31,8 @@ class Pareto(Joint):
         super().__init__(settings, space, points, *more)
         if settings.cost not in COSTS:
             raise UserError(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
-        self.cost: str = f"cost/{settings.cost}"
-        self.objectives = (OBJECTIVE, self.cost)
+        self.cost: str = f"{COST}{settings.cost}"
+        self.objectives = (VAL_LOSS, self.cost)
 
     def question(self) -> dict[str, Any]:
         return {"mode": self.name, "cost": self.cost}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.errors import UserError
+from denoise.metrics import TEST_LOSS
 from denoise.model.denoiser import Denoiser
 from denoise.process_state import steady
 from denoise.training.accelerator import accelerator
@@ -72,7 +73,7 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
     data = images.load(cfg.data)
     module = module_of(cfg, Ensemble([read(member, data) for member in members]), data)
     validate(cfg, module)
-    return {"test/loss": module.test_loss} if module.tested else module.objective
+    return {TEST_LOSS: module.test_loss} if module.tested else module.objective
 
 
 def read(member: Member, data: Images) -> Denoiser:

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from denoise.metrics import LEARNING_RATE, TRAIN_LOSS, VAL_LOSS
 from denoise.training import diagnostics
 from denoise.training.module import DenoiseModule
 
@@ -176,7 +177,7 @@ class TrainingMonitor(Callback):
         if step == 1 or step % self.log_every == 0 or step == trainer.max_steps:
             loss = outputs["loss"].item()
             self.check(step, loss, pl_module)
-            self.report(step, {"train/loss": loss, "train/lr": trainer.optimizers[0].param_groups[0]["lr"]})
+            self.report(step, {TRAIN_LOSS: loss, LEARNING_RATE: trainer.optimizers[0].param_groups[0]["lr"]})
 
     def check(self, step: int, loss: float, module: DenoiseModule) -> None:
         """Raise Diverged where the loss is not finite or far above the first one."""
@@ -198,7 +199,7 @@ class TrainingMonitor(Callback):
         self.check_objective(step, pl_module)
         self.note_weights(step, pl_module)
         self.report(step, objective | self.measure())
-        if self.observer is not None and self.observer.on_objective(step, objective["val/loss"]):
+        if self.observer is not None and self.observer.on_objective(step, objective[VAL_LOSS]):
             self.stopped = step < trainer.max_steps
             trainer.should_stop = True
         if self.stop_at is not None and step >= self.stop_at:
@@ -215,7 +216,7 @@ class TrainingMonitor(Callback):
 
     def check_objective(self, step: int, module: DenoiseModule) -> None:
         """Raise Diverged where the objective is not finite."""
-        self.check(step, module.objective["val/loss"], module)
+        self.check(step, module.objective[VAL_LOSS], module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._pause(pl_module)

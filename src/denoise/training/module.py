@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from denoise.data.images import Batches, Images
 from denoise.fault import ends_no_loop
 from denoise.initializer.stage import Report
+from denoise.metrics import VAL_LOSS
 from denoise.model.denoiser import Denoiser
 from denoise.optimizer import joined, parameter_groups
 from denoise.randomness import Clock, attach, key, stream
@@ -180,7 +181,7 @@ class DenoiseModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         unseen, *seen = (losses.double() for losses in self.losses)
         values = torch.stack([losses.mean() for losses in (unseen, *unseen.tensor_split(BANDS), *seen)]).tolist()
-        self.objective = {"val/loss": values[0]}
+        self.objective = {VAL_LOSS: values[0]}
         self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
         if seen:
             self.objective["health/generalization_gap"] = values[0] - values[-1]

@@ -22,6 +22,17 @@ from denoise.errors import UserError
 from denoise.fault import Overheard, blame, blamed, line, of_memory
 from denoise.initializer.stage import Report
 from denoise.interruption import heard_as_before
+from denoise.metrics import (
+    COST,
+    FLOPS_PER_STEP,
+    GPU_UTILIZATION,
+    PARAMETERS,
+    PEAK_MEMORY_BYTES,
+    SAMPLES_PER_SECOND,
+    STEP_SECONDS,
+    TEST_LOSS,
+    TRAINING_SECONDS,
+)
 from denoise.model.denoiser import Denoiser
 from denoise.model.solver import sigma_steps
 from denoise.pictures.grid import grid_png
@@ -147,7 +158,7 @@ def fit(
                     trainer.validate(module, verbose=False)
                 if module.test_samples and not monitor.stopped:
                     trainer.test(module, verbose=False)
-                    monitor.report(trainer.global_step, {"test/loss": module.test_loss})
+                    monitor.report(trainer.global_step, {TEST_LOSS: module.test_loss})
         except Diverged as error:
             failure = Failure("diverged", error.step, str(error), error.layer)
         except BaseException as error:
@@ -231,23 +242,23 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     data, denoiser = module.data, module.denoiser
     classes = data.num_classes if cfg.model.class_conditional else 0
     return {
-        "cost/parameters": cost.parameters(denoiser),
-        "cost/flops_per_step": cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+        PARAMETERS: cost.parameters(denoiser),
+        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
     }
 
 
 def _measured(cfg: DictConfig, monitor: TrainingMonitor, memory: cost.PeakMemory) -> dict[str, float]:
     metrics: dict[str, float] = {
-        "cost/peak_memory_bytes": memory.bytes(),
-        "cost/training_seconds": monitor.training_seconds,
+        PEAK_MEMORY_BYTES: memory.bytes(),
+        TRAINING_SECONDS: monitor.training_seconds,
     }
     rate = monitor.samples_per_second(cfg.data.batch_size)
     if rate is not None:
-        metrics["cost/samples_per_second"] = rate
-        metrics["cost/step_seconds"] = cfg.data.batch_size / rate
+        metrics[SAMPLES_PER_SECOND] = rate
+        metrics[STEP_SECONDS] = cfg.data.batch_size / rate
     use = cost.gpu_utilization(memory.device)
     if use is not None:
-        metrics["cost/gpu_utilization"] = use
+        metrics[GPU_UTILIZATION] = use
     return metrics
 
 
@@ -256,7 +267,7 @@ def main(cfg: DictConfig) -> None:
     """Train one config without tracking: python -m denoise.training.train activation=swish (make train tracks it)."""
     OmegaConf.resolve(cfg)
     result = train(cfg)
-    print({name: value for name, value in result.metrics.items() if name.startswith(("val/", "cost/"))})
+    print({name: value for name, value in result.metrics.items() if name.startswith(("val/", COST))})
 
 
 @contextmanager

@@ -1,0 +1,15 @@
+"""What a training reports, by the names that MLflow, Optuna's storage and the tables have."""
+
+TRAIN_LOSS = "train/loss"
+LEARNING_RATE = "train/lr"
+VAL_LOSS = "val/loss"  # the objective of a search
+TEST_LOSS = "test/loss"
+
+COST = "cost/"  # begins the name of each cost
+PARAMETERS = "cost/parameters"
+FLOPS_PER_STEP = "cost/flops_per_step"
+PEAK_MEMORY_BYTES = "cost/peak_memory_bytes"
+TRAINING_SECONDS = "cost/training_seconds"
+STEP_SECONDS = "cost/step_seconds"
+SAMPLES_PER_SECOND = "cost/samples_per_second"
+GPU_UTILIZATION = "cost/gpu_utilization"
