@@ -194,9 +194,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize("name", [name for name in (*names(SRC), *names(ROOT / "search")) if "metrics.py" not in name])
 def test_a_metric_is_named_in_one_file(name: str) -> None:
     known = {value for key, value in vars(metrics).items() if key.isupper()}
-    found = [
-        node.value for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Constant) and node.value in known
-    ]
+    found = {node.value for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Constant)} & known
     assert not found, f"{name}: {found}; import it from denoise.metrics"
 
 

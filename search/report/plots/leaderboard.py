@@ -45,7 +45,7 @@ def picture(lines: Sequence["Line"], title: str) -> bytes:
         page.text(OUTCOME, s=label(line.outcome, 18), **look)
     low, high = window([line.record.value for line in shown])
     axes = panel(figure, PLOT, TOP, WIDE, bottom - TOP)
-    axes.set(xlim=(low, high), ylim=(max(1, len(shown)) - 0.5, -0.5), yticks=[], xlabel=f"val/loss{more}")
+    axes.set(xlim=(low, high), ylim=(max(1, len(shown)) - 0.5, -0.5), yticks=[], xlabel=f"{VAL_LOSS}{more}")
     axes.locator_params(axis="x", nbins=4)
     axes.spines["left"].set_visible(False)
     for i, line in enumerate(shown):
