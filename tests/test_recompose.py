@@ -15,6 +15,7 @@ from denoise.config import compose as config
 from denoise.config.compose import Composed, as_yaml, compose, next_compose, raw_compose
 from denoise.errors import UserError
 from search.space import search_space
+from search.study import spec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 SEARCHES = {
@@ -111,6 +112,7 @@ def hydra_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(config, "hydra_compose", lambda *a, **k: calls.append(a) or compose_(*a, **k))
     config._compose.cache_clear()
     config._base.cache_clear()
+    config._resolved.cache_clear()
     return calls
 
 
@@ -167,3 +169,12 @@ def test_plain_data_is_written_as_omegaconf_writes_it() -> None:
     plain = OmegaConf.to_container(raw_compose(()).cfg, resolve=True)
     plain["words"] = ["1e-5", "null", "yes", "3", "", "a: b", "two\nlines", None, True, 1e-5, 12, 1.0, "ä"]
     assert as_yaml(plain) == OmegaConf.to_yaml(OmegaConf.create(plain))
+
+
+def test_a_search_begins_with_one_composition_more_than_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defaults, against which what was typed is checked, and the config itself; its known starts are made of it."""
+    calls = hydra_calls(monkeypatch)
+    spec.prepare(["trainer.max_steps=40", "optimizer=muon", "optimizer.lr=0.02"])
+    assert len(calls) == 2
+    spec.prepare(["trainer.max_steps=40", "optimizer=muon", "optimizer.lr=0.02"])
+    assert len(calls) == 2

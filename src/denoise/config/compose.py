@@ -4,6 +4,7 @@ import copy
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from omegaconf._utils import get_omega_conf_dumper  # private, of 2.3.1: OmegaCo
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog, fast_compose, keys, limits, plain
-from denoise.config.legal import check_type, select
+from denoise.config.legal import check_domains, check_type, select
 from denoise.config.override import parse as parse
 from denoise.config.override import quoted as quoted
 from denoise.config.override import readable
@@ -58,7 +59,7 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
         if missing := sorted(OmegaConf.missing_keys(composed.cfg)):
             raise UserError(f"{missing[0]}=???: has no value; write one into its file, null for none")
         _check_keys(composed, root)
-    _check_domains(composed.cfg)
+    check_domains(composed.cfg)
     return composed
 
 
@@ -87,7 +88,7 @@ def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = Non
 
 def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
     """Compose without the checks, for overrides that were made or checked before."""
-    found = _compose(overrides, root, catalog.folders())
+    found = _resolved(overrides, root, catalog.folders())
     return Composed(copy.deepcopy(found.cfg), dict(found.choices))
 
 
@@ -116,31 +117,45 @@ def _path(kind: str, option: str) -> Path | None:
 def _base(
     overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]
 ) -> tuple[dict[str, Any], dict[str, str | None]]:
-    found = _compose(overrides, root, folders, resolve=False)
+    found = _compose(overrides, root, folders)
     plain: Any = OmegaConf.to_container(found.cfg, resolve=False)
     return plain, found.choices
 
 
 @lru_cache(maxsize=64)
-def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...], resolve: bool = True) -> Composed:
+def _resolved(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
+    found = _compose(overrides, root, folders)
+    cfg = copy.deepcopy(found.cfg)
+    with _said():
+        OmegaConf.resolve(cfg)
+    return Composed(cfg, found.choices)
+
+
+@lru_cache(maxsize=64)
+def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
+    """What Hydra composes; its interpolations stand in it as they were written."""
     GlobalHydra.instance().clear()
     primary = _home(root, folders)
     searchpath = ",".join(quoted(f"file://{folder}") for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
+    with _said(), initialize_config_dir(version_base="1.3", config_dir=str(primary)):
+        whole = [readable(each) for text in overrides for each in _replacing(text)]
+        cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
+        choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+        with open_dict(cfg):
+            del cfg["hydra"]
+        if primary != folders[-1] or extra:
+            _check_looked_up(cfg, whole)
+    return Composed(cfg, choices)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Within, what Hydra and OmegaConf refuse is a line."""
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(primary)):
-            whole = [readable(each) for text in overrides for each in _replacing(text)]
-            cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
-            choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-            with open_dict(cfg):
-                del cfg["hydra"]
-            if primary != folders[-1] or extra:
-                _check_looked_up(cfg, whole)
-            if resolve:
-                OmegaConf.resolve(cfg)
+        yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"config: {' '.join(str(error).split())}") from error
-    return Composed(cfg, choices)
 
 
 def _check_looked_up(cfg: DictConfig, typed: Sequence[str]) -> None:
@@ -267,25 +282,3 @@ def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(node, f"{path}.")
         else:
             yield path, node
-
-
-def _check_domains(cfg: DictConfig, prefix: str = "") -> None:
-    """Check every node against the domains and the limits that its file declares."""
-    for key, (legal, form) in limits.DECLARED.items():
-        declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
-        if not isinstance(declared, DictConfig):
-            raise UserError(
-                f"{prefix}{key}={limits.as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}"
-            )
-        for name, value in declared.items():
-            if not legal(value):
-                raise UserError(f"{prefix}{key}.{name!s}={limits.as_text(value)}: {form}")
-    words = cfg.get("words") or {}
-    for key, check in (("space", limits.check_domain), ("limits", limits.check_limits)):
-        for name, declared in (cfg.get(key) or {}).items():
-            value = select(cfg, str(name))
-            if value is not None and value not in list(words.get(name, [])):
-                check(f"{prefix}{name!s}", value, declared)
-    for name, node in cfg.items():
-        if isinstance(node, DictConfig) and name not in (*catalog.RESERVED, "kinds", "domains"):
-            _check_domains(node, f"{prefix}{name!s}.")

@@ -6,8 +6,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from denoise.config import limits as domain
-from denoise.config.limits import as_text
+from denoise.config import catalog
+from denoise.config.limits import DECLARED, as_text, check_domain, check_limits
 from denoise.errors import UserError
 
 KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -54,7 +54,7 @@ def check_value(path: str, value: Any, default: Any, words: Sequence[str] = (), 
     """Refuse a value of another type than the default's, or outside the limits. Errors: UserError."""
     check_type(f"{path}={as_text(value)}", value, default, words)
     if limits is not None and value is not None and value not in words:
-        domain.check_limits(path, value, limits)
+        check_limits(path, value, limits)
 
 
 def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -> None:
@@ -78,3 +78,23 @@ def check_type(text: str, value: Any, default: Any, words: Sequence[str] = ()) -
     truth = isinstance(value, bool) and wanted is not bool
     if truth or value in (None, "") or not isinstance(value, wanted):
         raise UserError(f"{text}: must be {said}, such as {default}")
+
+
+def check_domains(cfg: DictConfig, prefix: str = "") -> None:
+    """Check every node against the domains and the limits that its file declares."""
+    for key, (legal, form) in DECLARED.items():
+        declared = OmegaConf.create() if cfg.get(key) is None else cfg[key]
+        if not isinstance(declared, DictConfig):
+            raise UserError(f"{prefix}{key}={as_text(declared)}: must map parameters, such as {key}: {{beta: ...}}")
+        for name, value in declared.items():
+            if not legal(value):
+                raise UserError(f"{prefix}{key}.{name!s}={as_text(value)}: {form}")
+    words = cfg.get("words") or {}
+    for key, check in (("space", check_domain), ("limits", check_limits)):
+        for name, declared in (cfg.get(key) or {}).items():
+            value = select(cfg, str(name))
+            if value is not None and value not in list(words.get(name, [])):
+                check(f"{prefix}{name!s}", value, declared)
+    for name, node in cfg.items():
+        if isinstance(node, DictConfig) and name not in (*catalog.RESERVED, "kinds", "domains"):
+            check_domains(node, f"{prefix}{name!s}.")
