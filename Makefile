@@ -69,7 +69,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip check
 	touch $(STAMP)
 
-search: $(HERE) ## search; the same command goes on where it was stopped
+search: $(HERE) ## search; the same command resumes it
 	@$(START) $@
 
 train: $(HERE) ## train one config: ARGS="activation=swish optimizer.lr=0.01"

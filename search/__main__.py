@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = ""
     known_user()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which Lightning imports: its cache may not be kept
-    warnings.filterwarnings("ignore")  # third parties'; what a person must know is said by us, in one line
+    warnings.filterwarnings("ignore")  # third parties'; what the user must know is said by us, in one line
     try:
         with interruptible():
             verb, options = read(printed_commands.handed_over(sys.argv[1:]) if arguments is None else arguments)
@@ -87,9 +87,7 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser.add_argument("verb", help="what to do, see below")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as activation=swish optimizer.lr=0.01")
     parser.add_argument("--run", default=None, help="an MLflow run id")
-    parser.add_argument(
-        "--config-dir", action="append", default=[], help="a folder of options and configs of one's own"
-    )
+    parser.add_argument("--config-dir", action="append", default=[], help="a folder of your own options and configs")
     parser.add_argument("--config-name", default=None, help="the root config in place of train")
     parser.add_argument("--check", action="store_true", help="catalog: only tell whether docs/kinds is fresh")
     parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")

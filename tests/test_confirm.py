@@ -387,7 +387,7 @@ def test_an_option_is_compared_with_the_baseline_s_own_best(instead: Any, store:
     same = start(SETTINGS, records, BASELINE, Tuned("silu", records[-1]))
     assert same.reference is None and same.option == "silu", "the baseline is its option's best itself"
     none = start(SETTINGS, records, BASELINE, Tuned("silu", None))
-    assert none.reference is None and none.option == "", "no trial of its option came to its end"
+    assert none.reference is None and none.option == "", "no trial of its option completed"
     assert from_json(to_json(found)) == found
 
 

@@ -200,7 +200,7 @@ def test_what_was_trained_with_other_code_is_trained_again(tmp_path: Path, capsy
     capsys.readouterr()
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "code of one's own" in said and "1 trial of" in said and "1 outside the new space not" in said
+    assert "your own code" in said and "1 trial of" in said and "1 outside the new space not" in said
     tracker = Tracker(None, "denoise-search", store)
     after = {r.number: r for r in tracker.records(tracker.searches()[0].info.run_id)}
     again = [r for r in after.values() if "activation=half" in r.overrides]

@@ -414,7 +414,7 @@ def test_an_option_that_is_better_than_all_is_said_to_be() -> None:
     said = sentences(judge(trials({"silu": [0.1, 0.101], "relu": [0.9, 0.91]}), "activation", BASELINE, seed_sd=0.001))
     assert "silu is shown to be better than every other: relu" in said[0]
     nothing = judge([trial(0, "silu", None, "failed")], "activation", BASELINE)
-    assert sentences(nothing) == ["activation: no trial came to its end, so nothing is known."]
+    assert sentences(nothing) == ["activation: no trial completed, so nothing is known."]
 
 
 def test_the_table_prints_a_rank_once_and_names_with_brackets_as_they_are() -> None:

@@ -14,7 +14,7 @@ CAUTION = 1.5  # on the median over the options: half of them have a spread abov
 
 @dataclass(frozen=True)
 class OptionTrials:
-    """An option's trials: the values of those that came to their end, ascending, and how many ended at all.
+    """An option's trials: the values of those that completed, ascending, and how many ended at all.
 
     A trial that was stopped early or failed took its part of the budget and is never the best.
     """
@@ -27,7 +27,7 @@ def expected_best(arm: OptionTrials, budget: int) -> float:
     """sum_k C(n - k, m - 1) / C(n, m) x_(k): the mean best of m of the n trials, drawn without replacement.
 
     Dodge et al. 2019, arXiv:1909.03004, draw with replacement, which is biased upwards where m is near n; without,
-    the mean is unbiased, and the best itself at m = n. Given that one of the m came to its end.
+    the mean is unbiased, and the best itself at m = n. Given that one of the m completed.
     """
     n, m = arm.trials, min(budget, arm.trials)
     weights = np.array([math.comb(n - k, m - 1) / math.comb(n, m) for k in range(1, len(arm.values) + 1)])

@@ -30,7 +30,7 @@ def lr_range(
 ) -> LrRange | None:
     """The learning rates of the complete trials whose objective is at most `worst`, and whether they touch an edge.
 
-    None where fewer than RATES came to their end, or where the trials are of several optimizers, whose rates do not
+    None where fewer than RATES completed, or where the trials are of several optimizers, whose rates do not
     compare.
     """
     tried: list[tuple[float, float]] = []

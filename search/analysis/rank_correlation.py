@@ -74,7 +74,7 @@ def needed(kept: float) -> float:
 
 
 def goes_on(pruner: Mapping[str, Any], steps: Sequence[int]) -> dict[int, float] | None:
-    """Which part of the trials that came to a step a pruner of conf/pruner lets go on there; None: it has no share.
+    """Which part of the trials that reached a step a pruner of conf/pruner lets go on there; None: it has no share.
 
     A funnel keeps n share first / s of all n at step s, so at its first look that part, at each later one
     s_before / s of those that came there. A halving keeps 1 / factor at the first look from each of its rungs on; in

@@ -13,7 +13,7 @@ which there are many.
 
 Several finalists share the error evenly (Bonferroni): the intervals hold together, whatever the correlation that the
 common baseline brings. Dunnett's exact level for independent arms (Dunnett 1955, doi:10.1080/01621459.1955.10501294)
-would be 0.027 in the place of 0.025 for two finalists: not worth an assumption.
+would be 0.027 instead of 0.025 for two finalists: not worth an assumption.
 
 Several looks share it too, by Lan and DeMets' spending function of O'Brien and Fleming's kind (Lan & DeMets 1983,
 doi:10.1093/biomet/70.3.659): little is spent early, and the last look is nearly as sharp as a single one would be.

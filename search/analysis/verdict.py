@@ -1,4 +1,4 @@
-"""A verdict per choice: what each option came to after tuning, and which options cannot be told apart."""
+"""A verdict per choice: how each option did after tuning, and which options cannot be told apart."""
 
 import statistics
 from collections import Counter
@@ -26,7 +26,7 @@ class Row:
     """One option. `rank` is shared; `behind`: the least by which it is worse than the first, None where not shown.
 
     values: the objectives of its complete trials, ascending; low, high: the interval of the best; best, median_top
-    and these are None where no trial came to its end. confirmed: what the fresh seeds say of it beside the baseline's.
+    and these are None where no trial completed. confirmed: what the fresh seeds say of it beside the baseline's.
     """
 
     option: str

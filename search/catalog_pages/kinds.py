@@ -112,7 +112,7 @@ def value_at(content: Any, name: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A default as a person would type it; a nested component as its call."""
+    """A default as the user would type it; a nested component as its call."""
     if isinstance(value, Mapping):
         inside = ", ".join(f"{k}={shown(v)}" for k, v in value.items() if k not in ("_target_", *catalog.RESERVED))
         name = str(value.get("_target_", ""))

@@ -112,7 +112,7 @@ def _none_complete(books: Tracker, parent: Any) -> str:
 
 
 def of_machine(books: Tracker, record: Record) -> list[str]:
-    """The overrides that a search set for the machine that it was on: its threads, where nobody gave them.
+    """The overrides that a search set for the machine that it was on: its threads, where no one gave them.
 
     They are part of what reproduces a run bit for bit, and no part of its config.
     """

@@ -1,4 +1,4 @@
-"""What each verb does, and what a person sees of it."""
+"""What each verb does, and what the user sees of it."""
 
 import argparse
 import sys
@@ -71,13 +71,13 @@ def search(options: argparse.Namespace) -> int:
             summary.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
             raise
     findings = answer.findings
-    if prepared.mode.asked_about is None:  # what each choice came to is not what was asked; make report shows it
+    if prepared.mode.asked_about is None:  # how each choice did is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
     shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     summary.show(console, *shown, starts=answer.starts)
     after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
     after |= {"reproduce": "train the best again: the same number, bit for bit"}
-    after |= {"report": "all of this again, and what each choice came to"}
+    after |= {"report": "all of this again, and how each choice did"}
     console.print("\nnext:", *listed(after), sep="\n", soft_wrap=True)
     return 0 if answer.best is not None else 1
 
@@ -281,7 +281,7 @@ def _compose(options: argparse.Namespace) -> Composed:
 
 
 def _waits() -> AbstractContextManager[object]:
-    """Show on a terminal that something goes on, before there is anything to show."""
+    """Show on a terminal that something happens, before there is anything to show."""
     if not sys.stdout.isatty():  # a worker's pipe carries messages, whatever the environment says of colours
         return nullcontext()
     shown = Spinner("dots", "loading torch, Lightning and MLflow")

@@ -58,7 +58,7 @@ def read_port(text: str) -> int:
 
 
 def free_port(wanted: int) -> int:
-    """Find a port that nobody listens on, `wanted` or one of the next. Errors: UserError where all are taken."""
+    """Find a port that no one listens on, `wanted` or one of the next. Errors: UserError where all are taken."""
     for port in range(wanted, min(wanted + 20, 65536)):
         with socket.socket() as probe:
             try:

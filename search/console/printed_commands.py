@@ -56,7 +56,7 @@ def make(verb: str, more: Sequence[str] = (), run: str = "") -> str:
 
 
 def listed(verbs: Mapping[str, str], run: str = "") -> list[str]:
-    """What a person may do next: a line for each verb with what it does, about a run where one is named."""
+    """What the user may do next: a line for each verb with what it does, about a run where one is named."""
     made = {make(verb, run=run if verb in OF_RUN else ""): what for verb, what in verbs.items()}
     width = max(map(len, made))
     return [f"  {text:<{width}}   {what}" for text, what in made.items()]

@@ -36,7 +36,7 @@ def should_stop(
 
     Of the trials before it those that were begun less than `lag` before are seen as they were at the same step, which
     is waited for, and none that comes after it: so it does not matter which of them still run. `says` is told where one
-    of them was lost and nobody takes it up again: then it is judged without.
+    of them was lost and no one takes it up again: then it is judged without.
     With `again` it was asked there before, and a kill lost its answer: Optuna's successive halving notes in the trial
     that a rung was passed, and would not look at it a second time.
     """

@@ -12,7 +12,7 @@ class FunnelPruner(BasePruner):
 
     Successive halving's law (the part that goes on falls as 1 / s) at every report from step `first` on: a trial that
     was stopped earlier counts as worse. Li et al. 2020, arXiv:1810.05934, has it at the steps first * factor^k, rounds
-    down, and compares only those that came to a rung. Nothing is remembered but the reported values.
+    down, and compares only those that reached a rung. Nothing is remembered but the reported values.
     """
 
     def __init__(self, first: int, share: float = 0.25) -> None:

@@ -1,4 +1,4 @@
-"""What a person reads of a confirmation: the arms, who is compared with whom, a sentence a finalist, what to take."""
+"""What the user reads of a confirmation: the arms, who is compared with whom, a sentence a finalist, what to take."""
 
 import math
 from statistics import mean, median

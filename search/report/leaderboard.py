@@ -160,7 +160,7 @@ def summary(records: Sequence[Record], baseline: Sequence[str]) -> str:
     top = best(records)
     first = next((r for r in records if difference(r.overrides, baseline) == "baseline" and r.value is not None), None)
     if top is None or top.value is None:
-        return "No trial came to its end; raise search.n_trials or trainer.max_steps."
+        return "No trial completed; increase search.n_trials or trainer.max_steps."
     line = f"Best: trial {top.number}, val/loss {top.value:.4f}"
     if first is not None and first.value is not None and first.run_id != top.run_id:
         line += f" (baseline {first.value:.4f}, {(top.value / first.value - 1):+.1%})"

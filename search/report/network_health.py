@@ -1,4 +1,4 @@
-"""How an inspected network is shown: layers as a table with bars, and what it comes to in a sentence."""
+"""How an inspected network is shown: layers as a table with bars, and what follows, in a sentence."""
 
 import math
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ def table(front: Front, baseline: Sequence[str]) -> Table:
 def sentences(front: Front) -> list[str]:
     """How many trials the front has, and where the baseline stands."""
     if not front.best:
-        return ["No trial came to its end: there is no front."]
+        return ["No trial completed: there is no front."]
     count = f"{len(front.best)} of {len(front.all)} complete trials are on the front: none is better at their cost"
     if front.baseline is None:
         return [f"{count}."]
@@ -100,7 +100,7 @@ def picture(front: Front) -> bytes:
     page = sheet(figure)
     page.text(8, 16, title, weight="bold")
     if not front.best:
-        page.text(8, 36, "no trial came to its end")
+        page.text(8, 36, "no trial completed")
         return svg(figure, title)
     legend = "blue: on the front, with the trial's number; grey: behind it; orange: the baseline; hollow: further up"
     page.text(8, 30, legend, size=SMALL, color=FAINT)

@@ -1,4 +1,4 @@
-"""What a person sees while trainings run: a live picture on a terminal, plain lines in a pipe."""
+"""What the user sees while trainings run: a live picture on a terminal, plain lines in a pipe."""
 
 import threading
 import time

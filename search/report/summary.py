@@ -1,4 +1,4 @@
-"""What a person reads of a search: its trials, what was confirmed of them, what each choice came to."""
+"""What the user reads of a search: its trials, what was confirmed of them, how each choice did."""
 
 import re
 import tempfile
@@ -31,7 +31,7 @@ def show(
     cost: str | None = None,
     starts: Sequence[int] = (),
 ) -> None:
-    """Show the trials, of a search with a cost the front, what was confirmed, and what each choice came to.
+    """Show the trials, of a search with a cost the front, what was confirmed, and how each choice did.
 
     starts: the numbers of the trials that were not drawn, of a search that asks which config is best.
     """

@@ -49,7 +49,7 @@ def sentences(verdict: Verdict) -> list[str]:
     """What the rows show and what they do not, in plain words, the answer first."""
     measured = [row for row in verdict.rows if row.best is not None]
     if not measured:
-        return [f"{verdict.choice}: no trial came to its end, so nothing is known."]
+        return [f"{verdict.choice}: no trial completed, so nothing is known."]
     asks = f"search=ablation search.scientific=[{verdict.choice}] asks about it"
     if len(verdict.rows) == 1 and verdict.left_out:
         return [f"{verdict.choice}: no trial differs from the baseline in it alone, so nothing is said of it; {asks}."]
@@ -90,7 +90,7 @@ def _answer(verdict: Verdict, measured: list[Row]) -> str:
     if len(verdict.rows) == 1:
         return f"{choice}: every trial was of {first.option} or the same as one of it, so there is nothing to compare."
     if len(measured) == 1:
-        return f"{choice}: of what is compared only {first.option} came to its end, so nothing is said of others."
+        return f"{choice}: of what is compared only {first.option} completed, so nothing is said of others."
     worse = [row for row in measured if row.behind is not None]
     level = [row.option for row in measured if row.rank == 1]
     by = names([f"{row.option} ({f'by {row.behind:.2g} or more' if row.behind else 'diverges'})" for row in worse])
@@ -115,7 +115,7 @@ def _luck(verdict: Verdict, measured: list[Row]) -> list[str]:
             "One seed each was seen and the spread over seeds is not known: the intervals hold the luck of tuning "
             "alone, from the scatter of an option's trials, and a difference may still be luck of the seed."
             if any(row.low is not None for row in measured)
-            else "One seed each was seen, and too few trials of an option came to their end for an interval: any "
+            else "One seed each was seen, and too few trials of an option completed for an interval: any "
             "difference may be luck."
         ]
     freedom = f", {verdict.seed_df} degrees of freedom" if verdict.seed_df is not None else ""

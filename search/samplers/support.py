@@ -1,4 +1,4 @@
-"""Whether a sampler can draw from a space, and what a person should know of it."""
+"""Whether a sampler can draw from a space, and what the user should know of it."""
 
 import math
 from typing import Any

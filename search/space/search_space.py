@@ -40,7 +40,7 @@ class Space:
 
     options: the options of each searched place; domains: place -> option -> parameter -> distribution; free: config
     path -> distribution, whatever the options; fixed: overrides that every trial has; own: overrides of a searched
-    kind that a person gave, which go with the option that they were given for; machine: overrides that every trial has
+    kind that the user gave, which go with the option that they were given for; machine: overrides that every trial has
     here, which are no part of the question.
     """
 
@@ -116,7 +116,7 @@ class Space:
         }
 
     def own_parts(self) -> list[dict[str, Any]]:
-        """The options that are a person's own files, with their code's name and their defaults."""
+        """The options that are the user's own files, with their code's name and their defaults."""
         entries = [catalog.entry(kind_of(place), name) for place, names in self.options.items() for name in names]
         own = [entry for entry in entries if not entry.path.is_relative_to(catalog.CONF)]
         return [{"option": entry.option, "_target_": entry.target, **entry.parameters} for entry in own]
@@ -224,7 +224,7 @@ def _listed(node: DictConfig, place: str) -> str:
 def drop_missing(composed: Composed, overrides: Sequence[str]) -> list[str]:
     """Take off the domains that a search's file brings and this config has no value for; say so, a line each.
 
-    A shape is searched by the names of one backbone, and another has other names. What a person typed stays.
+    A shape is searched by the names of one backbone, and another has other names. What the user typed stays.
     """
     typed = {parse(text).key_or_group for text in overrides}
     said = []

@@ -30,7 +30,7 @@ INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found: its trials, best first, the run to take (None: none came to its end), what was confirmed.
+    """What a search found: its trials, best first, the run to take (None: none completed), what was confirmed.
 
     best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial; starts: the numbers of
     the baseline and the known starts, in a search that asks which config is best.

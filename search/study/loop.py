@@ -1,4 +1,4 @@
-"""One search: ask, train, tell, until the trials are done; the same command goes on where it was stopped."""
+"""One search: ask, train, tell, until the trials are done; the same command resumes it."""
 
 import json
 import time
@@ -75,7 +75,7 @@ def _run(session: Session, display: Display, began: float, pool: WorkerPool | No
     if search.mode.lag == 1 and (several or liveness.elsewhere(study)):
         display.note("begun with search.lag=1, one trial at a time; to share one begin it with search.lag=6")
     elif search.settings.lag not in (None, search.mode.lag):
-        display.note(f"search.lag={search.settings.lag}: was begun with {search.mode.lag}, and goes on with that")
+        display.note(f"search.lag={search.settings.lag}: it began with {search.mode.lag}, and keeps that")
     stale = len(liveness.abandoned(study, session.trials(TrialState.RUNNING)))
     if pool is not None and search.mode.lag > 1 and search.missing(session.trials()) + stale > 1:
         pool.begin(search.name)

@@ -50,7 +50,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
 
     A changed domain must hold the old value. A parameter that is new has the value that it had before it was searched,
     one that is no longer searched must have had the value that it has now: the whole config must be the same one, and
-    so must one's own code.
+    so must the user's own code.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
     cheap = [t for t in finished if not budget.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
@@ -129,4 +129,4 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     options = {f"{place}.{name}" for place, names in new["options"].items() for name in names}
     single = [n for n in (*after, *before) if (n in after) != (n in before) and n.rpartition(".")[0] not in options]
     said += [f"{'+' if name in after else '-'}{name}" for name in dict.fromkeys(single)][:3]
-    return "; ".join(said) or "its settings or code of one's own"
+    return "; ".join(said) or "its settings or your own code"

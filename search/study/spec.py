@@ -141,7 +141,7 @@ def prepare(typed: Sequence[str]) -> Search:
 
 
 def database(url: str | None) -> str | None:
-    """The storage that a person names, with the driver that is installed: SQLAlchemy would take another by default."""
+    """The storage that the user names, with the driver that is installed: SQLAlchemy would take another by default."""
     plain = "postgresql://"
     return f"postgresql+psycopg2://{url.removeprefix(plain)}" if url and url.startswith(plain) else url
 

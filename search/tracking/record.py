@@ -1,4 +1,4 @@
-"""A trial as it is shown and compared, and how a person names its difference from the baseline."""
+"""A trial as it is shown and compared, and how the user names its difference from the baseline."""
 
 import json
 import re
@@ -119,12 +119,12 @@ def tag(run_id: str, tags: Mapping[str, str], name: str, legal: type | Sequence[
 
 
 def check_known(record: Record) -> Record:
-    """Refuse a record with a component that is not here: one of one's own, whose folder was not given."""
+    """Refuse a record with a component that is not here: one of the user's own, whose folder was not given."""
     for text in record.overrides:
         kind, _, option = text.partition("=")
         if kind.partition("@")[0] in catalog.KINDS and option not in (*catalog.options(kind.partition("@")[0]), "null"):
             raise UserError(
-                f"RUN={record.run_id}: {text} is no option here; a component of one's own needs its folder: add "
+                f"RUN={record.run_id}: {text} is no option here; a component of your own needs its folder: add "
                 "--config-dir FOLDER"
             )
     return record

@@ -118,7 +118,7 @@ class Tracker:
         return self._find(tags, "deleted")
 
     def open(self, parent: str) -> list[Any]:
-        """The runs of a search that nobody has closed."""
+        """The runs of a search that no one has closed."""
         return self._find({"mlflow.parentRunId": parent}, "active", " and attributes.status = 'RUNNING'")
 
     def _find(self, tags: Mapping[str, str], state: str, more: str = "") -> list[Any]:

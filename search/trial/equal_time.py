@@ -58,5 +58,5 @@ def pace(overrides: Sequence[str]) -> float | None:
     cfg.solver.update({"images": 1, "steps": 2})
     try:
         return train.train(pretrained.resolve(cfg)).metrics.get(STEP_SECONDS)
-    except Exception:  # whatever an option of one's own may raise
+    except Exception:  # whatever an option of the user's own may raise
         return None

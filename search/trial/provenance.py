@@ -29,7 +29,7 @@ def describe() -> dict[str, str]:
 
 @cache
 def code() -> str:
-    """Twelve digits that name the content of the package that trains; what a person adds is named by its config."""
+    """Twelve digits that name the content of the package that trains; what the user adds is named by its config."""
     found = hashlib.sha256()
     folder = Path(denoise.__file__).parent
     for path in sorted(folder.rglob("[!.]*.py")):

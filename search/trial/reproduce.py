@@ -30,7 +30,7 @@ class Reproduction:
 
 
 def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Reproduction:
-    """Train the record's overrides up to the step it came to, and set objective and weights beside the recorded.
+    """Train the record's overrides up to the step it reached, and set objective and weights beside the recorded.
 
     What comes back from the tracker is data: overrides, composed and checked against the local catalogue.
     Errors: UserError where they are not legal here, or where the config or the data are no longer the same.
@@ -41,7 +41,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
     if config_sha256(composed) != recorded.tags.get("config_sha256"):
         raise UserError(
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
-            "or code of one's own has changed since; compare with its artifact config.yaml"
+            "or your own code has changed since; compare with its artifact config.yaml"
         )
     here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None

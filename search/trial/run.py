@@ -44,7 +44,7 @@ class Rejected(Exception):
 
 @dataclass
 class TrialResult:
-    """What a tracked training came to; `result` is None where it raised."""
+    """How a tracked training ended; `result` is None where it raised."""
 
     run_id: str
     outcome: str

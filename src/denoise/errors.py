@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """What a person asked for cannot be done; the message is the one line they see (exit status 2)."""
+    """What the user asked for cannot be done; the message is the one line they see (exit status 2)."""
 
 
 def choose(value: str, legal: Iterable[str]) -> str:

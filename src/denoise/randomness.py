@@ -1,7 +1,7 @@
 """Streams of random numbers keyed by (seed, name, step): drawn by name, never consumed in turn.
 
 Because no draw moves another stream on, a resumed run continues bit for bit, two runs with one seed see
-the same batches and the same noise, and a new component changes nobody else's numbers.
+the same batches and the same noise, and a new component changes no one else's numbers.
 """
 
 import hashlib

@@ -72,7 +72,7 @@ class Joint:
         return list(records)
 
     def tuned(self, records: Sequence[Record]) -> Tuned | None:
-        """The baseline's option, where each option is tuned for itself: what its own budget came to."""
+        """The baseline's option, where each option is tuned for itself: the best of its own budget."""
         return None
 
     def files(self, records: Sequence[Record]) -> dict[str, bytes]:
@@ -99,7 +99,7 @@ class Joint:
         return Start()
 
     def starts(self, trials: Sequence[FrozenTrial]) -> list[int]:
-        """The numbers of the trials that nobody drew: the baseline and the known starts."""
+        """The numbers of the trials that no one drew: the baseline and the known starts."""
         points = list(zip(self.points, self.further, strict=True))
         return [
             trial.number

@@ -4,9 +4,9 @@ An option file opens with its formula and its source as comments and declares `_
 parameters. Seven keys are the catalogue's own and never reach the target: `space` (the domain of each searched
 parameter), `limits` (what is legal at all for the others: [low, high], for a list [low, high, length], or text),
 `words` (words that are legal beside a number), `control: true` (an option that is there to be compared with,
-which a search leaves out unless it is named), `needs` (parameters one of which a person must give, so that a search
+which a search leaves out unless it is named), `needs` (parameters one of which the user must give, so that a search
 draws the option only where they have chosen it), `expects` (what the rest of the config had better be: config path
--> {low: number, why: text}; below it a person is told, not refused) and `elementwise: true` (an optimizer that treats
+-> {low: number, why: text}; below it the user is told, not refused) and `elementwise: true` (an optimizer that treats
 each number by itself, so that it may take all parameters as one tensor).
 """
 

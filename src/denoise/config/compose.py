@@ -1,4 +1,4 @@
-"""From a person's overrides to a checked config: Hydra composes, and what it would accept silently is refused."""
+"""From the user's overrides to a checked config: Hydra composes, and what it would accept silently is refused."""
 
 import copy
 import difflib
@@ -27,7 +27,7 @@ from denoise.config.override import quoted as quoted
 from denoise.config.override import readable
 from denoise.errors import UserError, choose
 
-OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys a person may add and take away
+OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys the user may add and take away
 DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
 
 
@@ -74,7 +74,7 @@ def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
 
 
 def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """What a person should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
+    """What the user should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
     chosen = [(at.partition("@")[0], option) for at, option in composed.choices.items() if option]
     chosen += [(kind, option) for kind, options in (searched or {}).items() for option in options]
     found = []
@@ -159,7 +159,7 @@ def _said() -> Iterator[None]:
 
 
 def _check_looked_up(cfg: DictConfig, typed: Sequence[str]) -> None:
-    """Refuse a resolver (${oc.env:X}) in a config that nobody typed: it came from a file."""
+    """Refuse a resolver (${oc.env:X}) in a config that no one typed: it came from a file."""
     content: Any = OmegaConf.to_container(cfg, resolve=False)
     plain.check_text(content, "config", " ".join(typed))
 
@@ -171,7 +171,7 @@ def _replacing(text: str) -> list[str]:
 
 
 def _home(root: str, folders: tuple[Path, ...]) -> Path:
-    """Where a root config lies; one of a person's own may set what stands under a kind."""
+    """Where a root config lies; one of the user's own may set what stands under a kind."""
     return next((folder for folder in folders if (folder / f"{root}.yaml").exists()), folders[-1])
 
 

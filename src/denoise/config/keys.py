@@ -1,6 +1,6 @@
 """Whether a composed config has the keys of this project's and no others: one that nothing reads is a misspelt one.
 
-What is typed is checked where it is typed; this is for files of one's own: a root config, an option of any group, an
+What is typed is checked where it is typed; this is for the user's own files: a root config, an option of any group, an
 experiment.
 """
 
@@ -22,14 +22,14 @@ NEEDED: dict[str, dict[str, Any]] = {
     "model": {"class_conditional": False},
     "solver": {"steps": 18, "images": 16},
 }
-OPEN = ("search.kinds", "search.domains")  # mappings whose keys a person chooses
+OPEN = ("search.kinds", "search.domains")  # mappings whose keys the user chooses
 ROOTS = {False: ("train",), True: ("train", "search")}  # whose keys a root config has, without or with a search
 
 
 def check(cfg: DictConfig, choices: Mapping[str, str | None], root: str, own: Mapping[str, bool]) -> None:
     """Refuse a key that nothing reads, and a file that lacks what is read.
 
-    own: of each chosen place, and of the root config as "", whether its file is a person's own. Errors: UserError.
+    own: of each chosen place, and of the root config as "", whether its file is the user's own. Errors: UserError.
     """
     places = {at.partition("@")[2] or at: at for at in choices}
     if "experiment" in cfg:
@@ -98,7 +98,7 @@ def _check_declared(
 
 
 def _whose(path: str, choices: Mapping[str, str | None], own: Mapping[str, bool]) -> str:
-    """The file of a person's own that a key is most likely of."""
+    """The file of the user's own that a key is most likely of."""
     group = path.split(".")[0]
     if own.get(group):
         return f"{group}={choices[group]}: "

@@ -105,7 +105,7 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
 
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
-    """Refuse a value, or an element of a list, outside its declared limits; null is nobody's value."""
+    """Refuse a value, or an element of a list, outside its declared limits; null is no one's value."""
     if limits == "text":
         if not isinstance(value, str) or not value:
             raise UserError(f"{where}={as_text(value)}: must be a word")

@@ -184,7 +184,7 @@ def own() -> bool:
 
 
 def own_code(node: Any) -> dict[str, str]:
-    """sha256 of the Python files behind each `_target_` of one's own, by the name of its module; none of a library's.
+    """sha256 of the Python files behind each `_target_` of the user's own, by its module's name; none of a library's.
 
     Of a module its own file and those beside it in a folder that was given, since it may import them; of a package all
     its files. As they were when first asked for: what runs is what was imported.

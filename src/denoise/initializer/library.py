@@ -2,7 +2,7 @@
 
 A tensor is a Linear weight (out, in) or a convolution weight (out, in, h, w). `activation` is the module
 that follows, needed where a gain applies. They draw from torch's global generator, which the caller keys.
-One that needs the whole network returns a stage in the place of None: lsuv and pretrained, in rooms of their own.
+One that needs the whole network returns a stage instead of None: lsuv and pretrained, in rooms of their own.
 
 `gain` is auto by default where the paper derives its variance for the activation (kaiming), and 1 where it derives
 it for a linear network (xavier, orthogonal, delta_orthogonal): with `gain: auto` those keep another f's variance too.
@@ -165,5 +165,5 @@ def sparse(tensor: Tensor, activation: nn.Module, sparsity: float = 0.9, std: fl
 
 
 def torch_default(tensor: Tensor, activation: nn.Module) -> None:
-    """w ~ U(-a, a), a = 1 / sqrt(fan_in): what torch's Linear and Conv2d do when nobody says otherwise."""
+    """w ~ U(-a, a), a = 1 / sqrt(fan_in): what torch's Linear and Conv2d do when no one says otherwise."""
     nn.init.kaiming_uniform_(tensor, a=math.sqrt(5))

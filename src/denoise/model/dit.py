@@ -12,7 +12,7 @@ class DiT(nn.Module):
     """Patches as tokens through `depth` transformer blocks and back: a diffusion transformer.
 
     (B, channels, S, S), c_noise (B,), labels (B,) or None -> (B, channels, S, S). Peebles & Xie 2023,
-    arXiv:2212.09748, with scale and shift after each norm and zeroed last layers in the place of its gates.
+    arXiv:2212.09748, with scale and shift after each norm and zeroed last layers instead of its gates.
     """
 
     part_names = ("transformer", "embedding")

@@ -67,7 +67,7 @@ def _count(denoiser: Denoiser, channels: int, size: int, num_classes: int) -> in
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next step, in the place of giving it back to the system.
+    """Have glibc keep what a step frees for the next step, instead of giving it back to the system.
 
     Each step frees and asks for the same large blocks; by default each comes back as fresh pages that the kernel
     clears first (some 2,000 a step of the default U-Net, a tenth or more of its time). A no-op without glibc.
