@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 
 SAID = 5  # twins that are told one by one
 
@@ -83,5 +84,5 @@ def counted_once(records: Sequence[Record], option: Callable[[Record], str]) -> 
 def _same(record: Record, other: Record, step: int) -> bool:
     """Whether two that are the same at a step are of two configs, and differ at no later step that both have."""
     mine, its = record.weights_at, other.weights_at
-    again = record.tags.get("config_sha256", record.run_id) == other.tags.get("config_sha256", other.run_id)
+    again = record.tags.get(Tag.CONFIG_SHA256, record.run_id) == other.tags.get(Tag.CONFIG_SHA256, other.run_id)
     return not again and all(mine[at] == its[at] for at in mine.keys() & its.keys() if at > step)

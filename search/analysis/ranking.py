@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from search.tracking.record import OUTCOMES, Record
+from search.tracking.tags import Tag
 
 
 def rank(records: Sequence[Record]) -> list[Record]:
@@ -20,7 +21,9 @@ def distinct(records: Sequence[Record]) -> list[Record]:
     """Without trials that have another's config and so its result: the first in this order stays."""
     kept: dict[str, Record] = {}
     for record in records:
-        kept.setdefault(record.tags.get("config_sha256") or record.tags.get("duplicate_of") or record.run_id, record)
+        kept.setdefault(
+            record.tags.get(Tag.CONFIG_SHA256) or record.tags.get(Tag.DUPLICATE_OF) or record.run_id, record
+        )
     return list(kept.values())
 
 

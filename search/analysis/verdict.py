@@ -15,6 +15,7 @@ from search.analysis.ranking import distinct
 from search.analysis.ranks import Ranks, ranks
 from search.space.option import differs_alone, option_of
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 
 TOP = 3  # the trials whose median stands beside the best
 DIVERGED = 1e30
@@ -186,7 +187,7 @@ def _notes(group: Sequence[Record]) -> list[str]:
     pruned = sum(record.outcome == "pruned" for record in group)
     if pruned and not _values(group):
         notes.append(f"stopped early, {pruned} trial{'s' if pruned > 1 else ''}")
-    kinds = Counter(r.tags.get("failure_kind", "failed") for r in group if r.outcome == "failed")
+    kinds = Counter(r.tags.get(Tag.FAILURE_KIND, "failed") for r in group if r.outcome == "failed")
     return notes + [f"{count} {kind}" for kind, count in sorted(kinds.items())]
 
 

@@ -17,6 +17,7 @@ from search.storages.store_folder import store_of
 from search.tracking import read_only
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check
+from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 
 
@@ -81,7 +82,7 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
         raise UserError(f"search {name}: {_none_complete(books, parent)}")
-    if (best := parent.data.tags.get("best")) and books.active(best):
+    if (best := parent.data.tags.get(Tag.BEST)) and books.active(best):
         found = books.record(best)
     from search.confirmation import stored
     from search.report import confirmation
@@ -93,15 +94,15 @@ def chosen(books: Tracker, run_id: str | None) -> Chosen:
     gone = f"; run {best}, that it ended with, is deleted in MLflow" if best and not books.active(best) else ""
     if gone and confirmed is not None and any(best in one.runs.values() for one in confirmed.arms):
         gone += f", and the same {named('search')} trains it again"
-    if confirmed is None and "confirmed" in parent.data.tags:
+    if confirmed is None and Tag.CONFIRMED in parent.data.tags:
         gone += f"; its confirmation cannot be read, and the same {named('search')} makes it anew"
     return Chosen(check(found), found.overrides, leaderboard.says(found, name) + gone)
 
 
 def _none_complete(books: Tracker, parent: Any) -> str:
     """Why a search has no best trial, and the way on."""
-    gone = books.deleted(**{"mlflow.parentRunId": parent.info.run_id, "role": "trial"})
-    if any(run.data.tags.get("outcome") == "complete" for run in gone):
+    gone = books.deleted(**{Tag.PARENT: parent.info.run_id, Tag.ROLE: "trial"})
+    if any(run.data.tags.get(Tag.OUTCOME) == "complete" for run in gone):
         return (
             "the runs of its trials are deleted in MLflow; bring them back in its pages "
             f"({make('ui')}, State: Deleted), or begin anew with search.name=NAME and the same {named('search')}"
@@ -118,9 +119,9 @@ def of_machine(books: Tracker, record: Record) -> list[str]:
     """
     threads = [text for text in record.overrides if key(text) == "trainer.num_threads"]
     try:
-        origin = books.record(record.tags["reproduces"]) if "reproduces" in record.tags else record
+        origin = books.record(record.tags[Tag.REPRODUCES]) if Tag.REPRODUCES in record.tags else record
         with TemporaryDirectory() as folder:
-            config = books.artifact(origin.tags["mlflow.parentRunId"], "config.yaml", Path(folder)).read_text()
+            config = books.artifact(origin.tags[Tag.PARENT], "config.yaml", Path(folder)).read_text()
         given = plain.load(config, "config.yaml")["trainer"]["num_threads"]
     except (UserError, KeyError, TypeError, ValueError):  # of no search, or the tracker's is no config
         return []

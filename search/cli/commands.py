@@ -26,6 +26,7 @@ from search.storages.store_folder import store_of
 from search.tracking import read_only
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known, tag
+from search.tracking.tags import Tag
 from search.tracking.tracker import open_tracker
 from search.trial import pretrained
 from search.workers import shared
@@ -204,17 +205,17 @@ def report(options: argparse.Namespace) -> int:
 
     parent = choose_run.search_of(tracker, options.run)
     tags, search_id = parent.data.tags, parent.info.run_id
-    records, baseline = tracker.records(search_id), tag(search_id, tags, "baseline", list, [])
+    records, baseline = tracker.records(search_id), tag(search_id, tags, Tag.BASELINE, list, [])
     _say(reconcile.missed(tracker, search_id, records))
-    cost = tag(search_id, tags, "cost", [*NAMES])
+    cost = tag(search_id, tags, Tag.COST, [*NAMES])
     found, findings = stored.stored(tracker, search_id), summary.findings(tracker, search_id)
-    if found is None and "confirmed" in tags:
+    if found is None and Tag.CONFIRMED in tags:
         console.print(f"its confirmation is gone, torn or of another version; the same {named('search')} makes it anew")
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
         said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds"
         _say([f"{said}; the same {named('search')} trains them again"])
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
-    summary.show(console, *shown, starts=summary.starts(tags.get("starts", "")))
+    summary.show(console, *shown, starts=summary.starts(tags.get(Tag.STARTS, "")))
     return 0
 
 

@@ -9,6 +9,7 @@ from denoise.config.compose import compose
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings
 from search.space.overrides import difference
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.trial.config_hash import config_sha256
 
 
@@ -34,7 +35,7 @@ def start(
     """
     own = _key(config_sha256(compose(list(baseline))), baseline)
     complete = [r for r in records if r.outcome == "complete" and r.value is not None and math.isfinite(r.value)]
-    keys = {r.run_id: _key(r.tags.get("config_sha256", ""), r.overrides) for r in complete}
+    keys = {r.run_id: _key(r.tags.get(Tag.CONFIG_SHA256, ""), r.overrides) for r in complete}
     base = next((r for r in complete if keys[r.run_id] == own or r.overrides == list(baseline)), None)
     arm = Arm("", None, "baseline", list(baseline), None)
     configs, values = {own}, set[float | None]()

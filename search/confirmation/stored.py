@@ -12,6 +12,7 @@ from search.analysis.confirmation import Arm, Comparison, Confirmation, Ensemble
 from search.analysis.sequential_test import VERDICTS
 from search.console.printed_commands import named
 from search.report.pareto_front import NAMES
+from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 
 FILE, FORMAT = "confirmation.json", 2
@@ -63,7 +64,7 @@ def _tuple(pair: Sequence[Any] | None) -> Any:
 
 def missing(tracker: Tracker, parent: str, arms: Sequence[Arm]) -> list[str]:
     """Of the runs of these arms those that are deleted in MLflow, or gone from it."""
-    active = {run.info.run_id for run in tracker.find(**{"mlflow.parentRunId": parent, "role": "confirm"})}
+    active = {run.info.run_id for run in tracker.find(**{Tag.PARENT: parent, Tag.ROLE: "confirm"})}
     return [run for arm in arms for run in arm.runs.values() if run not in active]
 
 

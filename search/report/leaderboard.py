@@ -22,6 +22,7 @@ from search.console.tables import Fitting
 from search.report.plots.leaderboard import picture
 from search.space.overrides import difference
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 
 
 def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
@@ -63,10 +64,10 @@ def lines(records: Sequence[Record], baseline: Sequence[str]) -> list[Line]:
     for record in rank(records):
         outcome = record.outcome
         if outcome == "pruned":
-            capped = record.tags.get("failure_kind") == "cap"
+            capped = record.tags.get(Tag.FAILURE_KIND) == "cap"
             outcome = "over the cap" if capped else f"pruned at {record.step}"
         elif outcome == "failed":
-            outcome = record.tags.get("failure_kind", "failed")
+            outcome = record.tags.get(Tag.FAILURE_KIND, "failed")
             outcome += f" at {record.step}" if record.step else ""
         differs = difference(record.overrides, baseline)
         differs += f" (trial {same[record.run_id].of.number}'s weights)" if record.run_id in same else ""

@@ -25,13 +25,14 @@ from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import tracker as tracking
 from search.tracking import weights
-from search.tracking.record import WEIGHTS_AT, Record
+from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
 from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform
 
-OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
+OF_IT: tuple[str, ...] = (Tag.MACHINE, Tag.CODE, Tag.DATA_SHA256)  # where, with what and on what a result was found
 DEADLY = 2  # so many processes may die at a trial without a report between
 
 
@@ -61,18 +62,18 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     overrides = overrides_of(search, trial) if again else trial.user_attrs["overrides"]
     display.trial_starts(number, difference(overrides, search.baseline))
     began = time.monotonic()
-    tags = {"mlflow.parentRunId": session.parent.run_id, "role": "trial", "trial": str(number)}
+    tags = {Tag.PARENT: session.parent.run_id, Tag.ROLE: "trial", Tag.TRIAL: str(number)}
     earlier = tracker.find(**tags) if again else []
     ended = next((r for run in earlier if (r := tracking.record(run)).outcome != "running"), None)
     composed = next_compose(tuple(overrides))
     config = config_sha256(composed)
     if ended is not None:
         tracker.client.set_terminated(ended.run_id, tracking.STATUS[ended.outcome])
-        kind = ended.tags.get("failure_kind", "")
+        kind = ended.tags.get(Tag.FAILURE_KIND, "")
         done = TrialResult(
             ended.run_id, ended.outcome, ended.step, ended.value, ended.failure, kind, None, ended.metrics
         )
-        done.weights_at = ended.tags.get(WEIGHTS_AT, "")
+        done.weights_at = ended.tags.get(Tag.WEIGHTS_AT, "")
     elif rejected := deadly(trial):
         run = tracker.run(earlier[0].info.run_id) if earlier else _open(session, trial, composed, config)
         done = end_rejected(run, composed, rejected)
@@ -83,7 +84,7 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     seconds = time.monotonic() - began if done.result is not None else 0.0
     attributes: dict[str, Any] = {"config_sha256": config, "run_id": done.run_id, "outcome": done.kind or done.outcome}
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(COST)}
-    attributes |= {WEIGHTS_AT: done.weights_at} if done.weights_at else {}
+    attributes |= {Tag.WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
         attributes |= budget.use(done.step, done.metrics, seconds)
     study.note(number, attributes)
@@ -113,7 +114,7 @@ def _values(search: Search, done: TrialResult) -> list[float] | None:
 def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str, earlier: list[Any]) -> TrialResult:
     search, study, tracker, number = session.search, session.study, session.tracker, trial.number
     checkpoint = _state(search, trial)
-    if earlier and earlier[0].data.tags.get("code") != provenance.code():
+    if earlier and earlier[0].data.tags.get(Tag.CODE) != provenance.code():
         train.forget(checkpoint)  # a training is of one code from its first step to its last
     if earlier and checkpoint.exists():
         run = tracker.run(earlier[0].info.run_id)
@@ -162,7 +163,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
     done.metrics = costs | done.metrics
     if exceeded and done.outcome == "pruned":
         done.kind, done.failure = "cap", exceeded[0]
-        run.flush({"failure": f"cap: {exceeded[0]}", "failure_kind": "cap"})
+        run.flush({Tag.FAILURE: f"cap: {exceeded[0]}", Tag.FAILURE_KIND: "cap"})
     return done
 
 
@@ -188,11 +189,11 @@ def _twin(
     other = trials.twin(before, config, number - session.search.mode.lag)
     if other is not None:
         return _cheap(session, session.tracker.record(other.user_attrs["run_id"]))
-    here = {"config_sha256": config, "outcome": "complete"}
-    here |= {"machine": json.dumps(provenance.describe()), "code": provenance.code()}
+    here = {Tag.CONFIG_SHA256: config, Tag.OUTCOME: "complete"}
+    here |= {Tag.MACHINE: json.dumps(provenance.describe()), Tag.CODE: provenance.code()}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
         tags = run.data.tags  # of this search's own trials the study knows, or is not to know yet
-        if tags.get("role") in ("trial", "train") and tags.get("mlflow.parentRunId") != session.parent.run_id:
+        if tags.get(Tag.ROLE) in ("trial", "train") and tags.get(Tag.PARENT) != session.parent.run_id:
             return _cheap(session, tracking.record(run))
     return None
 
@@ -203,23 +204,23 @@ def _cheap(session: Session, record: Record) -> Record | None:
 
 
 def _open(session: Session, trial: FrozenTrial, composed: Composed, config: str, **tags: str) -> Run:
-    tags = {"trial": str(trial.number), "config_sha256": config} | tags
+    tags = {Tag.TRIAL: str(trial.number), Tag.CONFIG_SHA256: config} | tags
     name, overrides = f"trial-{trial.number:>03}", trial.user_attrs["overrides"]
     return open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
 
 
 def found_with(record: Record) -> dict[str, str]:
     """Where, with what and on what a result was found that is taken over; old records do not know their code."""
-    return {"code": "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
+    return {str(Tag.CODE): "unknown"} | {name: record.tags[name] for name in OF_IT if name in record.tags}
 
 
 def _repeat(session: Session, trial: FrozenTrial, composed: Composed, config: str, twin: Record) -> TrialResult:
     run = _open(session, trial, composed, config, duplicate_of=twin.run_id, **found_with(twin))
     run.metrics(twin.step, twin.metrics)
-    names = {name: twin.tags[name] for name in ("weights_sha256", WEIGHTS_AT) if name in twin.tags}
-    run.end("complete", {"step": str(twin.step), **names})
+    names = {str(name): twin.tags[name] for name in (Tag.WEIGHTS_SHA256, Tag.WEIGHTS_AT) if name in twin.tags}
+    run.end("complete", {Tag.STEP: str(twin.step), **names})
     done = TrialResult(run.run_id, "complete", twin.step, twin.value, "", "", None, twin.metrics)
-    done.weights_at = names.get(WEIGHTS_AT, "")
+    done.weights_at = names.get(Tag.WEIGHTS_AT, "")
     return done
 
 

@@ -21,8 +21,9 @@ from search.study.objective import found_with, weights_file
 from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import weights
-from search.tracking.record import OUTCOMES, WEIGHTS_AT, Record, of_run
-from search.tracking.tracker import ANEW, STATUS, Run, Tracker
+from search.tracking.record import OUTCOMES, Record, of_run
+from search.tracking.tags import Tag
+from search.tracking.tracker import STATUS, Run, Tracker
 from search.trial.run import open_run
 
 ENDS = {  # what a run may say of a trial, the first is written: a complete one whose value is no number is a FAIL
@@ -30,7 +31,14 @@ ENDS = {  # what a run may say of a trial, the first is written: a complete one 
     TrialState.PRUNED: ("pruned",),
     TrialState.FAIL: ("failed", "complete"),
 }
-KEPT = ("step", "weights_sha256", WEIGHTS_AT, "failure", "failure_kind", "failure_layer")  # of a run that is copied
+KEPT = (
+    Tag.STEP,
+    Tag.WEIGHTS_SHA256,
+    Tag.WEIGHTS_AT,
+    Tag.FAILURE,
+    Tag.FAILURE_KIND,
+    Tag.FAILURE_LAYER,
+)  # of a run that is copied
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def compare(search: Search, study: Trials, tracker: Tracker) -> Compared:
     deleted: set[int] = set()
     parents = tracker.find(role="search", study=search.name)
     for parent in parents:
-        of_it = {"mlflow.parentRunId": parent.info.run_id, "role": "trial"}
+        of_it = {Tag.PARENT: parent.info.run_id, Tag.ROLE: "trial"}
         for run in tracker.find(**of_it):
             runs.setdefault(_number(run), []).append(run)
         deleted |= {_number(run) for run in tracker.deleted(**of_it)}
@@ -127,7 +135,7 @@ def left_out(numbers: Sequence[int]) -> str:
 
 def missed(tracker: Tracker, parent: str, records: Sequence[Record]) -> list[str]:
     """What a reader of a search is to know of runs that were deleted, a line at most."""
-    gone = {_number(run) for run in tracker.deleted(**{"mlflow.parentRunId": parent, "role": "trial"})}
+    gone = {_number(run) for run in tracker.deleted(**{Tag.PARENT: parent, Tag.ROLE: "trial"})}
     gone -= {record.number for record in records if record.number is not None}
     return [left_out(sorted(gone))] if gone else []
 
@@ -138,10 +146,10 @@ def close(session: Session) -> None:
     tracker, parent = session.tracker, session.parent.run_id
     for run in tracker.open(parent):
         number = _number(run)
-        if run.data.tags.get("role") != "trial":
+        if run.data.tags.get(Tag.ROLE) != "trial":
             tracker.client.set_terminated(run.info.run_id, "KILLED")
         elif number in over:
-            of_it = {"mlflow.parentRunId": parent, "role": "trial", "trial": str(number)}
+            of_it = {Tag.PARENT: parent, Tag.ROLE: "trial", Tag.TRIAL: str(number)}
             _one_run(session, over[number], tracker.find(**of_it))
 
 
@@ -152,12 +160,12 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
         return
     carried, own = attributes.get("carried", ""), attributes.get("run_id", "")
     old = session.tracker.run_of(carried or own) if carried or own else None
-    tags = {"trial": number} | ({"carried_from": carried} if carried else {ANEW: own})
-    tags |= found_with(of_run(old)) if old is not None else {"machine": "{}", "code": "unknown"}
+    tags: dict[str, str] = {Tag.TRIAL: number} | ({Tag.CARRIED_FROM: carried} if carried else {Tag.ANEW: own})
+    tags |= found_with(of_run(old)) if old is not None else {Tag.MACHINE: "{}", Tag.CODE: "unknown"}
     overrides = overrides_of(session.search, trial)
     composed = raw_compose(tuple(overrides))
-    given = (composed, overrides, "trial", f"trial-{number:>03}", session.parent.run_id)
-    run = open_run(session.tracker, *given, **tags)
+    name = f"trial-{number:>03}"
+    run = open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
     more = {} if carried else _files(session, run, own)
     if old is not None:
         record = of_run(old)
@@ -183,7 +191,7 @@ def _files(session: Session, run: Run, before: str) -> dict[str, str]:
             digest = waited
             run.artifacts({weights.NAME: content}, "weights")
         waiting.unlink()
-    return {"weights_sha256": digest} if digest else {}
+    return {Tag.WEIGHTS_SHA256: digest} if digest else {}
 
 
 def _noted(session: Session, trial: FrozenTrial, run: Run) -> dict[str, str]:
@@ -194,11 +202,11 @@ def _noted(session: Session, trial: FrozenTrial, run: Run) -> dict[str, str]:
         step = int(raw_compose(tuple(overrides_of(session.search, trial))).cfg.trainer.max_steps)
     metrics = {name: value for name, value in attributes.items() if name.startswith(COST)}
     run.metrics(step, metrics | ({VAL_LOSS: trial.values[0]} if trial.values else {}))
-    tags = {"step": str(step), "failure": "", "failure_kind": ""}
+    tags: dict[str, str] = {Tag.STEP: str(step), Tag.FAILURE: "", Tag.FAILURE_KIND: ""}
     kind = str(attributes.get("outcome", "unknown"))
     if kind not in OUTCOMES:
-        tags |= {"failure": f"{kind}: as Optuna has it", "failure_kind": kind}
-    return tags | ({WEIGHTS_AT: attributes[WEIGHTS_AT]} if WEIGHTS_AT in attributes else {})
+        tags |= {Tag.FAILURE: f"{kind}: as Optuna has it", Tag.FAILURE_KIND: kind}
+    return tags | ({Tag.WEIGHTS_AT: attributes[Tag.WEIGHTS_AT]} if Tag.WEIGHTS_AT in attributes else {})
 
 
 def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
@@ -215,18 +223,18 @@ def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
     value = trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else math.inf
     if record.outcome not in legal or (math.isfinite(value) and record.value != value):  # MLflow keeps no infinity
         run = Run(session.tracker, record.run_id)
-        run.end(legal[0], _noted(session, trial, run) | {"corrected": json.dumps([record.outcome, record.value])})
+        run.end(legal[0], _noted(session, trial, run) | {Tag.CORRECTED: json.dumps([record.outcome, record.value])})
     elif kept.info.status != STATUS[record.outcome]:
         session.tracker.client.set_terminated(record.run_id, STATUS[record.outcome])
 
 
 def _torn(run: Any) -> bool:
     """Whether a kill came while a run was written anew."""
-    return of_run(run).outcome == "running" and bool({ANEW, "carried_from"} & set(run.data.tags))
+    return of_run(run).outcome == "running" and bool({Tag.ANEW, Tag.CARRIED_FROM} & set(run.data.tags))
 
 
 def _number(run: Any) -> int:
-    text = run.data.tags.get("trial", "")
+    text = run.data.tags.get(Tag.TRIAL, "")
     return int(text) if text.isdigit() else -1
 
 

@@ -13,6 +13,7 @@ from search.runtime import watchdog
 from search.tracking import record
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial.config_hash import config_sha256
 from search.trial.run import open_run, perform
@@ -55,7 +56,7 @@ def train(
     if settings.to is None:
         return [], []
     small, large = chosen(records, settings.trials), []
-    known = {r.tags.get("config_sha256"): r for r in _runs(tracker, parent)}
+    known = {r.tags.get(Tag.CONFIG_SHA256): r for r in _runs(tracker, parent)}
     display.phase(f"at {settings.path}={settings.to}", len(small))
     for one in small:
         overrides = at(record.check_known(record.check(one)).overrides, settings)
@@ -76,4 +77,4 @@ def train(
 
 
 def _runs(tracker: Tracker, parent: Run) -> list[Record]:
-    return [tracking.record(run) for run in tracker.find(**{"mlflow.parentRunId": parent.run_id, "role": "transfer"})]
+    return [tracking.record(run) for run in tracker.find(**{Tag.PARENT: parent.run_id, Tag.ROLE: "transfer"})]

@@ -12,8 +12,8 @@ from denoise.config.compose import parse
 from denoise.errors import UserError, choose
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.console.printed_commands import WHERE, key
+from search.tracking.tags import Tag
 
-WEIGHTS_AT = "weights_at"  # the tag with what names a training's weights at some steps: {"40": "0f3a..."}
 OUTCOMES = ("complete", "pruned", "failed", "running")
 
 
@@ -43,7 +43,7 @@ class Record:
     def weights_at(self) -> dict[int, str]:
         """Step -> what names its weights then; empty where it was not noted."""
         try:
-            return {int(step): str(name) for step, name in json.loads(self.tags.get(WEIGHTS_AT, "{}")).items()}
+            return {int(step): str(name) for step, name in json.loads(self.tags.get(Tag.WEIGHTS_AT, "{}")).items()}
         except (ValueError, AttributeError, RecursionError):
             return {}
 
@@ -52,13 +52,13 @@ def of_run(run: Any) -> Record:
     """Read a run of MLflow as a record."""
     tags, metrics = dict(run.data.tags), dict(run.data.metrics)
     return Record(
-        number=tag(run.info.run_id, tags, "trial", int),
+        number=tag(run.info.run_id, tags, Tag.TRIAL, int),
         run_id=run.info.run_id,
-        outcome=tag(run.info.run_id, tags, "outcome", OUTCOMES, "running"),
-        step=tag(run.info.run_id, tags, "step", int, 0),
-        overrides=_overrides(tags.get("overrides", "[]")),
+        outcome=tag(run.info.run_id, tags, Tag.OUTCOME, OUTCOMES, "running"),
+        step=tag(run.info.run_id, tags, Tag.STEP, int, 0),
+        overrides=_overrides(tags.get(Tag.OVERRIDES, "[]")),
         value=metrics.get(VAL_LOSS),
-        failure=tags.get("failure", ""),
+        failure=tags.get(Tag.FAILURE, ""),
         metrics=metrics,
         tags=tags,
     )

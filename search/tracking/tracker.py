@@ -25,12 +25,12 @@ from search.tracking.address import local_uri as local_uri
 from search.tracking.artifacts import Files, readdress, upload
 from search.tracking.params import params as params
 from search.tracking.record import Record, check, of_run
+from search.tracking.tags import Tag
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 MODEL = "denoise-search"
-ANEW = "written_anew_for"  # the tag of a run that stands for one that is lost, with that one's id
 
 record = of_run  # a run as a record
 
@@ -96,8 +96,8 @@ class Tracker:
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], parent: str | None = None) -> "Run":
         """Open a run, a child of `parent` where one is given."""
-        every = dict(tags) | {"mlflow.source.name": "denoise-search"}
-        every |= {"mlflow.parentRunId": parent} if parent else {}
+        every = dict(tags) | {Tag.SOURCE: "denoise-search"}
+        every |= {Tag.PARENT: parent} if parent else {}
         tags = {key: hide(value) for key, value in every.items()}
         run = Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name)).info.run_id)
         with run.resumable():
@@ -119,7 +119,7 @@ class Tracker:
 
     def open(self, parent: str) -> list[Any]:
         """The runs of a search that no one has closed."""
-        return self._find({"mlflow.parentRunId": parent}, "active", " and attributes.status = 'RUNNING'")
+        return self._find({Tag.PARENT: parent}, "active", " and attributes.status = 'RUNNING'")
 
     def _find(self, tags: Mapping[str, str], state: str, more: str = "") -> list[Any]:
         from mlflow.entities import ViewType
@@ -143,7 +143,7 @@ class Tracker:
 
     def records(self, parent: str) -> list[Record]:
         """The trials of a search."""
-        return [record(run) for run in self.find(**{"mlflow.parentRunId": parent, "role": "trial"})]
+        return [record(run) for run in self.find(**{Tag.PARENT: parent, Tag.ROLE: "trial"})]
 
     def run_of(self, run_id: str) -> Any:
         """The run with this id, or the one that was written anew for it; None where there is neither."""
@@ -152,7 +152,7 @@ class Tracker:
         try:
             return self.client.get_run(run_id)
         except MlflowException:
-            anew = self.find(**{ANEW: run_id})
+            anew = self.find(**{Tag.ANEW: run_id})
             return anew[0] if anew else None
 
     def active(self, run_id: str) -> bool:
@@ -165,7 +165,7 @@ class Tracker:
         run = self.run_of(run_id)
         if run is None:
             raise UserError(f"RUN={run_id}: no such run in {self.place}; {make('ui')} shows the runs")
-        if "overrides" not in run.data.tags:
+        if Tag.OVERRIDES not in run.data.tags:
             raise UserError(f"RUN={run_id}: not a training (a search has many); {make('ui')} shows its trials")
         return check(record(run))
 
@@ -292,5 +292,5 @@ class Run:
 
     def end(self, outcome: str, tags: Mapping[str, str] | None = None) -> None:
         """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""
-        self.flush({"outcome": outcome, **(tags or {})})
+        self.flush({Tag.OUTCOME: outcome, **(tags or {})})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])

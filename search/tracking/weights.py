@@ -12,6 +12,7 @@ from denoise.errors import UserError
 from denoise.training.train import Result, sha256
 from search.console.printed_commands import make
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 
 NAME = "weights.safetensors"
@@ -29,7 +30,7 @@ def keep(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
 def put(path: Path, run: Run) -> bool:
     """Put weights that wait with their run; False where they are not those that it has recorded."""
     content = path.read_bytes()
-    whole = are(content, run.tracker.record(run.run_id).tags.get("weights_sha256", ""))
+    whole = are(content, run.tracker.record(run.run_id).tags.get(Tag.WEIGHTS_SHA256, ""))
     if whole:
         run.artifacts({NAME: content}, "weights")
     return whole
@@ -37,7 +38,7 @@ def put(path: Path, run: Run) -> bool:
 
 def fetch(tracker: Tracker, recorded: Record, into: Path) -> Path:
     """Fetch a run's weights. Errors: UserError where it has none, or others than it has recorded."""
-    path, known = tracker.artifact(recorded.run_id, FILE, into), recorded.tags.get("weights_sha256")
+    path, known = tracker.artifact(recorded.run_id, FILE, into), recorded.tags.get(Tag.WEIGHTS_SHA256)
     if known is not None and not are(path.read_bytes(), known):
         raise UserError(
             f"RUN={recorded.run_id}: its weights are not those that it recorded; "
@@ -48,7 +49,7 @@ def fetch(tracker: Tracker, recorded: Record, into: Path) -> Path:
 
 def put_back(tracker: Tracker, recorded: Record, result: Result) -> bool:
     """Give a run the weights of a training of the same, where its own are gone or others; whether that was so."""
-    if result.weights_sha256 != recorded.tags.get("weights_sha256"):
+    if result.weights_sha256 != recorded.tags.get(Tag.WEIGHTS_SHA256):
         return False
     with TemporaryDirectory() as folder:
         try:

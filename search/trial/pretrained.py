@@ -12,6 +12,7 @@ from search.console.printed_commands import make, named
 from search.storages import sqlite
 from search.storages.store_folder import store_of
 from search.tracking.address import resolve_uri
+from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 
 
@@ -56,7 +57,7 @@ def fetch(tracker: Tracker, run_id: str) -> Path:
             os.replace(fetched, path)
     from search.tracking import weights  # with torch, which takes a second to import
 
-    if not weights.are(path.read_bytes(), recorded.tags.get("weights_sha256", "")):
+    if not weights.are(path.read_bytes(), recorded.tags.get(Tag.WEIGHTS_SHA256, "")):
         path.unlink(missing_ok=True)
         raise UserError(
             f"{where}: its weights are not those that it recorded; {make('reproduce', run=run_id)} trains it again and "

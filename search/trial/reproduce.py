@@ -10,7 +10,8 @@ from denoise.metrics import TEST_LOSS, VAL_LOSS
 from search.console.tables import Fitting
 from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
-from search.tracking.tracker import ANEW, Tracker
+from search.tracking.tags import Tag
+from search.tracking.tracker import Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
 from search.trial.run import ProgressDisplay, open_run, perform
@@ -38,12 +39,12 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
     if recorded.outcome not in ("complete", "pruned"):
         raise UserError(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
     composed = compose(check_known(recorded).overrides)
-    if config_sha256(composed) != recorded.tags.get("config_sha256"):
+    if config_sha256(composed) != recorded.tags.get(Tag.CONFIG_SHA256):
         raise UserError(
             f"RUN={recorded.run_id}: its overrides give another config here than the one recorded, so the catalogue "
             "or your own code has changed since; compare with its artifact config.yaml"
         )
-    here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, "machine", dict, {})
+    here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, Tag.MACHINE, dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None
     run = open_run(
         tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
@@ -55,17 +56,17 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
     names = [VAL_LOSS, *sorted(name for name in recorded.metrics if name.startswith("val/loss_band_"))]
     names += [TEST_LOSS] if TEST_LOSS in recorded.metrics else []
     rows = [(name, repr(recorded.metrics.get(name)), repr(new.metrics.get(name))) for name in names]
-    tags = ["weights_sha256", "data_sha256"]
-    if ANEW in recorded.tags:  # of a record that is lost there may be less
+    tags: list[str] = [Tag.WEIGHTS_SHA256, Tag.DATA_SHA256]
+    if Tag.ANEW in recorded.tags:  # of a record that is lost there may be less
         names, tags = (
             names[: None if "val/loss_band_0" in recorded.metrics else 1],
             [t for t in tags if t in recorded.tags],
         )
-    tags += ["initializer_sha256"] if "initializer_sha256" in recorded.tags else []  # of the file it started from
+    tags += [Tag.INITIALIZER_SHA256] if Tag.INITIALIZER_SHA256 in recorded.tags else []  # of the file it started from
     rows += [(name, recorded.tags.get(name, "-")[:16], new.tags.get(name, "-")[:16]) for name in tags]
     rows.append(("steps", str(recorded.step), str(done.step)))
     differs = ", ".join(f"{key} {there.get(key)} (here {here[key]})" for key in here if here[key] != there.get(key))
-    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get("code") != provenance.code()
+    same, other_code = all(a == b for _, a, b in rows), recorded.tags.get(Tag.CODE) != provenance.code()
     back = same and done.result is not None and weights.put_back(tracker, recorded, done.result)
     return Reproduction(rows, same, not differs, differs, other_code, run.run_id, back)
 

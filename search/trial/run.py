@@ -18,7 +18,7 @@ from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from denoise.training import train
 from search.runtime import watchdog
 from search.tracking import tracker as tracking
-from search.tracking.record import WEIGHTS_AT
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import abandoned, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
@@ -102,12 +102,12 @@ def open_run(
         abandoned.close(tracker)
         tags |= abandoned.mark()
     every = {
-        "role": role,
-        "overrides": json.dumps(list(overrides)),
-        "config_sha256": tags.get("config_sha256") or config_sha256(composed),
-        "data_sha256": data_sha256(composed.cfg),
-        "machine": json.dumps(provenance.describe()),
-        "code": provenance.code(),
+        Tag.ROLE: role,
+        Tag.OVERRIDES: json.dumps(list(overrides)),
+        Tag.CONFIG_SHA256: tags.get(Tag.CONFIG_SHA256) or config_sha256(composed),
+        Tag.DATA_SHA256: data_sha256(composed.cfg),
+        Tag.MACHINE: json.dumps(provenance.describe()),
+        Tag.CODE: provenance.code(),
         **tags,
     }
     params = tracking.params(
@@ -181,9 +181,9 @@ def _ended(
     if result.start:
         files["initializer.txt"] = "\n".join(report.text() for report in result.start).encode()
         read = [report.sha256 for report in result.start if report.sha256]
-        tags = {"initializer_sha256": ",".join(read)} if read else {}
+        tags = {Tag.INITIALIZER_SHA256: ",".join(read)} if read else {}
     if result.weights_at:
-        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
+        tags[Tag.WEIGHTS_AT] = json.dumps(result.weights_at)
     if result.failure is not None:
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"
@@ -194,8 +194,8 @@ def _ended(
         if keep is not None:
             keep(result)
     run.artifacts(files)
-    run.end(outcome, {"step": str(result.step), "weights_sha256": result.weights_sha256, **tags})
-    value, names = result.metrics.get(VAL_LOSS), tags.get(WEIGHTS_AT, "")
+    run.end(outcome, {Tag.STEP: str(result.step), Tag.WEIGHTS_SHA256: result.weights_sha256, **tags})
+    value, names = result.metrics.get(VAL_LOSS), tags.get(Tag.WEIGHTS_AT, "")
     return TrialResult(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
 
 
@@ -204,7 +204,7 @@ def end_rejected(run: Run, composed: Composed, rejected: Rejected) -> TrialResul
     """Close the run of a config that is not trained, or no further."""
     run.metrics(0, rejected.metrics)
     run.artifacts(_config_file(composed))
-    tags = {"step": "0", "failure": f"{rejected.kind}: {rejected}", "failure_kind": rejected.kind}
+    tags: dict[str, str] = {Tag.STEP: "0", Tag.FAILURE: f"{rejected.kind}: {rejected}", Tag.FAILURE_KIND: rejected.kind}
     run.end(rejected.outcome, tags)
     return TrialResult(run.run_id, rejected.outcome, 0, None, str(rejected), rejected.kind, None, rejected.metrics)
 
@@ -214,16 +214,16 @@ def _failed(
     run: Run, files: dict[str, bytes], kind: str, message: str, result: train.Result | None = None
 ) -> TrialResult:
     step = result.failure.step if result is not None and result.failure is not None else 0
-    tags = {"step": str(step), "failure": f"{kind}: {message}", "failure_kind": kind}
+    tags: dict[str, str] = {Tag.STEP: str(step), Tag.FAILURE: f"{kind}: {message}", Tag.FAILURE_KIND: kind}
     if result is not None and result.failure is not None and result.failure.layer:
-        tags["failure_layer"] = result.failure.layer
+        tags[Tag.FAILURE_LAYER] = result.failure.layer
     if result is not None and result.weights_at:
-        tags[WEIGHTS_AT] = json.dumps(result.weights_at)
+        tags[Tag.WEIGHTS_AT] = json.dumps(result.weights_at)
     run.artifacts(files)
     run.end("failed", tags)
     value = result.metrics.get(VAL_LOSS) if result is not None else None
     metrics = result.metrics if result is not None else {}
-    return TrialResult(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(WEIGHTS_AT, ""))
+    return TrialResult(run.run_id, "failed", step, value, message, kind, result, metrics, tags.get(Tag.WEIGHTS_AT, ""))
 
 
 def _config_file(composed: Composed) -> dict[str, bytes]:
