@@ -1,10 +1,9 @@
 """The script that a search replaces: Optuna's optimize around a Lightning Trainer with its MLFlowLogger.
 
 It uses nothing of the search: the project's denoiser, optimizers and learning-rate schedules are imported, but where
-torch or pytorch_optimizer has a component that ours outdoes (three norms, mish, linear layers, convolutions, Muon) it
-is theirs again, which a person would take, and other norms are their formulas under autograd; all else is as their
-documentation shows it. It does less than a trial of ours: no averaged weights, no looks at the layers, no noise bands,
-no samples, no saved state.
+torch or pytorch_optimizer has a component that ours outdoes (three norms, linear layers, convolutions, Muon) it is
+theirs again; all else is as their documentation shows it. It does less than a trial of ours: no averaged weights, no
+looks at the layers, no noise bands, no samples, no saved state.
 A training's config is an entry of a JSON file: overrides and steps.
 
     python -m benchmarks.by_hand configs=FILE store=FOLDER [workers=2]
@@ -28,18 +27,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import arguments
-from denoise.activation import Mish
 from denoise.config import catalog
 from denoise.config.compose import raw_compose
 from denoise.data import images
 from denoise.errors import UserError
 from denoise.kernels.convolution import Last, Pointwise
 from denoise.kernels.linear import Linear
-from denoise.kernels.recompute import wide
 from denoise.model.denoiser import Denoiser
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
-from denoise.normalization.shape import OverChannels, OverPositions, OwnNorm, as_before, as_tokens
+from denoise.normalization.shape import OverChannels, OverPositions
 from denoise.optimizer import Muon, split_matrices
 from denoise.training import train
 
@@ -82,16 +79,10 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
     return pytorch_optimizer.Muon(split_matrices({"params": parameters}, matrices, rest), use_adjusted_lr=True)
 
 
-def by_formula(self: OwnNorm, x: Tensor) -> Tensor:
-    """A norm's formula under autograd."""
-    return as_before(self._value(as_tokens(wide(x)), *self._learned(x)), x)
-
-
 def with_torchs_own(denoiser: Denoiser) -> Denoiser:
-    """Put torch's own layers in the place of ours that are faster rewritings of them, or plain formulas."""
+    """Put torch's own layers in the place of ours that are faster rewritings of them."""
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
     Pointwise.forward = Last.forward = nn.Conv2d.forward  # type: ignore[method-assign, assignment]
-    OwnNorm.forward = by_formula  # type: ignore[method-assign]
     for module in list(denoiser.modules()):
         for name, child in module.named_children():
             if isinstance(child, LocalResponseNorm):
@@ -101,8 +92,6 @@ def with_torchs_own(denoiser: Denoiser) -> Denoiser:
                 setattr(module, name, OverPositions(child.norm))
             elif isinstance(child, RMSNorm):
                 setattr(module, name, OverChannels(child.norm))
-            elif isinstance(child, Mish):
-                setattr(module, name, nn.Mish())
     return denoiser
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import formulas
+import formulas.activation
 import numpy as np
 import pytest
 import scipy.optimize
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.activations import PLAIN
-from denoise.activation import Elementwise
+from denoise.activation.elementwise import Elementwise
 from denoise.activation.learned import PAU_DENOMINATOR, PAU_NUMERATOR
 from denoise.config import catalog, compose
 from denoise.errors import UserError
@@ -101,6 +101,19 @@ def test_value_and_gradient_follow_the_formula(option):
     torch.testing.assert_close(gradient, slope(lambda v: formula(v, **parameters), GRID), rtol=1e-6, atol=1e-6)
 
 
+def test_an_activation_of_maths_that_is_there_needs_its_file_alone(monkeypatch):
+    """Without a formula of its name it has torch's in float64, or that of an option with the same maths."""
+    table, entry = dict(formulas.activation.ACTIVATION), catalog.entry
+    kept = {name: f for name, f in table.items() if name not in ("gelu_tanh", "elliott")}
+    monkeypatch.setattr(formulas.activation, "ACTIVATION", kept)
+    found, wanted = formulas.find("activation", "gelu_tanh"), table["gelu_tanh"]
+    torch.testing.assert_close(found(GRID, approximate="tanh"), wanted(GRID, approximate="tanh"))
+    with pytest.raises(pytest.fail.Exception, match="no formula for elliott"):
+        formulas.find("activation", "elliott")
+    monkeypatch.setattr(catalog, "entry", lambda kind, option: entry(kind, "snake" if option == "elliott" else option))
+    assert formulas.find("activation", "elliott") is table["snake"]
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_single_precision_stays_finite_far_out(option):
     x = torch.tensor([[-1e4], [-100.0], [-30.0], [0.0], [30.0], [100.0], [1e4]], requires_grad=True)
@@ -180,59 +193,7 @@ def test_file_gives_formula_and_source(option):
     assert set(entry.space) <= set(entry.parameters)
 
 
-# ---------------------------------------------------------------- own maths keeps its input alone
-
-
-def case(option: str) -> tuple[torch.nn.Module, list[Tensor]]:
-    """A module, and its input off the kinks with its parameters off their start."""
-    torch.manual_seed(0)
-    module = build(option, CHANNELS)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.05 * torch.rand_like(parameter))
-    x = GRID[:, 25:97:3].reshape(2, CHANNELS, 3).transpose(1, 2).contiguous().requires_grad_()
-    return module, [x, *module.parameters()]
-
-
-@pytest.mark.parametrize("option", OWN)
-def test_the_written_gradient_is_the_gradient(option):
-    module, inputs = case(option)
-    names = [name for name, _ in module.named_parameters()]
-
-    def f(x: Tensor, *learned: Tensor) -> Tensor:
-        return torch.func.functional_call(module, dict(zip(names, learned, strict=True)), (x,))
-
-    assert torch.autograd.gradcheck(f, inputs)
-    assert torch.autograd.gradgradcheck(f, inputs)
-
-
-@pytest.mark.parametrize("option", OWN)
-def test_the_written_gradient_is_that_of_the_formula_far_out(option):
-    """In single precision, where autograd on the formula itself gives the same."""
-    x = GRID.float().requires_grad_()
-    module = catalog.build("activation", option)
-    inputs, learned = [x, *module.parameters()], module._learned(x)
-    weight = torch.linspace(-1, 1, x.numel())[None]
-    ours = torch.autograd.grad((module(x) * weight).sum(), inputs)
-    plain = torch.autograd.grad((module._value(x, *learned) * weight).sum(), inputs)
-    for one, other in zip(ours, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
-
-
-@pytest.mark.parametrize("option", OWN)
-def test_nothing_is_kept_for_the_backward_pass_but_the_input(option):
-    x = torch.randn(8, CHANNELS, 16, 16).to(memory_format=torch.channels_last).requires_grad_()
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        y = catalog.build("activation", option, CHANNELS)(x)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert x.untyped_storage().data_ptr() in kept
-    assert sum(kept.values()) < x.untyped_storage().nbytes() + 1000
+# ---------------------------------------------------------------- as modules
 
 
 @pytest.mark.parametrize("option", OPTIONS)

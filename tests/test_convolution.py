@@ -22,7 +22,7 @@ def _by_products(monkeypatch: pytest.MonkeyPatch) -> None:
 def both(kind: str, dim: int, out: int, bias: bool = True) -> tuple[nn.Conv2d, nn.Conv2d]:
     """The layer in channels_last, and torch's with the same weights in float64."""
     torch.manual_seed(0)
-    layer = Pointwise(dim, out) if kind == "pointwise" else Last(dim, out)
+    layer: nn.Conv2d = Pointwise(dim, out, 1) if kind == "pointwise" else Last(dim, out, 3, padding=1)
     if not bias:
         layer.bias = None
     side = layer.kernel_size[0]

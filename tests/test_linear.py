@@ -17,9 +17,7 @@ LARGE = (16, 64, 64, 64)  # batch, tokens, in, out: a large product
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, and large products convolved on any processor that can."""
-    monkeypatch.setattr(linear, "CONVOLVES", linear.BOTH)
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -80,14 +78,10 @@ def test_a_large_product_is_a_convolution_and_counts_the_same() -> None:
 
 
 @pytest.mark.skipif(not linear.BOTH, reason="torch without MKL or oneDNN")
-@pytest.mark.parametrize(
-    "why", ["processor", "few images", "small", "threads", "half", "double", "autocast", "apart", "rows"]
-)
-def test_all_else_is_torchs_own(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("why", ["few images", "small", "threads", "half", "double", "autocast", "apart", "rows"])
+def test_all_else_is_torchs_own(why: str) -> None:
     layer, _, x = both(LARGE)
-    if why == "processor":
-        monkeypatch.setattr(linear, "CONVOLVES", False)
-    elif why == "few images":
+    if why == "few images":
         x = x.view(IMAGES - 1 + 1, 64, 64)[: IMAGES - 1]
     elif why == "small":
         x = x[:, :4].contiguous()

@@ -6,10 +6,8 @@ import torch
 
 from denoise.config import catalog
 from denoise.errors import UserError
-from denoise.normalization.shape import OwnNorm
 
 OPTIONS = catalog.options("normalization")
-OWN = [option for option in OPTIONS if isinstance(catalog.build("normalization", option, 8), OwnNorm)]
 SHAPES = {"map": (4, 12, 3, 5), "tokens": (4, 15, 12)}
 
 
@@ -94,37 +92,17 @@ def test_gradients_are_those_of_the_formula(option, layout):
         torch.testing.assert_close(second, second_wanted, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 8), (4, 16, 8)], ids=["one position", "far from 0"])
-@pytest.mark.parametrize("option", OWN)
-def test_in_single_precision_a_gradient_loses_no_more_than_autograds(option, shape):
-    """Where all values lie close together and far from 0, the terms of a gradient nearly cancel."""
-    torch.manual_seed(0)
-    x, pull = 5 + (3 if shape[1] == 1 else 1e-3) * torch.randn(shape), torch.randn(shape)
-    given = {"num_groups": 8} if option == "evonorm_s0" else {}
-    single, double = (catalog.build("normalization", option, 8, **given).to(t) for t in (torch.float32, torch.float64))
-    grads = []
-    for forward, kind in (
-        (double, torch.float64),
-        (single, torch.float32),
-        (lambda x: single._value(x, *single._learned(x)), torch.float32),
-    ):
-        start = x.to(kind).requires_grad_()
-        grads.append(torch.autograd.grad(forward(start), start, pull.to(kind))[0].double())
-    exact, mine, autograds = grads
-    assert (mine - exact).norm() <= 4 * (autograds - exact).norm() + 1e-6 * exact.norm()
-
-
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("option", OWN)
+@pytest.mark.parametrize("option", OPTIONS)
 def test_what_a_norm_gives_may_be_changed_in_place(option, shape):
     module, x = build(option, 12), sample(shape).detach()
     x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     pull, found = sample(shape, seed=3).detach(), []
     for change in (lambda y: y + 1, lambda y: y.add_(1)):
         start = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        (change(module(start)) * pull).sum().backward()
+        (change(module(start * 1.0)) * pull).sum().backward()
         found.append(start.grad)
-    assert torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
 
 
 def test_one_position_gets_no_gradient_from_an_instance_norm():

@@ -21,11 +21,11 @@ SRC = ROOT / "src" / "denoise"
 # Imports point down: a module imports from the folders on the lines above its own, or of its own folder.
 FLOORS = {
     "denoise": (
-        "randomness interruption errors kernels pictures metrics",
+        "randomness interruption errors pictures precision metrics",
         "process_state fault paths",
         "config",
         "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule data",
-        "model",
+        "model kernels",
         "training",
         "evaluation",
     ),
@@ -87,15 +87,15 @@ BUILDING_BLOCKS = {
             "ChannelsAtEnd",
             "OverChannels",
             "OverPositions",
-            "OwnNorm",
             "Affine",
             "as_tokens",
             "as_before",
             "mean_of_groups",
+            "inverse_root",
         ),
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
-    "activation": {"Elementwise", "positive", "softplus"},
+    "activation": {"Elementwise", "positive", "softplus", "sides", "pade", "bounded", "horner"},
     "optimizer": {"parameter_groups", "is_matrix", "split_matrices", "Halved", "joined", "Rule", "check", "Library"},
     "initializer": {
         *("auto_gain", "resolve_gain", "UnitVariance", "to_unit_variance", "set_weight", "training"),
@@ -151,6 +151,12 @@ def test_imports_point_down(name: str) -> None:
         assert top not in ABOVE or own.startswith("search."), f"{name} imports {imported}: denoise knows nothing of it"
         if top == own.split(".")[0] and imported != "search.__version__" and room(imported) != own:
             assert FLOOR[room(imported)] < FLOOR[own], f"{name} imports {imported}, which is not on a lower floor"
+
+
+def test_what_a_processor_likes_is_put_in_from_one_place() -> None:
+    """The maths is only maths: blocks and components import torch, and nothing of kernels."""
+    entering = {name for name in names(SRC) for i in imports(ROOT / name) if i.startswith("denoise.kernels")}
+    assert {name for name in entering if "/kernels/" not in name} == {"src/denoise/training/build.py"}
 
 
 @pytest.mark.parametrize("name", names(ROOT / "search"))
@@ -307,4 +313,4 @@ def test_a_file_takes_no_private_name_of_a_library(path: Path) -> None:
     place = str(path.relative_to(ROOT))
     found = {name for name in _private(path) if not name.startswith(FOREACH) and not name.startswith("super()")}
     found -= {name for name, places in PRIVATE.items() if place in places}
-    assert not {name for name in found if not name.endswith(("formula._value_and_kept", "formula._gradient"))}
+    assert not found

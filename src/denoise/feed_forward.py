@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from denoise.kernels.linear import Linear
-
 Activation = Callable[..., nn.Module]
 
 
@@ -18,9 +16,9 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, activation: Activation) -> None:
         super().__init__()
-        self.hidden = Linear(dim, hidden_dim)
+        self.hidden = nn.Linear(dim, hidden_dim)
         self.activation = activation(hidden_dim)
-        self.out = Linear(hidden_dim, dim)
+        self.out = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.activation(self.hidden(x)))
@@ -37,9 +35,9 @@ class GLU(nn.Module):
     def __init__(self, dim: int, hidden_dim: int, activation: Activation, gate: nn.Module) -> None:
         super().__init__()
         width = round(hidden_dim * 2 / 3)
-        self.hidden = Linear(dim, 2 * width)
+        self.hidden = nn.Linear(dim, 2 * width)
         self.gate = gate
-        self.out = Linear(width, dim)
+        self.out = nn.Linear(width, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.hidden(x).chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""The formula of every activation, in float64.
+"""The formula of every activation: in float64 of a tensor, in any number of digits of one mpmath number.
 
 x is (B, *): the first dimension counts samples, which matters where a sample's mean is part of the formula. Of a
 stochastic one it is the mean over its draws, which is also what it gives in evaluation.
@@ -7,77 +7,103 @@ stochastic one it is the mean over its draws, which is also what it gives in eva
 import math
 from collections.abc import Callable
 
+import mpmath as mp
 import numpy as np
 import scipy.special
 import torch
 from torch import Tensor
 
-
-def sigmoid(x: Tensor) -> Tensor:
-    return 1 / (1 + (-x).exp())
+Number = Tensor | mp.mpf
 
 
-def tanh(x: Tensor) -> Tensor:
-    return 1 - 2 / (1 + (2 * x).exp())
+def exp(x: Number) -> Number:
+    return x.exp() if isinstance(x, Tensor) else mp.exp(x)
 
 
-def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
-    return ((-(beta * x).abs()).exp().log1p() + (beta * x).clamp(min=0)) / beta
+def log1p(x: Number) -> Number:
+    return x.log1p() if isinstance(x, Tensor) else mp.log1p(x)
+
+
+def cos(x: Number) -> Number:
+    return x.cos() if isinstance(x, Tensor) else mp.cos(x)
+
+
+def atan(x: Number) -> Number:
+    return x.atan() if isinstance(x, Tensor) else mp.atan(x)
+
+
+def where(condition: Tensor | bool, yes: Number | float, no: Number | float) -> Number:
+    if isinstance(condition, Tensor):
+        return torch.where(condition, yes, no)
+    return yes if condition else no
+
+
+def sigmoid(x: Number) -> Number:
+    return 1 / (1 + exp(-x))
+
+
+def tanh(x: Number) -> Number:
+    """1 from 1000 on, so that e^x may be no number."""
+    return 1 - 2 / (1 + exp(2 * where(x > 1000, 1000.0, x)))
+
+
+def softplus(x: Number, beta: float = 1.0) -> Number:
+    return (log1p(exp(-abs(beta * x))) + relu(beta * x)) / beta
 
 
 def normal_cdf(x: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(scipy.special.ndtr(x.numpy())))
 
 
-def erf(x: Tensor) -> Tensor:
-    return torch.from_numpy(np.asarray(scipy.special.erf(x.numpy())))
+def erf(x: Number) -> Number:
+    return torch.from_numpy(np.asarray(scipy.special.erf(x.numpy()))) if isinstance(x, Tensor) else mp.erf(x)
 
 
-def relu(x: Tensor) -> Tensor:
-    return (x + x.abs()) / 2
+def relu(x: Number) -> Number:
+    return (x + abs(x)) / 2
 
 
-def between(x: Tensor, low: float, high: float) -> Tensor:
-    return torch.where(x < low, low, torch.where(x > high, high, x))
+def between(x: Number, low: float, high: float) -> Number:
+    return where(x < low, low, where(x > high, high, x))
 
 
-def leaky(x: Tensor, slope: float) -> Tensor:
-    return torch.where(x > 0, x, slope * x)
+def leaky(x: Number, slope: float) -> Number:
+    return where(x > 0, x, slope * x)
 
 
-def elu(x: Tensor, alpha: float, rate: float = 1.0) -> Tensor:
-    return torch.where(x > 0, x, alpha * ((x / rate).exp() - 1))
+def elu(x: Number, alpha: float, rate: float = 1.0) -> Number:
+    return where(x > 0, x, alpha * (exp(x / rate) - 1))
 
 
-def sech(x: Tensor) -> Tensor:
-    return 2 * (-x.abs()).exp() / (1 + (-2 * x.abs()).exp())
+def sech(x: Number) -> Number:
+    return 2 * exp(-abs(x)) / (1 + exp(-2 * abs(x)))
 
 
-def pdelu(x: Tensor, alpha: float, t: float) -> Tensor:
-    deformed = (1 + (1 - t) * x.clamp(max=0)).clamp(min=0) ** (1 / (1 - t))
-    return torch.where(x > 0, x, alpha * (deformed - 1))
+def pdelu(x: Number, alpha: float, t: float) -> Number:
+    deformed = relu(1 - (1 - t) * relu(-x)) ** (1 / (1 - t))
+    return where(x > 0, x, alpha * (deformed - 1))
 
 
-def pelu(x: Tensor, a: float, b: float) -> Tensor:
-    return torch.where(x > 0, a / b * x, a * ((x / b).exp() - 1))
+def pelu(x: Number, a: float, b: float) -> Number:
+    return where(x > 0, a / b * x, a * (exp(x / b) - 1))
 
 
-def srs(x: Tensor, alpha: float, beta: float) -> Tensor:
+def srs(x: Number, alpha: float, beta: float) -> Number:
     """Numerator and denominator times e^(x / beta) below zero, where e^(-x / beta) has no bounds."""
-    up = (x.clamp(max=0) / beta).exp()
-    return x * up / (x * up / alpha + (-x.clamp(min=0) / beta).exp())
+    up = exp(-relu(-x) / beta)
+    return x * up / (x * up / alpha + exp(-relu(x) / beta))
 
 
-def smelu(x: Tensor, beta: float) -> Tensor:
-    return torch.where(x.abs() < beta, (x + beta) ** 2 / (4 * beta), relu(x))
+def smelu(x: Number, beta: float) -> Number:
+    return where(abs(x) < beta, (x + beta) ** 2 / (4 * beta), relu(x))
 
 
-def apl(x: Tensor, hinges: int, a: float) -> Tensor:
+def apl(x: Number, hinges: int, a: float) -> Number:
     places = [0.0] if hinges == 1 else [2 * s / (hinges - 1) - 1 for s in range(hinges)]
     return relu(x) + sum(a * relu(b - x) for b in places)
 
 
-def pau(x: Tensor) -> Tensor:
+def pau(x: Number) -> Number:
     """leaky_relu's least-squares fit; its odd part is 0.505 x, exactly."""
     even = 1 + 3.969339219 * x**2 + 0.300073909 * x**4
     return 0.505 * x + (0.033582614 + 1.651314734 * x**2 + 0.927935624 * x**4) / even
@@ -88,18 +114,19 @@ def gelu_tanh(x: Tensor, approximate: str) -> Tensor:
     return x / 2 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def cauchy_cdf(x: Tensor) -> Tensor:
-    return torch.where(x < 0, -(1 / x).atan() / math.pi, x.atan() / math.pi + 0.5)
+def cauchy_cdf(x: Number) -> Number:
+    pi = math.pi if isinstance(x, Tensor) else mp.pi
+    return where(x < 0, -atan(1 / x) / pi, atan(x) / pi + 0.5)
 
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
-ACTIVATION: dict[str, Callable[..., Tensor]] = {
+ACTIVATION: dict[str, Callable[..., Number]] = {
     "abrelu": lambda x: relu(x - x.flatten(1).mean(1).view(-1, *(1,) * (x.ndim - 1))),
     "apl": apl,
     "brelu": lambda x, bound: between(x, 0, bound),
     "celu": lambda x, alpha: elu(x, alpha, alpha),
-    "elliott": lambda x: x / (1 + x.abs()) / 2 + 0.5,
+    "elliott": lambda x: x / (1 + abs(x)) / 2 + 0.5,
     "elu": elu,
     "gelu": lambda x: x * normal_cdf(x),
     "gelu_cauchy": lambda x: x * cauchy_cdf(x),
@@ -112,7 +139,7 @@ ACTIVATION: dict[str, Callable[..., Tensor]] = {
     "identity": lambda x: x,
     "leaky_relu": lambda x, negative_slope: leaky(x, negative_slope),
     "lisht": lambda x: x * tanh(x),
-    "logish": lambda x: x * (1 + sigmoid(x)).log(),
+    "logish": lambda x: x * log1p(sigmoid(x)),
     "mish": lambda x: x * tanh(softplus(x)),
     "parametric_sigmoid": lambda x, m: sigmoid(x) ** m,
     "pau": pau,
@@ -129,13 +156,13 @@ ACTIVATION: dict[str, Callable[..., Tensor]] = {
     "sigmoid": sigmoid,
     "silu": lambda x: x * sigmoid(x),
     "smelu": smelu,
-    "snake": lambda x, a: x + (1 - (2 * a * x).cos()) / (2 * a),
+    "snake": lambda x, a: x + (1 - cos(2 * a * x)) / (2 * a),
     "softplus": softplus,
-    "softsign": lambda x: x / (1 + x.abs()),
+    "softsign": lambda x: x / (1 + abs(x)),
     "squared_relu": lambda x: x * relu(x),
     "srs": srs,
     "star_relu": lambda x, s, b: s * x * relu(x) + b,
     "swish": lambda x, beta: x * sigmoid(beta * x),
     "tanh": tanh,
-    "tanh_exp": lambda x: x * tanh(x.exp()),
+    "tanh_exp": lambda x: x * tanh(exp(x)),
 }

@@ -7,11 +7,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoise.errors import UserError
-from denoise.kernels.recompute import Recomputed
+from denoise.precision import wide
 
 
-class Elementwise(Recomputed):
-    """f(x; learned) of each number by itself."""
+class Elementwise(nn.Module):
+    """f(x; learned) of each number by itself; of half precision in float32, rounded once, as torch's own are.
+
+    A subclass gives the formula, `_value(x)`. Its gradient is autograd's: no part of it may overflow where f does not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._value(wide(x)).to(x.dtype)
+
+    def _value(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def sides(x: Tensor) -> tuple[Tensor, Tensor]:
+    """max(0, x) and max(0, -x). At 0 the first has slope 1: with relu on both sides a formula has no slope there."""
+    tiny = torch.finfo(x.dtype).tiny
+    return F.threshold(x, -tiny, 0.0), F.threshold(-x, tiny, 0.0)
 
 
 def positive(start: float, name: str) -> nn.Parameter:

@@ -1,5 +1,7 @@
 """Activations whose shape is learned."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -19,18 +21,9 @@ class Snake(Elementwise):
         super().__init__()
         self.raw_a = positive(a, "a")
 
-    def _learned(self, x: Tensor) -> tuple[Tensor]:
-        return (softplus(self.raw_a),)
-
-    def _value(self, x: Tensor, a: Tensor) -> Tensor:
+    def _value(self, x: Tensor) -> Tensor:
+        a = softplus(self.raw_a)
         return torch.addcdiv(x, (x * a).sin().square(), a)
-
-    def _gradient(self, g: Tensor, x: Tensor, a: Tensor) -> tuple[Tensor, ...]:
-        z = x * a
-        s = z.sin()
-        twice = z.cos_().mul_(s).mul_(2)  # sin(2 a x)
-        terms = s.square_().div_(-a).addcmul_(twice, x).mul_(g).div_(a)
-        return twice.add_(1).mul_(g), terms
 
 
 class APL(Elementwise):
@@ -47,26 +40,12 @@ class APL(Elementwise):
         self.a = nn.Parameter(torch.full((hinges * num_channels,), float(a)))  # a vector: no weight decay
         self.b = nn.Parameter(places.repeat_interleave(num_channels))
 
-    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _value(self, x: Tensor) -> Tensor:
         shape = (self.hinges, -1, *(1,) * (x.ndim - 2 if x.ndim == 4 else 0))
-        return *self.a.view(shape).unbind(), *self.b.view(shape).unbind()
-
-    def _value(self, x: Tensor, *learned: Tensor) -> Tensor:
         y = torch.relu(x)
-        for a, b in zip(learned[: self.hinges], learned[self.hinges :], strict=True):
+        for a, b in zip(self.a.view(shape), self.b.view(shape), strict=True):
             y = torch.addcmul(y, torch.relu(b - x), a)
         return y
-
-    def _gradient(self, g: Tensor, x: Tensor, *learned: Tensor) -> tuple[Tensor, ...]:
-        slopes, hinges = learned[: self.hinges], learned[self.hinges :]
-        dx, da, db = g * (x > 0), [], []
-        for a, b in zip(slopes, hinges, strict=True):
-            below = b - x
-            moved = g * (below > 0)
-            da.append(below.mul_(moved).sum_to_size(a.shape))
-            db.append(moved.mul_(a).sum_to_size(b.shape))
-            dx.sub_(moved)
-        return dx, *da, *db
 
 
 class PAU(Elementwise):
@@ -81,48 +60,26 @@ class PAU(Elementwise):
         self.a = nn.Parameter(torch.tensor(PAU_NUMERATOR))
         self.b = nn.Parameter(torch.tensor(PAU_DENOMINATOR))
 
-    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
-        return *self.a.unbind(), *self.b.unbind()
-
-    def _value(self, x: Tensor, *learned: Tensor) -> Tensor:
-        a, b = learned[:6], learned[6:]
-        x, beyond, steep = self._bounded(x, b[3])
-        return torch.addcmul(_horner(a, x) / (_horner(b, x) * x).abs().add_(1), beyond, a[5] * steep)
-
-    @staticmethod
-    def _bounded(x: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x within the bound, what is beyond it, and the slope there over a_5: 1 / (|b_4| + bound^-4)."""
-        bound = 1e7 if x.dtype == torch.float32 else 1e60
-        near = x.clamp(-bound, bound)
-        return near, x - near, (b.abs() + bound**-4).reciprocal()
-
-    def _gradient(self, g: Tensor, x: Tensor, *learned: Tensor) -> tuple[Tensor, ...]:
-        """With D = 1 + |Q|, y = P / D: dy/da_j = x^j / D, dy/db_k = -y sign(Q) x^k / D, dy/dx from both."""
-        a, b = learned[:6], learned[6:]
-        x, beyond, steep = self._bounded(x, b[3])
-        q = _horner(b, x).mul_(x)
-        up = g / q.abs().add_(1)
-        down = _horner(a, x).mul_(up).div_(q.abs().add_(1)).mul_(q.sign_()).neg_()
-        dx = _horner([j * a[j] for j in range(1, 6)], x).mul_(up)
-        dx.addcmul_(_horner([(k + 1) * b[k] for k in range(4)], x), down)
-        da, db, far = _moments(up, x, 0, 6), _moments(down, x, 1, 5), beyond.mul_(g).sum() * steep
-        da[5] = da[5] + far
-        db[3] = db[3] - far * a[5] * steep * b[3].sign()
-        return dx, *da, *db
+    def _value(self, x: Tensor) -> Tensor:
+        return pade(x, self.a.unbind(), self.b.unbind())
 
 
-def _horner(coefficients: tuple[Tensor, ...] | list[Tensor], x: Tensor) -> Tensor:
+def pade(x: Tensor, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """P(x) / (1 + |Q(x)|) of the coefficients `a` of P and `b` of Q, straight beyond the bound."""
+    near, beyond, steep = bounded(x, b[3])
+    return torch.addcmul(horner(a, near) / ((horner(b, near) * near).abs() + 1), beyond, a[5] * steep)
+
+
+def bounded(x: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x within the bound, what is beyond it, and the slope there over a_5: 1 / (|b_4| + bound^-4)."""
+    bound = 1e7 if x.dtype == torch.float32 else 1e60
+    near = x.clamp(-bound, bound)
+    return near, x - near, (b.abs() + bound**-4).reciprocal()
+
+
+def horner(coefficients: Sequence[Tensor], x: Tensor) -> Tensor:
     """sum_j c_j x^j."""
     *rest, value = coefficients
     for c in reversed(rest):
         value = torch.addcmul(c, value, x)
     return value
-
-
-def _moments(weight: Tensor, x: Tensor, low: int, high: int) -> list[Tensor]:
-    """sum(weight x^j) for j = low to high - 1."""
-    found, term = [], weight * x if low else weight
-    for _ in range(low, high):
-        found.append(term.sum())
-        term = term * x
-    return found

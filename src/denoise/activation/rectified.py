@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from denoise.activation.elementwise import Elementwise, positive, softplus
 from denoise.errors import UserError
-from denoise.kernels.recompute import wide
+from denoise.precision import wide
 from denoise.randomness import Stochastic
 
 
@@ -81,13 +81,8 @@ class StarReLU(Elementwise):
         super().__init__()
         self.s, self.b = nn.Parameter(torch.tensor(float(s))), nn.Parameter(torch.tensor(float(b)))
 
-    def _value(self, x: Tensor, s: Tensor, b: Tensor) -> Tensor:
-        return F.relu(x).square().mul(s).add_(b)
-
-    def _gradient(self, g: Tensor, x: Tensor, s: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        r = F.relu(x)
-        gr = g * r
-        return gr * (2 * s), gr.mul_(r), g
+    def _value(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.b, F.relu(x).square(), self.s)
 
 
 class SMeLU(Elementwise):
@@ -98,15 +93,12 @@ class SMeLU(Elementwise):
         self.beta = beta
 
     def _value(self, x: Tensor) -> Tensor:
-        bowl = x.clamp(-self.beta, self.beta).add_(self.beta)
-        return bowl.square().mul_(1 / (4 * self.beta)).add_(F.relu(x - self.beta))
-
-    def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        return (x.add(self.beta).mul_(1 / (2 * self.beta)).clamp_(0, 1).mul_(g),)
+        bowl = F.hardtanh(x, -self.beta, self.beta) + self.beta
+        return bowl.square() / (4 * self.beta) + F.relu(x - self.beta)
 
 
 class PELU(Elementwise):
-    """(a / b) x above 0, a (e^(x/b) - 1) below; a and b learned, one of each per layer.
+    """a elu(x / b): (a / b) x above 0, a (e^(x/b) - 1) below; a and b learned, one of each per layer.
 
     Trottier, Giguere & Chaib-draa 2016, arXiv:1605.09332, who keep both at 0.1 or more; here they are softplus of what
     is learned, and so above 0.
@@ -116,17 +108,8 @@ class PELU(Elementwise):
         super().__init__()
         self.raw_a, self.raw_b = positive(a, "a"), positive(b, "b")
 
-    def _learned(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return softplus(self.raw_a), softplus(self.raw_b)
-
-    def _value(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        return torch.addcmul(x.clamp(max=0).div(b).expm1().mul(a), F.relu(x), a / b)
-
-    def _gradient(self, g: Tensor, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-        h = x.clamp(max=0).div_(b)
-        dx = h.exp().mul_(g).mul_(a / b)
-        h.expm1_()
-        return dx, h.add_(F.relu(x).div_(b)).mul_(g), (x / -b).mul_(dx)
+    def _value(self, x: Tensor) -> Tensor:
+        return softplus(self.raw_a) * F.elu(x / softplus(self.raw_b))
 
 
 class PDELU(Elementwise):
@@ -143,12 +126,7 @@ class PDELU(Elementwise):
         self.t = t
         self.alpha = nn.Parameter(torch.tensor(float(alpha)))
 
-    def _value(self, x: Tensor, alpha: Tensor) -> Tensor:
-        lowest = torch.finfo(x.dtype).eps - 1  # above -1, where the logarithm has no slope
-        log = x.mul(1 - self.t).clamp(lowest, 0).log1p()
-        return torch.addcmul(F.relu(x), log.div(1 - self.t).expm1(), alpha)
-
-    def _gradient(self, g: Tensor, x: Tensor, alpha: Tensor) -> tuple[Tensor, ...]:
-        log = x.mul(1 - self.t).clamp_(-1, 0).log1p_().div_(1 - self.t)
-        slope = log.mul(self.t).exp_()  # base^(1 / (1 - t) - 1)
-        return slope.mul_(alpha).masked_fill_(x > 0, 1).mul_(g), log.expm1_().mul_(g)
+    def _value(self, x: Tensor) -> Tensor:
+        kind, rate = torch.finfo(x.dtype), 1 - self.t
+        below = F.hardtanh(x, (2 * kind.eps - 1) / rate, kind.tiny)  # from where the logarithm has a slope to 0
+        return torch.addcmul(F.threshold(x, kind.tiny, 0.0), F.elu((below * rate).log1p() / rate), self.alpha)

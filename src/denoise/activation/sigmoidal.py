@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoise.activation.elementwise import Elementwise
+from denoise.activation.elementwise import Elementwise, sides
 
 
 class ScaledTanh(nn.Module):
@@ -19,34 +19,22 @@ class ScaledTanh(nn.Module):
 
 
 class ParametricSigmoid(Elementwise):
-    """(1 / (1 + e^-x))^m: PSF. Chandra & Singh 2004, Neurocomputing 61. In float32 x below -80 counts as -80."""
+    """(1 / (1 + e^-x))^m: PSF. Chandra & Singh 2004, Neurocomputing 61. It is e^(-m softplus(-x))."""
 
     def __init__(self, m: float = 2.0) -> None:
         super().__init__()
         self.m = m
 
     def _value(self, x: Tensor) -> Tensor:
-        return x.clamp(min=-80 if x.dtype == torch.float32 else -700).sigmoid_().pow(self.m)
-
-    def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        y = torch.sigmoid(x).pow_(self.m).mul_(self.m)
-        return (x.neg().sigmoid_().mul_(y).mul_(g),)  # m s(x)^m s(-x)
+        return torch.exp(F.softplus(-x, threshold=40) * -self.m)
 
 
 class ReSech(Elementwise):
     """x sech(x) = 2 x u / (1 + u^2), u = e^-|x|. Njikam & Zhao 2016, Applied Intelligence 45."""
 
     def _value(self, x: Tensor) -> Tensor:
-        u = x.abs().neg_().exp_()
-        return (u * x).div(u.square().add_(1)).mul_(2)
-
-    def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        size = x.abs()
-        u = size.neg().exp_()
-        square = u.square()
-        both = square + 1
-        steep = size.mul_(square.neg_().add_(1)).div_(both)  # x tanh(x)
-        return (steep.neg_().add_(1).mul_(u).div_(both).mul_(g).mul_(2),)
+        u = (-x.abs()).exp()
+        return 2 * x * u / (u.square() + 1)
 
 
 class Elliott(Elementwise):
@@ -56,9 +44,5 @@ class Elliott(Elementwise):
     """
 
     def _value(self, x: Tensor) -> Tensor:
-        above = F.relu(x)
-        below = x.clamp(max=0).neg_().add_(1).reciprocal_()
-        return above.div(above + 1).add_(below).mul_(0.5)
-
-    def _gradient(self, g: Tensor, x: Tensor) -> tuple[Tensor]:
-        return (x.abs().add_(1).square_().reciprocal_().mul_(g).mul_(0.5),)
+        above, below = sides(x)
+        return ((below + 1).reciprocal() + (1 - (above + 1).reciprocal())) * 0.5

@@ -3,6 +3,7 @@
 from typing import Any
 
 MOVED = {
+    "denoise.activation.Mish": "torch.nn.Mish",
     "denoise.unet.UNet": "denoise.model.unet.UNet",
     "denoise.dit.DiT": "denoise.model.dit.DiT",
     "denoise.denoiser.Denoiser": "denoise.model.denoiser.Denoiser",

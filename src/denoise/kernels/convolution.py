@@ -15,9 +15,6 @@ class Pointwise(nn.Conv2d):
     large ones it makes no difference (an Emerald Rapids).
     """
 
-    def __init__(self, dim_in: int, dim_out: int) -> None:
-        super().__init__(dim_in, dim_out, 1)
-
     def forward(self, x: Tensor) -> Tensor:
         if not _by_products(x):
             return super().forward(x)
@@ -32,9 +29,6 @@ class Last(nn.Conv2d):
     oneDNN computes some sixteen output channels at once, so that an image of one costs as much as sixteen. Then each
     position's share in its nine neighbours is a product of matrices, of which an output is the sum: half the time.
     """
-
-    def __init__(self, dim_in: int, channels: int) -> None:
-        super().__init__(dim_in, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.out_channels > 1 or not _by_products(x):

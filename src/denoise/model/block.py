@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from denoise.errors import UserError
 from denoise.initializer.stage import Stage
-from denoise.kernels.convolution import Pointwise
-from denoise.kernels.linear import Linear
 from denoise.model.embedding import Fourier
 from denoise.randomness import Stochastic
 
@@ -126,7 +124,7 @@ class ResidualBlock(nn.Module):
         self.activation_out = part.activation(dim_out)
         self.dropout = Dropout(part.dropout)
         self.conv_out = nn.Conv2d(dim_out, dim_out, 3, padding=1)
-        self.skip = Pointwise(dim_in, dim_out) if dim_in != dim_out else nn.Identity()
+        self.skip = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.conv_out]
@@ -146,8 +144,8 @@ class Attention(nn.Module):
         if dim % num_heads:
             raise UserError(f"model.num_heads={num_heads}: does not divide the {dim} channels; take a divisor of {dim}")
         self.num_heads = num_heads
-        self.qkv = Linear(dim, 3 * dim)
-        self.out = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape

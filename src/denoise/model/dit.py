@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from denoise.errors import UserError
-from denoise.kernels.linear import Linear
 from denoise.model.block import Modulation, NoiseEmbedding, Parts, TransformerBlock
 from denoise.model.embedding import sin_cos_2d
 
@@ -47,7 +46,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(TransformerBlock(part, dim, num_heads, hidden, embedding_dim) for _ in range(depth))
         self.norm_out = part.normalization(dim)
         self.modulation_out = Modulation(dim, embedding_dim)
-        self.out = Linear(dim, patch_size**2 * channels)
+        self.out = nn.Linear(dim, patch_size**2 * channels)
         self.patch_size = patch_size
 
     place: Tensor

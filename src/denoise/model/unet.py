@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from denoise.errors import UserError
-from denoise.kernels.convolution import Last
 from denoise.model.block import NoiseEmbedding, Parts, ResidualBlock, TransformerOnMap
 
 
@@ -75,7 +74,7 @@ class UNet(nn.Module):
         self.blocks_per_level = blocks_per_level
         self.norm_out = parts.residual.normalization(dim)
         self.activation_out = parts.residual.activation(dim)
-        self.conv_out = Last(dim, channels)
+        self.conv_out = nn.Conv2d(dim, channels, 3, padding=1)
 
     def zero_layers(self) -> list[nn.Module]:
         return [self.conv_out]

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from denoise.normalization.shape import Affine, ChannelsAtEnd, OverChannels, OwnNorm
+from denoise.normalization.shape import Affine, ChannelsAtEnd, OverChannels, inverse_root
+
+SMALL = 2.0**-12  # of x so much, where a gradient divides by x^2 and would underflow
 
 
 def layer_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
@@ -20,7 +22,7 @@ def layer_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
 
 def rms_norm(num_channels: int, eps: float = 1e-6) -> nn.Module:
     """x / sqrt(mean(x^2) + eps) * gamma over the channels of each position. Zhang & Sennrich 2019, arXiv:1910.07467."""
-    return RMSNorm(nn.RMSNorm(num_channels, eps=eps))
+    return RMSNorm(nn.RMSNorm(num_channels, eps=eps), eps)
 
 
 def pixel_norm(num_channels: int, eps: float = 1e-8) -> nn.Module:
@@ -28,37 +30,23 @@ def pixel_norm(num_channels: int, eps: float = 1e-8) -> nn.Module:
 
     Karras et al. 2018, arXiv:1710.10196.
     """
-    return RMSNorm(nn.RMSNorm(num_channels, eps=eps, elementwise_affine=False))
+    return RMSNorm(nn.RMSNorm(num_channels, eps=eps, elementwise_affine=False), eps)
 
 
-class RMSNorm(OwnNorm):
-    """torch's RMSNorm, which on a CPU is a formula under autograd and takes a third longer."""
+class RMSNorm(ChannelsAtEnd):
+    """x / sqrt(mean(x^2) + eps), times gamma where it is learned. torch's own gradient underflows from |x| = 1e13."""
 
-    only_on_cpu = True
-
-    def __init__(self, norm: nn.RMSNorm) -> None:
+    def __init__(self, norm: nn.RMSNorm, eps: float) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.eps = norm, eps
 
-    def _value(self, x: Tensor, *gamma: Tensor) -> Tensor:
-        return functional.rms_norm(x, x.shape[-1:], gamma[0] if gamma else None, self.norm.eps)
-
-    def _value_and_kept(self, x: Tensor, *gamma: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
-        scale = torch.rsqrt(power + self.norm.eps)
-        y = x * scale
-        return (y.mul_(*gamma) if gamma else y), (scale,)
-
-    def _gradient(self, g: Tensor, x: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
-        *gamma, scale = saved
-        products = g * x
-        pull = g * gamma[0] if gamma else g
-        along = (pull * x if gamma else products).sum(dim=-1, keepdim=True)
-        dx = (pull * scale).addcmul_(x, along * scale * scale * scale / -x.shape[-1])  # scale^3 would underflow
-        return dx, *([products.mul_(scale).sum((0, 1))] if gamma else [])
+    def _normalize(self, x: Tensor) -> Tensor:
+        power = x.square().sum(dim=-1, keepdim=True) / x.shape[-1]
+        y = x * inverse_root(power + self.eps)
+        return y if self.norm.weight is None else y * self.norm.weight
 
 
-class ScaleNorm(OwnNorm):
+class ScaleNorm(ChannelsAtEnd):
     """g x / max(|x|, eps), |x| over the channels of each position, one g learned from sqrt(C).
 
     Nguyen & Salazar 2019, arXiv:1910.05895.
@@ -69,21 +57,8 @@ class ScaleNorm(OwnNorm):
         self.eps = eps
         self.g = nn.Parameter(torch.tensor(math.sqrt(num_channels)))
 
-    def _value(self, x: Tensor, g: Tensor) -> Tensor:
-        return g * functional.normalize(x, dim=-1, eps=self.eps)
-
-    def _value_and_kept(self, x: Tensor, g: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * (g / length.clamp_min(self.eps)), (length,)
-
-    def _gradient(self, g: Tensor, x: Tensor, length_learned: Tensor, length: Tensor) -> tuple[Tensor, ...]:
-        scale = length.clamp_min(self.eps).reciprocal()
-        along = (g * x).sum(dim=-1, keepdim=True)
-        turn = torch.where(
-            length >= self.eps, along * scale * scale * scale, 0.0
-        )  # below eps the length does not count
-        dx = (g * (length_learned * scale)).addcmul_(x, turn * -length_learned)
-        return dx, along * scale
+    def _normalize(self, x: Tensor) -> Tensor:
+        return self.g * functional.normalize(x, dim=-1, eps=self.eps)
 
 
 class DynamicTanh(Affine, ChannelsAtEnd):
@@ -97,7 +72,7 @@ class DynamicTanh(Affine, ChannelsAtEnd):
         return torch.addcmul(self.bias, torch.tanh(self.alpha * x), self.weight)
 
 
-class LocalResponseNorm(OwnNorm):
+class LocalResponseNorm(ChannelsAtEnd):
     """x / (k + alpha / size sum(x^2))^beta, the sum over `size` neighbouring channels of a position, zero outside.
 
     Krizhevsky, Sutskever & Hinton 2012, NIPS, who write alpha for our alpha / size: torch's form. Nothing learned.
@@ -118,21 +93,13 @@ class LocalResponseNorm(OwnNorm):
 
     def _power(self, x: Tensor) -> Tensor:
         with _without_autocast(x):  # inf would be NaN in channels far from it: 0 inf
-            return x.square().clamp(max=torch.finfo(x.dtype).max / self.size) @ self.near.to(x.dtype)
+            bounded = functional.hardtanh(x.square(), -1.0, torch.finfo(x.dtype).max / self.size)
+            return bounded @ self.near.to(x.dtype)
 
-    def _value(self, x: Tensor) -> Tensor:
-        return x * torch.exp(torch.log(self._power(x) * (self.alpha / self.size) + self.k) * -self.beta)
-
-    def _value_and_kept(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        below = self._power(x)
-        below.mul_(self.alpha / self.size).add_(self.k)
-        scale = below.log().mul_(-self.beta).exp_()
-        return x * scale, (below, scale)
-
-    def _gradient(self, g: Tensor, x: Tensor, below: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        with _without_autocast(x):
-            back = (g * x).mul_(scale).div_(below) @ self.near.to(x.dtype).T
-        return ((g * scale).addcmul_(x, back, value=-2 * self.alpha * self.beta / self.size),)
+    def _normalize(self, x: Tensor) -> Tensor:
+        small = x * SMALL
+        log = torch.log(self._power(small) * (self.alpha / self.size) + self.k * SMALL**2)
+        return small * torch.exp(log * -self.beta + math.log(SMALL) * (2 * self.beta - 1))
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[object]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from denoise.errors import UserError
-from denoise.kernels.recompute import wide
-from denoise.normalization.shape import Affine, OverPositions, OwnNorm, mean_of_groups
+from denoise.normalization.shape import Affine, ChannelsAtEnd, OverPositions, inverse_root, mean_of_groups
+from denoise.precision import wide
 
 
 def group_norm(num_channels: int, num_groups: int = 8, eps: float = 1e-5) -> nn.Module:
@@ -56,7 +56,7 @@ def instance_norm(num_channels: int, eps: float = 1e-5) -> nn.Module:
     return InstanceNorm(GroupNorm(num_channels, num_channels, eps=eps))
 
 
-class InstanceNorm(OwnNorm):
+class InstanceNorm(ChannelsAtEnd):
     """A group norm with a group for each channel; torch's takes several times as long where channels lie together."""
 
     def __init__(self, norm: GroupNorm) -> None:
@@ -68,31 +68,10 @@ class InstanceNorm(OwnNorm):
             return self.norm(x)
         return super().forward(x)
 
-    def _learned(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.norm.weight, self.norm.bias
-
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        count = max(1, x.shape[1])
-        mean = mean_of_groups(x, x.shape[-1])
-        centred = x - mean
-        return mean, centred, torch.rsqrt(centred.square().sum(dim=1, keepdim=True) / count + self.norm.eps)
-
-    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        _, centred, scale = self._statistics(x)
-        return torch.addcmul(beta, centred, gamma * scale)
-
-    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mean, centred, scale = self._statistics(x)
-        return torch.addcmul(beta, centred, gamma * scale, out=centred), (mean, scale)
-
-    def _gradient(
-        self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, scale: Tensor
-    ) -> tuple[Tensor, ...]:
-        count = max(1, x.shape[1])
-        centred, pulled = x - mean, g.sum(dim=1, keepdim=True)
-        along = (g * centred).sum(dim=1, keepdim=True) * scale
-        dx = g - pulled / count  # means are taken off first: at one position nothing is left, not even rounding
-        return dx.addcmul_(centred, along * scale / -count).mul_(gamma * scale), along, pulled
+    def _normalize(self, x: Tensor) -> Tensor:
+        centred = x - mean_of_groups(x, x.shape[-1])
+        power = centred.square().sum(dim=1, keepdim=True) / max(1, x.shape[1])
+        return torch.addcmul(self.norm.bias, centred, self.norm.weight * inverse_root(power + self.norm.eps))
 
 
 def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, track: bool = True) -> nn.Module:
@@ -117,7 +96,7 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class FilterResponseNorm(Affine, OwnNorm):
+class FilterResponseNorm(Affine, ChannelsAtEnd):
     """x / sqrt(mean(x^2) + eps) * gamma + beta over the positions of each channel of an image; no mean is taken off.
 
     Singh & Krishnan 2019, arXiv:1911.09737. The paper's thresholded unit max(y, tau) after it is left out: it is
@@ -128,24 +107,12 @@ class FilterResponseNorm(Affine, OwnNorm):
         super().__init__(num_channels)
         self.eps = eps
 
-    def _scale(self, x: Tensor) -> Tensor:
-        return torch.rsqrt(x.square().sum(dim=1, keepdim=True) / max(1, x.shape[1]) + self.eps)
-
-    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        return torch.addcmul(beta, x, gamma * self._scale(x))
-
-    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        scale = self._scale(x)
-        return torch.addcmul(beta, x, gamma * scale), (scale,)
-
-    def _gradient(self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        along = (g * x).sum(dim=1, keepdim=True) * scale
-        pull = gamma * scale
-        dx = (g * pull).addcmul_(x, pull * along * scale / -max(1, x.shape[1]))
-        return dx, along, g.sum((0, 1))
+    def _normalize(self, x: Tensor) -> Tensor:
+        power = x.square().sum(dim=1, keepdim=True) / max(1, x.shape[1])
+        return torch.addcmul(self.bias, x, self.weight * inverse_root(power + self.eps))
 
 
-class EvoNormS0(Affine, OwnNorm):
+class EvoNormS0(Affine, ChannelsAtEnd):
     """x sigmoid(v x) / sqrt(var + eps) * gamma + beta, var over all positions of a group of channels, v learned.
 
     Liu et al. 2020, arXiv:2004.02967. The numerator is a nonlinearity (swish), which the paper puts in the place of
@@ -158,33 +125,10 @@ class EvoNormS0(Affine, OwnNorm):
         self.num_groups, self.eps = math.gcd(num_groups, num_channels), eps
         self.v = nn.Parameter(torch.ones(num_channels))
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        count = max(1, x.shape[1])
-        mean = mean_of_groups(x, self.num_groups)
-        return mean, torch.rsqrt(self._shared((x - mean).square().sum(dim=1, keepdim=True)) / count + self.eps)
-
-    def _value(self, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor) -> Tensor:
-        return torch.addcmul(beta, x * torch.sigmoid(v * x), gamma * self._statistics(x)[1])
-
-    def _value_and_kept(self, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        mean, scale = self._statistics(x)
-        return torch.addcmul(beta, (v * x).sigmoid_().mul_(x), gamma * scale), (mean, scale)
-
-    def _gradient(
-        self, g: Tensor, x: Tensor, gamma: Tensor, beta: Tensor, v: Tensor, mean: Tensor, scale: Tensor
-    ) -> tuple[Tensor, ...]:
-        open_ = (v * x).sigmoid_()
-        swished = x * open_
-        products = g * swished
-        along = products.sum(dim=1, keepdim=True) * scale
-        pull = gamma * scale
-        spread = self._shared(gamma * along) * scale.square() / -max(1, x.shape[1])
-        rest = x - swished
-        dv = products.mul_(rest).sum(dim=1, keepdim=True) * pull
-        dx = rest.mul_(v).add_(1).mul_(open_).mul_(g).mul_(pull)  # swish' = s (1 + v (x - x s))
-        centred = x - mean  # up to the mean's rounding, which is taken off again: it counts where all x are alike
-        centred.sub_(self._shared(centred.sum(dim=1, keepdim=True)) / max(1, x.shape[1]))
-        return dx.addcmul_(centred, spread), along, g.sum((0, 1)), dv
+    def _normalize(self, x: Tensor) -> Tensor:
+        centred = x - mean_of_groups(x, self.num_groups)
+        power = self._shared(centred.square().sum(dim=1, keepdim=True)) / max(1, x.shape[1])
+        return torch.addcmul(self.bias, x * torch.sigmoid(self.v * x), self.weight * inverse_root(power + self.eps))
 
     def _shared(self, channels: Tensor) -> Tensor:
         """Each channel's number as the mean of its group's: (B, 1, C) -> (B, 1, C)."""

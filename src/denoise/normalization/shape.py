@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from denoise.kernels.recompute import Recomputed, wide
+from denoise.precision import wide
 
 
 def as_tokens(x: Tensor) -> Tensor:
@@ -30,8 +30,17 @@ def mean_of_groups(x: Tensor, num_groups: int) -> Tensor:
     return first + mean.expand_as(total).flatten(2)
 
 
+def inverse_root(power: Tensor) -> Tensor:
+    """1 / sqrt(power). The gradient of torch's rsqrt takes its cube, which underflows where its square does not."""
+    return power.sqrt().reciprocal()
+
+
 class ChannelsAtEnd(nn.Module):
-    """A norm written for (B, T, C): tokens are taken as they are, the positions of a map as tokens."""
+    """A norm written for (B, T, C): tokens are taken as they are, the positions of a map as tokens.
+
+    Its gradient is autograd's. Sums over positions are taken as `sum`: the gradient of `mean` is written out for every
+    position.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         x = wide(x)
@@ -63,22 +72,6 @@ class OverPositions(nn.Module):
         if x.ndim == 3:
             return self.norm(x.unsqueeze(1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).squeeze(1)
         return self.norm(x)
-
-
-class OwnNorm(Recomputed):
-    """A norm, written for (B, T, C), with a gradient of its own: fewer passes than autograd takes through its formula.
-
-    Sums over positions are taken as `sum`: the gradient of `mean` is written out for every position.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(wide(x))
-
-    def _arranged(self, x: Tensor) -> Tensor:
-        return as_tokens(x)
-
-    def _restored(self, y: Tensor, x: Tensor) -> Tensor:
-        return as_before(y, x)
 
 
 class Affine(nn.Module):

@@ -10,6 +10,7 @@ from denoise.data import images
 from denoise.data.images import Images
 from denoise.errors import UserError, choose
 from denoise.initializer.stage import Scope, Stage
+from denoise.kernels.put_in import put_in
 from denoise.model.block import Part, Parts
 from denoise.model.denoiser import Denoiser
 from denoise.model.initialize import finish, initialize
@@ -73,6 +74,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     parts = build_parts(cfg)
     with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
         backbone = build_backbone(cfg, data, parts)
+    put_in(backbone)
     stages = initialize(backbone, parts, cfg.seed)
     denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
     return denoiser, stages
