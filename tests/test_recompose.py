@@ -87,6 +87,37 @@ TYPED = [
         "model=dit",
     ),
     *("model.width=16", "trainer.max_steps=7", "activation@parts.transformer.activation=gelu", "initializer.gain=auto"),
+    *(
+        "seed=3",
+        "seed",
+        "seed=",
+        "seed=???",
+        "seed = 4",
+        "seed=[1,{a: 2}]",
+        "store='/a(b)=c'",
+        "store=/a(b)=c",
+        "a.b=1",
+    ),
+    *(
+        "model.channel_mult=[1,1]",
+        "model.channel_mult=3",
+        "model={}",
+        "~model",
+        "data=fashion_mnist",
+        "hydra.verbose=1",
+    ),
+    *(
+        "parts.residual={placement: post}",
+        "parts.residual.placement=post",
+        "+parts.residual.new=1",
+        "~trainer.max_steps",
+    ),
+    *("search.n_trials=3", "search.enqueue=[['activation=relu']]", "search.kinds.activation=[relu]", "search.kinds={}"),
+    *(
+        "~search.kinds.activation",
+        "+search.domains.dropout={type:float,low:0.0,high:0.3}",
+        "search.domains.dropout.low=1",
+    ),
 ]
 
 
