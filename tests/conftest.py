@@ -54,12 +54,32 @@ LONG = (
     "test_recompose",
 )
 
+QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loop
+    *("test_activation", "test_address", "test_backbone", "test_beside", "test_claims"),
+    *("test_convolution", "test_data", "test_denoiser", "test_docker", "test_feed_forward"),
+    *("test_figure", "test_front", "test_initializer", "test_inspection", "test_linear"),
+    *("test_lr_schedule", "test_moved_targets", "test_muon", "test_norm_digits", "test_normalization"),
+    *("test_optimizer_contract", "test_options", "test_override", "test_pages", "test_report"),
+    *("test_solver", "test_structure", "test_tails", "test_transforms", "test_trials"),
+    *("test_trust", "test_weight_normalization"),
+)
 
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With -m quick no other file is imported."""
+    others = collection_path.stem.startswith("test_") and collection_path.stem not in QUICK
+    return True if others and config.getoption("markexpr") == "quick" else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that no worker is left with one of them at the end.
 
     What breaks a search has a verb of its own, `make test-faults`, and is run here too where a file of it is named.
     """
+    for item in items:
+        if item.path.stem in QUICK and not item.get_closest_marker("faults"):
+            item.add_marker("quick")
     if not config.getoption("file_or_dir") and not config.getoption("markexpr"):
         broken = [item for item in items if item.get_closest_marker("faults")]
         config.hook.pytest_deselected(items=broken)

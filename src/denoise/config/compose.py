@@ -48,7 +48,8 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     parsed = [parse(text) for text in overrides]
     for override in filter(is_group, parsed):
         _check_option(override, root)
-    base = defaults(overrides, root)
+    options = tuple(text for text in overrides if is_group(parse(text)))
+    base = _read_only(options, root, catalog.folders())
     if len(catalog.folders()) > 1 and not OmegaConf.missing_keys(base.cfg):
         _check_keys(base, root)
     for override in parsed:
@@ -73,6 +74,11 @@ def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
     return next_compose(tuple(text for text in overrides if is_group(parse(text))), root)
 
 
+@lru_cache(maxsize=64)
+def _read_only(options: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
+    return next_compose(options, root)
+
+
 def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = None) -> list[str]:
     """What the user should know of a legal config, a line each; `searched`, options by kind, count as chosen."""
     chosen = [(at.partition("@")[0], option) for at, option in composed.choices.items() if option]
@@ -88,57 +94,47 @@ def notes(composed: Composed, searched: Mapping[str, Sequence[str]] | None = Non
 
 def raw_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
     """Compose without the checks, for overrides that were made or checked before."""
-    found = _resolved(overrides, root, catalog.folders())
-    return Composed(copy.deepcopy(found.cfg), dict(found.choices))
+    found = _compose(overrides, root, catalog.folders())
+    cfg = copy.deepcopy(found.cfg)
+    with _refused():
+        OmegaConf.resolve(cfg)
+    return Composed(cfg, dict(found.choices))
 
 
 def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
-    """Compose as `raw_compose` does, quickly where the one before differs in options and their numbers."""
-    divided = fast_compose.divide(overrides, catalog.KINDS)
+    """Compose as `raw_compose` does, quickly where the one before differs in options and in values."""
+    folders = catalog.folders()
+    divided = fast_compose.divide(overrides, catalog.KINDS, _groups())
     if divided is None:
         return raw_compose(overrides, root)
     options, values, others = divided
-    if not options and not values:
-        return raw_compose(overrides, root)
     try:
-        base, chosen = _base(others, root, catalog.folders())
-        own = _home(root, catalog.folders()) != catalog.CONF or chosen.get("experiment") is not None
-        cfg = None if own else fast_compose.assemble(base, chosen, options, values, _path, parse)
+        base = _base(others, root, folders)
+        own = _home(root, folders) != catalog.CONF or base.chosen.get("experiment") is not None
+        cfg = None if own else fast_compose.assemble(base, options, values, _path, parse)
     except (UserError, OmegaConfBaseException, yaml.YAMLError):  # what Hydra says of the whole is what helps
         cfg = None
-    return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**chosen, **options})
+    return raw_compose(overrides, root) if cfg is None else Composed(cfg, {**base.chosen, **options})
 
 
 def _path(kind: str, option: str) -> Path | None:
     return catalog.entry(kind, option).path if option in catalog.options(kind) else None
 
 
-@lru_cache(maxsize=16)
-def _base(
-    overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]
-) -> tuple[dict[str, Any], dict[str, str | None]]:
-    found = _compose(overrides, root, folders)
-    plain: Any = OmegaConf.to_container(found.cfg, resolve=False)
-    return plain, found.choices
-
-
 @lru_cache(maxsize=64)
-def _resolved(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
+def _base(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> fast_compose.Base:
     found = _compose(overrides, root, folders)
-    cfg = copy.deepcopy(found.cfg)
-    with _said():
-        OmegaConf.resolve(cfg)
-    return Composed(cfg, found.choices)
+    return fast_compose.Base(found.cfg, found.choices)
 
 
 @lru_cache(maxsize=64)
 def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
-    """What Hydra composes; its interpolations stand in it as they were written."""
+    """What Hydra composes, its interpolations not resolved yet; to be read only."""
     GlobalHydra.instance().clear()
     primary = _home(root, folders)
     searchpath = ",".join(quoted(f"file://{folder}") for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
-    with _said(), initialize_config_dir(version_base="1.3", config_dir=str(primary)):
+    with _refused(), initialize_config_dir(version_base="1.3", config_dir=str(primary)):
         whole = [readable(each) for text in overrides for each in _replacing(text)]
         cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
         choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
@@ -150,8 +146,7 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Within, what Hydra and OmegaConf refuse is a line."""
+def _refused() -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:

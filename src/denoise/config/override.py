@@ -17,8 +17,9 @@ DEPTH = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 BEGUN = ("'", '"', "[", "{")  # what begins so and is not ended is a slip, and no text
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Override:
-    """Read one override. Errors: UserError for what is none, and for sweeps."""
+    """Read one override; to be read only. Errors: UserError for what is none, and for sweeps."""
     if len(text) > LONG or _depth(text) > DEEP:
         what = f"longer than {LONG} characters" if len(text) > LONG else f"nested deeper than {DEEP}"
         raise UserError(f"{text[:KEPT]}...: {what}; a long list goes into a file of a folder for --config-dir")
