@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoise.activation.elementwise import Elementwise, positive, softplus
+from denoise.activation.elementwise import Elementwise, positive, sides, softplus
 from denoise.errors import UserError
 from denoise.precision import wide
 from denoise.randomness import Stochastic
@@ -42,13 +42,13 @@ class GELUSigma(Elementwise):
 class GELUCauchy(Elementwise):
     """x (1/2 + arctan(x) / pi): gelu with the standard Cauchy's CDF in the place of the normal's.
 
-    After Hendrycks & Gimpel 2016, arXiv:1606.08415. Below -1 the CDF is -arctan(1 / x) / pi, which keeps its digits.
+    After Hendrycks & Gimpel 2016, arXiv:1606.08415. Below 0 the CDF is arctan(1 / -x) / pi, which keeps its digits.
     """
 
     def _value(self, x: Tensor) -> Tensor:
-        far = x < -1
-        slope = torch.where(far, -1 / F.hardtanh(x, -math.inf, -0.5), F.hardtanh(x, -2.0, math.inf))
-        return (torch.atan(slope) / math.pi + (~far).to(x.dtype) / 2) * x
+        above, below = sides(x)
+        angle = torch.atan(above) + torch.atan((below + 1e-18).reciprocal())  # 1 / 0 would have no gradient
+        return angle / math.pi * x
 
 
 class GELUStochastic(Stochastic):

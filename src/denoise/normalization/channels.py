@@ -98,8 +98,8 @@ class LocalResponseNorm(ChannelsAtEnd):
 
     def _normalize(self, x: Tensor) -> Tensor:
         small = x * SMALL
-        log = torch.log(self._power(small) * (self.alpha / self.size) + self.k * SMALL**2)
-        return small * torch.exp(log * -self.beta + math.log(SMALL) * (2 * self.beta - 1))
+        below = (self._power(small) * (self.alpha / self.size)).add_(self.k * SMALL**2)
+        return small * below.log().mul_(-self.beta).add_(math.log(SMALL) * (2 * self.beta - 1)).exp_()
 
 
 def _without_autocast(x: Tensor) -> AbstractContextManager[object]:
