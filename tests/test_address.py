@@ -72,7 +72,7 @@ def test_no_verb_makes_a_folder_of_it(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.WorkerPool.resize", lambda *args: None)
     assert main([verb, "tracking.uri=127.0.0.1:5000", f"store={tmp_path}/runs", "trainer.max_steps=1"]) == 2
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 1 and "write tracking.uri=http://127.0.0.1:5000," in err

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from denoise.errors import UserError
 from denoise.training.train import sha256
 from search.analysis import ranking, sequential_test
-from search.analysis.confirmation import Arm, Confirmation, Ensemble, Finalist, Settings, comparison
+from search.analysis.confirmation import Arm, Confirmation, EnsembleScore, Finalist, Settings, comparison
 from search.analysis.confirmation import settings as read
 from search.analysis.sequential_test import (
     BETTER,
@@ -504,7 +504,7 @@ def made(cost: str | None = None) -> Confirmation:
         one.untuned = comparison(one, base, SequentialTest(3, 5, 0.95), 0.0001)
         found.finalists.append(one)
     found.spread = 0.003
-    found.ensembles = [Ensemble("trial 1 (muon), 5 seeds", ["a"] * 5, 0.47, 0.48, 0.479)]
+    found.ensembles = [EnsembleScore("trial 1 (muon), 5 seeds", ["a"] * 5, 0.47, 0.48, 0.479)]
     return found
 
 

@@ -180,7 +180,7 @@ def test_a_table_is_never_wider_than_the_screen_while_its_essential_columns_fit(
 @WIDTHS
 def test_what_is_reproduced(width: int) -> None:
     rows = [("val/loss_band_0", repr(1 / 3), repr(2 / 3)), ("weights_sha256", "0123456789abcdef", "0123456789abcdef")]
-    text = cells(drawn(reproduce.table(reproduce.Comparison(rows, False, True, "", False, ""), "run 1"), width))
+    text = cells(drawn(reproduce.table(reproduce.Reproduction(rows, False, True, "", False, ""), "run 1"), width))
     assert all(
         word in text.replace(" ", "") for word in (repr(1 / 3), repr(2 / 3), "0123456789abcdef", "differs", "same")
     )

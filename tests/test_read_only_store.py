@@ -118,7 +118,7 @@ def test_a_verb_that_writes_is_refused(
 ) -> None:
     store, _ = locked
     quick.free(monkeypatch)
-    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.WorkerPool.resize", lambda *args: None)
     before = content(store)
     assert main([verb, f"store={store}", *(SEARCHED if verb == "search" else SMALL)]) == 2
     err = capsys.readouterr().err.splitlines()
@@ -196,7 +196,7 @@ def test_a_database_that_is_none_is_said_of_the_store(
     if locked:
         as_anyone(store, monkeypatch)
     quick.free(monkeypatch)
-    monkeypatch.setattr("search.workers.pool.Crew.resize", lambda *args: None)
+    monkeypatch.setattr("search.workers.pool.WorkerPool.resize", lambda *args: None)
     typed = ["best"] if what == "mlflow.db" else ["search", *SEARCHED]
     assert main([*typed, f"store={store}"]) == 2
     (line,) = [text for text in capsys.readouterr().err.splitlines() if text]

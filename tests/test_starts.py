@@ -12,7 +12,7 @@ from denoise.config.compose import compose, next_compose
 from denoise.errors import UserError
 from denoise.training import train
 from search.study import migrate
-from search.study.modes import KnownStart
+from search.study.modes import Start
 from search.study.spec import Search
 from search.trial.config_hash import config_sha256
 from tests import quick, studies
@@ -85,7 +85,7 @@ def test_a_start_that_is_carried_over_keeps_what_was_typed() -> None:
         assert config_sha256(next_compose(tuple(trial.user_attrs["overrides"]))) == wanted(start)
     other = optuna.create_study()
     other.add_trials(found.trials)
-    assert new.mode.next_start(other.trials) == KnownStart(), "no start is put there a second time"
+    assert new.mode.next_start(other.trials) == Start(), "no start is put there a second time"
 
 
 def test_a_start_keeps_the_baselines_own_values() -> None:

@@ -150,8 +150,8 @@ def test_no_password_stands_in_the_arguments_of_a_process(tmp_path: Path, monkey
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.setattr(Started, "seen", [])
     typed = ["search", *(f"search.storage={form.format(SECRET)}" for form in FORMS)]
-    crew = WorkerPool(typed)
-    crew.resize(1)
+    pool = WorkerPool(typed)
+    pool.resize(1)
     monkeypatch.setattr(mlflow_server, "_end", lambda process: None)
     monkeypatch.setattr(mlflow_server.signal, "signal", lambda *given: None)
     mlflow_server.serve(FORMS[5].format(SECRET), tmp_path, 5000)

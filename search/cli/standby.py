@@ -54,7 +54,7 @@ def open_searches(url: str) -> list[tuple[str, list[str]]]:
     return [(name, typed) for name, typed in asked(url).items() if typed != WITHDRAWN]
 
 
-class Worker:
+class StandbyWorker:
     """Joins one search at a time by a process of its own, which it ends where the search is withdrawn."""
 
     def __init__(self, url: str) -> None:
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
     known_user()
     warnings.filterwarnings("ignore")
     url = arguments[0].replace("postgresql://", "postgresql+psycopg2://", 1)
-    worker = Worker(url)
+    worker = StandbyWorker(url)
     try:
         with interruptible():
             if arguments[1:]:

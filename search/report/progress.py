@@ -40,7 +40,7 @@ class TrialDisplay(Protocol):
 
 
 @dataclass
-class Row:
+class TrainingRow:
     """What is said of a training: `head` in columns, `rest` where there is room, `differs` below them where not."""
 
     head: list[str]
@@ -93,7 +93,7 @@ class Display:
         self.best: tuple[float, int | None, str] | None = None
         self.searching = True  # in the confirmation single seeds are trained, of which none is the best
         self.now: dict[int, Training] = {}
-        self.recent: list[Row] = []
+        self.recent: list[TrainingRow] = []
         self.live: Live | None = None
         self.said: set[str] = set()
         self.lock = threading.RLock()
@@ -162,7 +162,9 @@ class Display:
             who = f"trial {now.trial:>3}" if now.trial is not None else "run"
             head = [who, f"{outcome:<8}", f"step {step:>4}", f"val/loss {number(value)}"]
             speed = f"{rate:.0f} samples/s" if rate else ""
-            ended = Row(head, speed, now.difference + (f"  ({failure})" if failure else ""), STYLE.get(outcome, ""))
+            ended = TrainingRow(
+                head, speed, now.difference + (f"  ({failure})" if failure else ""), STYLE.get(outcome, "")
+            )
             if self.live is None:
                 ahead = f"  [{self.done}/{self.total}, {self.left()} left]"
                 self.console.print(Text(ended.line() + ahead), soft_wrap=True)
@@ -202,4 +204,6 @@ class Display:
             return []
         value, trial, difference = self.best
         who = "best" if self.searching else "best of the search (one seed)"
-        return Row([f"{who}  val/loss {number(value)}", f"trial {trial}"], "", difference, "bold green").render(width)
+        return TrainingRow([f"{who}  val/loss {number(value)}", f"trial {trial}"], "", difference, "bold green").render(
+            width
+        )

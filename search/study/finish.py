@@ -125,8 +125,13 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
     if not asked.finalists:  # what was confirmed before stays so
         return stored.stored(session.tracker, session.parent.run_id)
-    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.pool)
-    found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
+    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display)
+
+    def begin() -> None:
+        if session.pool is not None:
+            session.pool.begin(search.name)
+
+    found = train_again(asked, *given, session.study.storage, begin, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None
 
 

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.confirmation import study as confirming
+from search.confirmation.trainings import Trainings
 from search.report import leaderboard
 from search.report.progress import Display, TrialDisplay
 from search.runtime import retry, watchdog
@@ -57,10 +59,10 @@ def run(
 
 
 def _run(session: Session, display: Display, began: float, pool: WorkerPool | None) -> Answer:
-    search, study = session.search, session.study
+    search, study, tracker = session.search, session.study, session.tracker
     if pool is not None:
         pool.show(display)
-        pool.note_death = partial(liveness.note_death, study)
+        pool.note_death = partial(confirming.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     if search.settings.equal == "time" and (search.division.workers > 1 or liveness.elsewhere(study)):
@@ -90,8 +92,19 @@ def _run(session: Session, display: Display, began: float, pool: WorkerPool | No
     if others := liveness.elsewhere(study):
         display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
         return finish.so_far(session)
-    waits = partial(display.note, "another process is ending this search")
-    with lock(search.store, f"{search.name}-end", waits, search.storage_url):
+    is_open, confirm = shared.is_open(study), search.settings.confirm
+
+    def meanwhile() -> None:
+        display.note("another process is ending this search")
+        if display.searching and confirming.there(study) is not None:
+            display.phase("confirming on fresh seeds", (1 + confirm.finalists) * confirm.seeds)
+        while confirming.take_part(study, tracker, session.parent, display):
+            pass
+
+    with lock(search.store, f"{search.name}-end", meanwhile, search.storage_url):
+        if is_open and not search.settings.shared and not shared.is_open(study):  # a worker: it has ended
+            Trainings(tracker, session.parent).clear()
+            return finish.so_far(session)
         reconcile.close(session)
         answer = finish.end(session, began)
         shared.end(study)
@@ -115,7 +128,7 @@ def _join(search: Search, study: Trials, tracker: Tracker, display: TrialDisplay
     search.divide(*divided)
     watchdog.voice.silence = search.settings.silence
     for death in watchdog.deaths:
-        liveness.note_death(study, death)
+        confirming.note_death(study, death)
     return Session(search, study, tracker, open_parent(tracker, search), display, pool)
 
 

@@ -28,10 +28,10 @@ from search.tracking.record import WEIGHTS_AT, Record
 from search.tracking.tracker import Run
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
+from search.trial.deadly import deadly
 from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform
 
 OF_IT = ("machine", "code", "data_sha256")  # where, with what and on what a result was found
-DEADLY = 2  # so many processes may die at a trial without a report between
 METRICS = "cost/"  # what of a training's metrics is kept with the trial
 
 
@@ -164,21 +164,6 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
         done.kind, done.failure = "cap", exceeded[0]
         run.flush({"failure": f"cap: {exceeded[0]}", "failure_kind": "cap"})
     return done
-
-
-def deadly(trial: FrozenTrial) -> Rejected | None:
-    """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
-
-    Where a training has reported since the death before, it was no death of the config's: it got beyond.
-    """
-    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
-    step, last = deaths[-1] if deaths else (0, "")
-    if last.startswith(watchdog.OVER):
-        return Rejected("pruned", "cap", last, {})
-    if sum(each == step for each, _ in deaths) < DEADLY:
-        return None
-    kind = "hung" if last.startswith(watchdog.SILENT) else "crashed"
-    return Rejected("failed", kind, f"{last}; the second time", {})
 
 
 def _twin(
