@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from search.runtime import watchdog
 from search.storages import liveness
+from search.storages.trials import CONFIRM as CONFIRM_STUDY
 from search.tracking.tracker import Tracker
 from tests.process import start
 from tests.quick import content
@@ -135,7 +136,7 @@ def trials_known(store: Path) -> list[Any]:
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:  # Optuna would make the tables
             database.execute("SELECT study_name FROM studies").fetchone()[0]
-        (name,) = optuna.get_all_study_names(url)
+        (name,) = (each for each in optuna.get_all_study_names(url) if not each.endswith(CONFIRM_STUDY))
         return optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
     except Exception:  # not there yet
         return []

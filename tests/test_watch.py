@@ -14,7 +14,7 @@ import pytest
 
 from search.runtime import watchdog
 from search.storages import liveness
-from search.study.objective import deadly
+from search.trial.deadly import deadly
 from tests.process import context
 from tests.test_search import SEARCH, books
 

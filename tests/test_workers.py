@@ -154,10 +154,15 @@ def test_a_dashboard_may_make_the_tables_at_the_same_moment(tmp_path: Path, monk
 
 
 def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
-    order, waiting, done = [], threading.Event(), threading.Event()
+    order, waiting, done, calls = [], threading.Event(), threading.Event(), []
+
+    def meanwhile() -> None:
+        calls.append(len(calls))
+        if len(calls) == 2:
+            waiting.set()
 
     def second() -> None:
-        with lock(tmp_path, "x", waiting.set):
+        with lock(tmp_path, "x", meanwhile):
             order.append("second")
         done.set()
 

@@ -1,4 +1,4 @@
-"""A process beside another one that searches: it begins trials while there are any, and then does what it is told."""
+"""A process beside another one that searches: it begins trials while there are any, then trainings that confirm."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from denoise.errors import UserError
 from denoise.interruption import Interrupted
 from denoise.metrics import TRAIN_LOSS
-from search.confirmation import trainings
+from search.confirmation import study
 from search.runtime import watchdog
 from search.study import loop
 from search.study.spec import Search
@@ -49,34 +49,42 @@ class Relay:
         """Nothing: that, the starter says."""
 
 
-class Orders:
-    """What the starter writes, a line an order; None once it is gone, and then a training that runs is interrupted."""
+class Starter:
+    """Who started this process: says when it may begin; once it is gone a training that runs is interrupted."""
 
     def __init__(self) -> None:
-        self.lines: queue.Queue[str | None] = queue.Queue()
-        self.waiting = threading.Event()
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.gone, self.waited_for = threading.Event(), threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         for line in sys.stdin:
             self.lines.put(line)
-        self.lines.put(None)
-        if not self.waiting.is_set():
+        self.gone.set()
+        self.lines.put("null")
+        if not self.waited_for.is_set():
             os.kill(os.getpid(), signal.SIGINT)
         threading.Timer(END_SECONDS, os._exit, (130,)).start()
 
-    def next(self) -> Any:
-        """Wait for an order."""
-        self.waiting.set()
+    def begins(self) -> Any:
+        """Wait for what it says; None where it ends before."""
+        self.waited_for.set()
         line = self.lines.get()
-        self.waiting.clear()
-        return None if line is None else json.loads(line)
+        self.waited_for.clear()
+        return json.loads(line)
+
+    def ends(self, seconds: float) -> bool:
+        """Wait so long for its end; whether it has come."""
+        self.waited_for.set()
+        ended = self.gone.wait(seconds)
+        self.waited_for.clear()
+        return ended
 
 
 def work(search: Search) -> int:
-    """Train trials until none is left, then what is ordered, until the starter ends."""
-    relay, orders = Relay(), Orders()
-    if (begin := orders.next()) is None:
+    """Train trials until none is left, then trainings of the confirmation, until the starter ends."""
+    relay, starter = Relay(), Starter()
+    if (begin := starter.begins()) is None:
         return 0
     watchdog.listened_to(begin["watcher"], lambda what: relay.say("heard", what))
     if begin["search"] != search.name:
@@ -86,6 +94,8 @@ def work(search: Search) -> int:
         pass
     results = [one.result for one in session.trained if one.result is not None]
     relay.say("idle", sum(result.training_seconds + result.evaluating_seconds for result in results))
-    while (order := orders.next()) is not None:
-        relay.say("done", trainings.ordered(order, session.tracker, session.parent, relay))
+    while study.take_part(session.study, session.tracker, session.parent, relay) or not starter.ends(
+        study.WAIT_SECONDS
+    ):
+        pass
     return 0

@@ -1,10 +1,11 @@
 """After a search: the finalists and the baseline again on fresh seeds, paired, judged on images that no search saw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from optuna.storages import BaseStorage, InMemoryStorage
 
 from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist, Settings, comparison
 from search.analysis.sequential_test import (
@@ -20,13 +21,14 @@ from search.analysis.sequential_test import (
 from search.confirmation.ensembles import ensembles, still_true
 from search.confirmation.finalists import Tuned, start
 from search.confirmation.stored import FILE, missing, stored, to_json
+from search.confirmation.study import Queue, made
 from search.confirmation.trainings import Trainings, order
 from search.report.confirmation import sentences
 from search.report.plots.confirmation import picture
 from search.report.progress import TrialDisplay
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
-from search.workers.pool import WorkerPool
 
 
 def confirm(
@@ -36,14 +38,16 @@ def confirm(
     records: Sequence[Record],
     baseline: Sequence[str],
     screen: TrialDisplay,
-    pool: WorkerPool | None = None,
+    storage: BaseStorage | None = None,
+    begin: Callable[[], None] = lambda: None,
     tuned: Tuned | None = None,
     cost: str | None = None,
 ) -> Confirmation:
     """Train what is missing, judge, evaluate the ensembles; written to the search's run `parent`.
 
-    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0; pool:
-    other processes that train; tuned, cost: as in `start`. With nothing to compare nothing is trained or written. The
+    records: the search's trials, those to be confirmed first in front; baseline: the overrides of its trial 0;
+    storage: where its trainings are trials that others may take (None: in memory); begin: calls workers that wait to be
+    told; tuned, cost: as in `start`. With nothing to compare nothing is trained or written. The
     weights wait until `Trainings.clear`. Errors: UserError where a recorded config is not legal here.
     """
     found = start(settings, records, baseline, tuned, cost)
@@ -57,24 +61,25 @@ def confirm(
     if before is not None and not gone and _same(before, found):
         found = before
     else:
-        train_again(found, trainings, screen, pool)
+        study = made(storage or InMemoryStorage(), trainings.folder.name)
+        train_again(found, Queue(study, trainings, screen, begin))
         found.ensembles = ensembles(found, trainings)
         found.ensembles += still_true(before.ensembles, found) if before is not None else []
     said = {word: sum(one.asked.verdict == word for one in found.finalists) for word in VERDICTS}
     parent.artifacts({"confirmation.txt": "\n".join(sentences(found)).encode(), "confirmation.svg": picture(found)})
     parent.artifacts({FILE: to_json(found)})  # the last: where it is, all of it is
-    parent.flush({"confirmed": ", ".join(f"{count} {word}" for word, count in said.items() if count)})
+    parent.flush({Tag.CONFIRMED: ", ".join(f"{count} {word}" for word, count in said.items() if count)})
     return found
 
 
-def train_again(found: Confirmation, trainings: Trainings, screen: TrialDisplay, pool: WorkerPool | None) -> None:
+def train_again(found: Confirmation, queue: Queue) -> None:
     """Train the arms on the seeds, as long as a case is open, and compare them."""
-    screen.phase("confirming on fresh seeds", found.most)
-    arms, judge = found.arms, Judge(found, trainings)
+    queue.screen.phase("confirming on fresh seeds", found.most)
+    arms, judge = found.arms, Judge(found, queue.trainings)
 
     def train_all(asked: Sequence[tuple[int, int]]) -> None:
         orders = [order(arms[arm], seed, found.settings.test_samples) for arm, seed in asked]
-        for (arm, seed), ended in zip(asked, trainings.all(orders, screen, pool), strict=True):
+        for (arm, seed), ended in zip(asked, queue.all(orders), strict=True):
             arms[arm].take(seed, ended)
 
     places, first = range(len(arms)), len(arms) - len(found.finalists)

@@ -78,7 +78,7 @@ def stored(tracker: Tracker, parent: str) -> Confirmation | None:
 
 def load(tracker: Tracker, parent: str) -> Confirmation | None:
     """The confirmation of the search with this run id; None where it has none. Errors: UserError."""
-    if "confirmed" not in tracker.client.get_run(parent).data.tags:
+    if Tag.CONFIRMED not in tracker.client.get_run(parent).data.tags:
         return None
     with tempfile.TemporaryDirectory() as folder:
         return from_json(tracker.artifact(parent, FILE, Path(folder)).read_bytes())

@@ -1,12 +1,11 @@
-"""The trainings of a confirmation: those that the tracker has, found by the hash of their config, and what is missing.
+"""The trainings of a confirmation: those that the tracker has, found by the hash of their config, and one that is done.
 
-The same call after a kill takes those that ended, goes on with one that left a state, and trains the rest. One process
-at a time confirms, with its pool: a run that is under way is taken for one that a kill left.
+The tracker is the record: what ended there is not trained again, and one that left a state is resumed.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,21 +19,20 @@ from safetensors.numpy import load_file
 from denoise.config.compose import Composed, compose, parse
 from denoise.errors import UserError
 from denoise.fault import of_the_machine
-from denoise.metrics import SAMPLES_PER_SECOND, TEST_LOSS
+from denoise.metrics import TEST_LOSS
 from denoise.training import train
-from search.analysis.confirmation import Arm, Ended
+from search.analysis.confirmation import Arm
 from search.confirmation.stored import missing
 from search.console.printed_commands import named
 from search.report.progress import TrialDisplay
-from search.runtime import watchdog
 from search.tracking import record, weights
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
-from search.trial.run import TESTED, open_run, perform
-from search.workers.pool import WorkerPool
+from search.trial.run import TESTED, Rejected, Stop, end_rejected, open_run, perform
 
 Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image
 
@@ -48,6 +46,11 @@ class Order:
     differs: str
     seed: int
     overrides: list[str]
+
+    @property
+    def says(self) -> str:
+        """What the screen says of it."""
+        return f"{self.differs}, seed {self.seed}"
 
     @cached_property
     def composed(self) -> Composed:
@@ -75,17 +78,20 @@ class Trainings:
 
     tracker: Tracker
     parent: Run
-    known: dict[str, list[Any]] = field(init=False)  # hash of the config -> its runs, the latest first
-    folder: Path = field(init=False)
-    losses: dict[str, Losses] = field(init=False, default_factory=dict)  # run -> those that were read
+    known: dict[str, list[Any]] = field(default_factory=dict)  # hash of the config -> its runs, the latest first
+    losses: dict[str, Losses] = field(default_factory=dict)  # run -> those that were read
 
-    def __post_init__(self) -> None:
-        self.known = {}
-        mine = {"mlflow.parentRunId": self.parent.run_id, "role": "confirm", "code": provenance.code()}
-        for run in self.tracker.find(**mine):  # of one code: they are compared
-            self.known.setdefault(run.data.tags.get("config_sha256", ""), []).append(run)
-        name = self.tracker.client.get_run(self.parent.run_id).info.run_name
-        self.folder = self.tracker.store / "checkpoints" / name
+    @cached_property
+    def folder(self) -> Path:
+        """Where states and weights wait on this disk."""
+        return self.tracker.store / "checkpoints" / str(self.tracker.client.get_run(self.parent.run_id).info.run_name)
+
+    def look(self, digest: str = "") -> None:
+        """Read what there is, of one config or of all; of one code, since they are compared."""
+        asked = {Tag.PARENT: self.parent.run_id, Tag.ROLE: "confirm", Tag.CODE: provenance.code()}
+        self.known = {} if not digest else self.known | {digest: []}
+        for run in self.tracker.find(**asked, **({Tag.CONFIG_SHA256: digest} if digest else {})):
+            self.known.setdefault(run.data.tags.get(Tag.CONFIG_SHA256, ""), []).append(run)
 
     def weights(self, digest: str) -> Path:
         """Where a training's weights wait for the ensembles, and to be the best's."""
@@ -95,13 +101,13 @@ class Trainings:
         """Whether the weights that a run has recorded wait in this file."""
         if not path.exists():
             return False
-        return weights.are(path.read_bytes(), self.tracker.record(run_id).tags.get("weights_sha256", ""))
+        return weights.are(path.read_bytes(), self.tracker.record(run_id).tags.get(Tag.WEIGHTS_SHA256, ""))
 
     def keep(self, arm: Arm) -> None:
         """Put the weights of the most typical seed that has some waiting with its run."""
         for seed in arm.typical:
             run = Run(self.tracker, arm.runs[seed])
-            waiting = self.weights(self.tracker.record(run.run_id).tags["config_sha256"])
+            waiting = self.weights(self.tracker.record(run.run_id).tags[Tag.CONFIG_SHA256])
             if waiting.exists() and weights.put(waiting, run):
                 return
 
@@ -111,36 +117,20 @@ class Trainings:
         runs = [run for run in runs if run not in gone] or runs
         return next((run for run in runs if self.tracker.has(run, weights.FILE)), runs[0])
 
+    def bring(self, run_id: str, digest: str) -> None:
+        """Let weights wait here that are with their run."""
+        path = self.weights(digest)
+        with suppress(UserError), TemporaryDirectory() as folder:
+            if not path.exists():
+                content = weights.fetch(self.tracker, self.tracker.record(run_id), Path(folder)).read_bytes()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path.with_suffix(".part").write_bytes(content)
+                path.with_suffix(".part").replace(path)
+
     def clear(self) -> None:
         """Remove the weights that wait."""
         for path in self.folder.glob("confirm-*"):
             path.unlink()
-
-    def all(self, asked: Sequence[Order], screen: TrialDisplay, pool: WorkerPool | None = None) -> list[Ended]:
-        """How trainings ended, each from its run or done now; with a pool several at the same time."""
-        if pool is None:
-            return [self.one(each, screen) for each in asked]
-
-        def own(plain: Mapping[str, Any]) -> Any:
-            return ordered(plain, self.tracker, self.parent, screen)
-
-        lacking = [k for k, each in enumerate(asked) if self.ended(each.digest) is None]
-        if len(lacking) > 1:
-            pool.begin(self.folder.name)
-        new = dict(zip(lacking, pool.share([asdict(asked[k]) for k in lacking], own), strict=True))
-        return [Ended(*new[k]) if k in new else self.one(each, screen) for k, each in enumerate(asked)]
-
-    def one(self, asked: Order, screen: TrialDisplay) -> Ended:
-        """How a training ended, from its run or a new one."""
-        done = self.ended(asked.digest)
-        if done is None:
-            screen.trial_starts(asked.trial, f"{asked.differs}, seed {asked.seed}")
-            done = self.train(asked, screen)
-        value = done.metrics.get(TEST_LOSS, math.nan)
-        if done.outcome == "complete" and math.isfinite(value):
-            return Ended(done.run_id, value, done.value, "")
-        failure = "diverged" if done.outcome == "complete" else done.tags.get("failure_kind", done.outcome)
-        return Ended(done.run_id, None, None, failure)
 
     def ended(self, digest: str) -> Record | None:
         """The training of this config that ended, complete or diverged; another failure may not come again.
@@ -150,21 +140,24 @@ class Trainings:
         for run in self.known.get(digest, []):
             one = tracking.record(run)
             tested = one.outcome == "complete" and TEST_LOSS in one.metrics and self._tested(one) is not None
-            if tested or one.tags.get("failure_kind") == "diverged":
+            if tested or one.tags.get(Tag.FAILURE_KIND) == "diverged":
                 if run.info.status == "RUNNING":  # a kill came between its outcome and its end
                     self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
                 return one
         return None
 
-    def train(self, asked: Order, screen: TrialDisplay) -> Record:
-        """Train; a run that a kill left is gone on with where it left a state, else deleted."""
+    def train(self, asked: Order, screen: TrialDisplay, stop: Stop, rejected: Rejected | None, put: bool) -> Record:
+        """Train; a run that a kill left is resumed where it left a state, else deleted.
+
+        stop: is told each evaluation; rejected: why it is not trained; put: its weights go to its run at once.
+        """
         checkpoint = self.folder / f"confirm-{asked.digest[:16]}.ckpt"
         outcomes = {run.info.run_id: tracking.record(run).outcome for run in self.known.get(asked.digest, [])}
         left = [run for run, outcome in outcomes.items() if outcome == "running"]
-        going_on = left[0] if left and checkpoint.exists() else None
+        going_on = left[0] if left and (checkpoint.exists() or rejected is not None) else None
         torn = [run for run, outcome in outcomes.items() if outcome == "complete"]
         if torn:
-            screen.note(f"{asked.differs}, seed {asked.seed}: its {TESTED} is gone or torn, so it is trained again")
+            screen.note(f"{asked.says}: its {TESTED} is gone or torn, so it is trained again")
         for lost in (*left, *torn):
             if lost != going_on:
                 self.tracker.client.delete_run(lost)
@@ -173,17 +166,24 @@ class Trainings:
         else:
             train.forget(checkpoint)
             name = f"confirm-{asked.trial if asked.trial is not None else 'baseline':>03}-{asked.seed}"
-            tags = {"confirms": asked.confirms, "seed": str(asked.seed), "differs": asked.differs}
-            run = open_run(self.tracker, asked.composed, asked.overrides, "confirm", name, self.parent.run_id, **tags)
+            tags: dict[str, str] = {Tag.CONFIRMS: asked.confirms, Tag.SEED: str(asked.seed), Tag.DIFFERS: asked.differs}
+            parent = self.parent.run_id
+            run = open_run(self.tracker, asked.composed, asked.overrides, "confirm", name, parent, **tags)
 
         def keep(result: train.Result) -> None:
-            weights.keep(self.weights(asked.digest), result.weights)
+            path = self.weights(asked.digest)
+            weights.keep(path, result.weights)
+            if put:
+                run.artifacts({weights.NAME: path.read_bytes()}, "weights")
+                path.unlink()
 
-        with watchdog.voice.at(f"{asked.differs}, seed {asked.seed}"):
-            done = perform(asked.composed, run, screen, checkpoint=checkpoint, keep=keep)
+        if rejected is not None:
+            done = end_rejected(run, asked.composed, rejected)
+        else:
+            done = perform(asked.composed, run, screen, stop, checkpoint, keep=keep)
         train.forget(checkpoint)
-        screen.trial_ends(done.outcome, done.step, done.value, done.metrics.get(SAMPLES_PER_SECOND), done.failure)
-        tags = {"failure_kind": done.kind}
+        screen.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)
+        tags = {Tag.FAILURE_KIND: done.kind}
         return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
 
     def tested(self, run_id: str) -> Losses:
@@ -208,8 +208,3 @@ class Trainings:
                 return None
             self.losses[one.run_id] = losses, image
         return self.losses[one.run_id]
-
-
-def ordered(plain: Mapping[str, Any], tracker: Tracker, parent: Run, screen: TrialDisplay) -> Any:
-    """Train what is ordered, after a look at what there is of it: a process that took the order may have died."""
-    return astuple(Trainings(tracker, parent).one(Order(**plain), screen))

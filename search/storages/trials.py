@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.runtime.retry import tried_again
 
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+CONFIRM = "-confirm"  # what is behind a search's name in that of the study of its confirmation
 BEAT = "beat"  # of a running trial: when its worker said last that it lives, in seconds since 1970
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,9 +53,9 @@ class Trials(Study):
 
     @patient
     def others(self) -> list[StudySummary]:
-        """The other studies of the storage."""
+        """The studies of the other searches in the storage."""
         found = optuna.get_all_study_summaries(self.storage, include_best_trial=False)
-        return [study for study in found if study.study_name != self.study_name]
+        return [s for s in found if s.study_name != self.study_name and not s.study_name.endswith(CONFIRM)]
 
     @patient
     def other(self, name: str) -> "Trials":

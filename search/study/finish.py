@@ -23,6 +23,7 @@ from search.study import objective, width_transfer
 from search.study.session import Session
 from search.tracking import weights
 from search.tracking.record import Record
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run
 
 INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went well before
@@ -68,7 +69,7 @@ def end(session: Session, began: float) -> Answer:
         config = [text for text in (arm or top).overrides if text not in search.space.machine]
         files["best.yaml"] = leaderboard.best_yaml(config, says, top.run_id)
         parent.metrics(len(records), worth(top, found))
-        parent.flush({"best": top.run_id})
+        parent.flush({Tag.BEST: top.run_id})
         objective.keep_weights(session)
         crown(session, top)
     trainings.clear()
@@ -82,7 +83,7 @@ def end(session: Session, began: float) -> Answer:
         parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
     whole = search.mode.asked_about is None and search.mode.cost is None
     starts = search.mode.starts(session.trials()) if whole else []
-    parent.end("complete", {"starts": ", ".join(map(str, starts))})
+    parent.end("complete", {Tag.STARTS: ", ".join(map(str, starts))})
     return Answer(records, top, found, findings, starts)
 
 
@@ -125,8 +126,13 @@ def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
     if not asked.finalists:  # what was confirmed before stays so
         return stored.stored(session.tracker, session.parent.run_id)
-    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display, session.pool)
-    found = train_again(asked, *given, tuned=mode.tuned(records), cost=mode.cost)
+    given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display)
+
+    def begin() -> None:
+        if session.pool is not None:
+            session.pool.begin(search.name)
+
+    found = train_again(asked, *given, session.study.storage, begin, tuned=mode.tuned(records), cost=mode.cost)
     return found if found.finalists else None
 
 
@@ -152,7 +158,7 @@ def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
 def crown(session: Session, top: Record) -> None:
     """Register the best run's weights; a trial that was not trained here has another run's."""
     tracker = session.tracker
-    origins = [top.tags[name] for name in ("duplicate_of", "carried_from") if name in top.tags]
+    origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.CARRIED_FROM) if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(UserError), TemporaryDirectory() as folder:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.confirmation import study as confirming
+from search.confirmation.trainings import Trainings
 from search.report import leaderboard
 from search.report.progress import Display, TrialDisplay
 from search.runtime import retry, watchdog
@@ -22,6 +24,7 @@ from search.study.objective import begin, one_trial
 from search.study.session import Session
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
+from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker, open_tracker
 from search.trial import provenance
 from search.trial.config_hash import plain_config
@@ -57,10 +60,10 @@ def run(
 
 
 def _run(session: Session, display: Display, began: float, pool: WorkerPool | None) -> Answer:
-    search, study = session.search, session.study
+    search, study, tracker = session.search, session.study, session.tracker
     if pool is not None:
         pool.show(display)
-        pool.note_death = partial(liveness.note_death, study)
+        pool.note_death = partial(confirming.note_death, study)
     if search.left_out:
         display.note(f"not in this search's space, so not tried first: {'; '.join(search.left_out)}")
     if search.settings.equal == "time" and (search.division.workers > 1 or liveness.elsewhere(study)):
@@ -90,8 +93,19 @@ def _run(session: Session, display: Display, began: float, pool: WorkerPool | No
     if others := liveness.elsewhere(study):
         display.note(f"{len(others)} trials still run in other processes: the last of these ends the search")
         return finish.so_far(session)
-    waits = partial(display.note, "another process is ending this search")
-    with lock(search.store, f"{search.name}-end", waits, search.storage_url):
+    is_open, confirm = shared.is_open(study), search.settings.confirm
+
+    def meanwhile() -> None:
+        display.note("another process is ending this search")
+        if display.searching and confirming.there(study) is not None:
+            display.phase("confirming on fresh seeds", (1 + confirm.finalists) * confirm.seeds)
+        while confirming.take_part(study, tracker, session.parent, display):
+            pass
+
+    with lock(search.store, f"{search.name}-end", meanwhile, search.storage_url):
+        if is_open and not search.settings.shared and not shared.is_open(study):  # a worker: it has ended
+            Trainings(tracker, session.parent).clear()
+            return finish.so_far(session)
         reconcile.close(session)
         answer = finish.end(session, began)
         shared.end(study)
@@ -115,7 +129,7 @@ def _join(search: Search, study: Trials, tracker: Tracker, display: TrialDisplay
     search.divide(*divided)
     watchdog.voice.silence = search.settings.silence
     for death in watchdog.deaths:
-        liveness.note_death(study, death)
+        confirming.note_death(study, death)
     return Session(search, study, tracker, open_parent(tracker, search), display, pool)
 
 
@@ -198,9 +212,9 @@ def open_study(search: Search) -> Trials:
 def open_parent(tracker: Tracker, search: Search) -> Run:
     """The MLflow run of the search: the one that is there, or a new one; what a kill left out of it is put in."""
     found = tracker.find(role="search", study=search.name)
-    found.sort(key=lambda run: -len(tracker.find(**{"mlflow.parentRunId": run.info.run_id})) if found[1:] else 0)
+    found.sort(key=lambda run: -len(tracker.find(**{Tag.PARENT: run.info.run_id})) if found[1:] else 0)
     for twin in found[1:]:  # a reply was lost, and the run made twice; one that has trials stays
-        if not tracker.find(**{"mlflow.parentRunId": twin.info.run_id}):
+        if not tracker.find(**{Tag.PARENT: twin.info.run_id}):
             tracker.client.delete_run(twin.info.run_id)
     cfg, chosen = search.composed.cfg, search.composed.choices
     params = {"mode": search.mode.name, "trials": search.total, "kinds": ", ".join(search.space.options)}
@@ -208,9 +222,9 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     if found:
         parent = tracker.run(found[0].info.run_id)
     else:
-        tags = {"role": "search", "study": search.name, "baseline": json.dumps(search.baseline)}
-        tags |= {"places": json.dumps(search.places)}
-        tags |= {"cost": search.mode.cost} if search.mode.cost else {}
+        tags: dict[str, str] = {Tag.ROLE: "search", Tag.STUDY: search.name, Tag.BASELINE: json.dumps(search.baseline)}
+        tags |= {Tag.PLACES: json.dumps(search.places)}
+        tags |= {Tag.COST: search.mode.cost} if search.mode.cost else {}
         parent = tracker.start(search.name, tags, params)
     with parent.resumable():
         if found:

@@ -30,10 +30,10 @@ from search.tracking.tags import Tag
 from search.tracking.tracker import Run
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
+from search.trial.deadly import deadly
 from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform
 
 OF_IT: tuple[str, ...] = (Tag.MACHINE, Tag.CODE, Tag.DATA_SHA256)  # where, with what and on what a result was found
-DEADLY = 2  # so many processes may die at a trial without a report between
 
 
 def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> FrozenTrial:
@@ -165,21 +165,6 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
         done.kind, done.failure = "cap", exceeded[0]
         run.flush({Tag.FAILURE: f"cap: {exceeded[0]}", Tag.FAILURE_KIND: "cap"})
     return done
-
-
-def deadly(trial: FrozenTrial) -> Rejected | None:
-    """What ends a trial at which processes died: one that took too long for its cap, or else two at one place.
-
-    Where a training has reported since the death before, it was no death of the config's: it got beyond.
-    """
-    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
-    step, last = deaths[-1] if deaths else (0, "")
-    if last.startswith(watchdog.OVER):
-        return Rejected("pruned", "cap", last, {})
-    if sum(each == step for each, _ in deaths) < DEADLY:
-        return None
-    kind = "hung" if last.startswith(watchdog.SILENT) else "crashed"
-    return Rejected("failed", kind, f"{last}; the second time", {})
 
 
 def _twin(

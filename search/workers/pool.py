@@ -6,7 +6,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -22,17 +21,14 @@ REPLACED = 3  # so many workers that die are replaced
 LAST_SECONDS = 2.0  # what one that ended said last is heard within
 END_SECONDS = 20.0  # a worker that is told to end is killed after so long
 
-Order = dict[str, Any]
-
 
 class Worker:
-    """One process. begun: it may begin trials; searching: it has trials to begin or to end; order: what it works at."""
+    """One process. begun: it may begin trials; searching: it has trials to begin or to end."""
 
     def __init__(self, number: int, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self.number, self.process, self.errors = number, process, errors
         self.seen = watchdog.Watched(process.pid)
         self.begun = self.searching = False
-        self.order = -1
 
     def tell(self, what: Any) -> bool:
         """Write it a line; False where it has ended."""
@@ -63,9 +59,6 @@ class WorkerPool:
         self.closing = False
         self.error: Exception | None = None  # of a worker's thread
         self.note_death: Callable[[watchdog.Death], None] = lambda death: None  # where the search keeps them
-        self.orders: Sequence[Order] = ()
-        self.left: deque[int] = deque()
-        self.found: dict[int, Any] = {}
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -118,23 +111,9 @@ class WorkerPool:
     def wait(self) -> None:
         """Wait until no worker has a trial to begin or to end."""
         with self.changed:
-            self._until(lambda: not any(worker.searching for worker in self.workers))
-
-    def share(self, orders: Sequence[Order], own: Callable[[Order], Any]) -> list[Any]:
-        """What each order gave, in their order; those that no worker takes are done here, by `own`."""
-        with self.changed:
-            self.orders, self.left, self.found = orders, deque(range(len(orders))), {}
-            for worker in self.workers:
-                self._hand_out(worker)
-        while True:
-            with self.changed:
-                self._until(lambda: bool(self.left) or len(self.found) == len(orders))
-                if len(self.found) == len(orders):
-                    return [self.found[place] for place in range(len(orders))]
-                place = self.left.popleft()
-            answer = own(orders[place])
-            with self.changed:
-                self.found[place] = answer
+            self.changed.wait_for(lambda: self.error is not None or not any(m.searching for m in self.workers))
+        if self.error is not None:
+            raise self.error
 
     def _look(self) -> None:
         """End workers whose training stands still, while there are any."""
@@ -146,11 +125,6 @@ class WorkerPool:
                     if worker.seen.look():
                         worker.process.kill()
             time.sleep(watchdog.LOOK_SECONDS)
-
-    def _until(self, holds: Callable[[], bool]) -> None:
-        self.changed.wait_for(lambda: self.error is not None or holds())
-        if self.error is not None:
-            raise self.error
 
     def _begin(self, worker: Worker) -> None:
         if not worker.begun:
@@ -172,12 +146,6 @@ class WorkerPool:
         self.workers.append(worker)
         threading.Thread(target=self._follow, args=(worker,), daemon=True).start()
         return worker
-
-    def _hand_out(self, worker: Worker) -> None:
-        if not worker.begun or worker.searching or worker.order >= 0 or not self.left:
-            return
-        if worker.tell(self.orders[self.left[0]]):
-            worker.order = self.left.popleft()
 
     def _follow(self, worker: Worker) -> None:
         """Hear a worker until it ends. What it began itself may keep its output open: that is not waited for."""
@@ -211,9 +179,6 @@ class WorkerPool:
             if what == "idle":
                 worker.searching = False
                 self.trained += said[0]
-            elif what == "done":
-                self.found[worker.order], worker.order = said[0], -1
-            self._hand_out(worker)
             self.changed.notify_all()
 
     def _show(self, what: str, *said: Any, **more: Any) -> None:
@@ -251,8 +216,6 @@ class WorkerPool:
             self._note(seen.death(status))
         with self.changed:
             self.workers.remove(worker)
-            if worker.order >= 0:
-                self.left.appendleft(worker.order)
             if not self.closing and worker.number <= self.wanted and (died or status not in (0, 130)):
                 self.died += not seen.trial  # at a trial only so many die as there are trials
                 why = f"{seen.at}: {seen.why or watchdog.how(status)}" if died else ""
@@ -266,7 +229,7 @@ class WorkerPool:
             self._show("note", said)
 
     def _replaced(self, worker: Worker) -> bool:
-        if self.died > REPLACED or (worker.begun and not worker.searching):
+        if self.died > REPLACED or (worker.begun and not worker.searching and not worker.seen.trial):
             return False
         try:
             new = self._start(worker.number)

@@ -29,11 +29,16 @@ def withdraw(study: Any) -> None:
     study.set_user_attr(ASKED, WITHDRAWN)
 
 
+def is_open(study: Any) -> bool:
+    """Tell whether a search is open to the workers."""
+    return study.user_attrs.get(ASKED) not in (None, WITHDRAWN)
+
+
 def waits(session: Any) -> bool:
     """Tell whether a search that is shared is still under way in other processes, after a moment."""
     from search.storages import liveness
 
-    if not session.search.settings.shared or not liveness.elsewhere(session.study):
+    if not (session.search.settings.shared or is_open(session.study)) or not liveness.elsewhere(session.study):
         return False
     time.sleep(WAIT_SECONDS)
     return True
