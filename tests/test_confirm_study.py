@@ -89,7 +89,7 @@ def undisturbed(store: Path) -> Confirmation:
 def beside(url: str, name: str, tracking: str, locks: Path, store: Path, meeting: Barrier) -> None:
     """Another machine: it knows the search by its storage and the tracker. It trains one, while the first trains."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "turn", lambda store, what, url: lock(locks, what))  # as PostgreSQL has it
+        patch.setattr(queue, "lock", lambda store, what, url: lock(locks, what))  # as PostgreSQL has it
         patch.setattr(Queue, "apart", True)
         patch.setattr(trainings, "perform", meets(meeting, 1))
         tracker, study = Tracker(tracking, "denoise-search", store), database.open_study(url, name, 1)
@@ -244,7 +244,7 @@ def test_a_worker_whose_search_has_ended_meanwhile_leaves(tmp_path: Path, monkey
             shared.end(study)
         yield
 
-    monkeypatch.setattr(loop, "turn", ends)
+    monkeypatch.setattr(loop, "lock", ends)
     monkeypatch.setattr(finish, "end", lambda *given: pytest.fail("it has ended"))
     display = quick.Silent()
     answer = loop.run(search, study, tracker, display, 0.0)  # type: ignore[arg-type]
