@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the folders of one's own before the tests are collected: they are parametrized by the catalogue."""
+    """Add the user's own folders before the tests are collected: they are parametrized by the catalogue."""
     try:
         for folder in config.getoption("--config-dir"):
             catalog.add_folder(Path(folder))
@@ -41,25 +41,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 LONG = (
-    "test_search",
+    "test_loop",
     "test_train",
     "test_verbs",
-    "test_question",
-    "test_tracking",
+    "test_questions",
+    "test_tracker",
     "test_bad_input",
     "test_own_component",
-    "test_sampler",
-    "test_pruner",
-    "test_confirm",
-    "test_recompose",
+    "test_samplers",
+    "test_pruners",
+    "test_confirmation",
+    "test_fast_compose",
 )
 
 QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loop
-    *("test_activation", "test_address", "test_backbone", "test_beside", "test_claims"),
-    *("test_convolution", "test_data", "test_denoiser", "test_docker", "test_feed_forward"),
-    *("test_figure", "test_front", "test_initializer", "test_inspection", "test_linear"),
-    *("test_lr_schedule", "test_moved_targets", "test_muon", "test_norm_digits", "test_normalization"),
-    *("test_optimizer_contract", "test_options", "test_override", "test_pages", "test_report"),
+    *("test_activation", "test_address", "test_backbone", "test_several_searchers", "test_claims"),
+    *("test_convolution", "test_images", "test_denoiser", "test_docker", "test_feed_forward"),
+    *("test_figure", "test_pareto_front", "test_initializer", "test_inspection", "test_linear"),
+    *("test_lr_schedule", "test_moved", "test_muon", "test_digits", "test_normalization"),
+    *("test_contract", "test_options", "test_override", "test_pages", "test_leaderboard"),
     *("test_solver", "test_structure", "test_tails", "test_transforms", "test_trials"),
     *("test_trust", "test_weight_normalization"),
 )

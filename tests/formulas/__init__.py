@@ -18,7 +18,7 @@ from denoise.config import catalog, trust
 
 def find(kind: str, option: str) -> Any:
     """The formula of an option; where there is none, fail with the line to write."""
-    table: dict[str, Any] = dict(getattr(import_module(f"formulas.{kind}"), kind.upper()))
+    table: dict[str, Any] = dict(getattr(import_module(f"tests.formulas.{kind}"), kind.upper()))
     where = [f"tests/formulas/{kind}.py"]
     for file in (home / "formulas.py" for home in trust.homes):
         table |= runpy.run_path(str(file)).get(kind.upper(), {}) if file.is_file() else {}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from formulas.activation import ACTIVATION
+from tests.formulas.activation import ACTIVATION
 
 Weights = dict[str, Tensor]
 

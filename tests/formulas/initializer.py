@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import scipy.integrate
 import torch
 
-from formulas.activation import ACTIVATION
+from tests.formulas.activation import ACTIVATION
 
 
 @dataclass(frozen=True)
