@@ -74,7 +74,7 @@ def search(options: argparse.Namespace) -> int:
     findings = answer.findings
     if prepared.mode.asked_about is None:  # how each choice did is not what was asked; make report shows it
         findings = replace(findings, verdicts=[], importance=None, rungs=[])
-    shown = (answer.records, prepared.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
+    shown = (answer.records, answer.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
     summary.show(console, *shown, starts=answer.starts)
     after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
     after |= {"reproduce": "train the best again: the same number, bit for bit"}

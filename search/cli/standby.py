@@ -21,7 +21,8 @@ from denoise.fault import line
 from denoise.interruption import Interrupted, interruptible
 from search.cli.from_make import known_user
 from search.console.redact import hide
-from search.workers.shared import ASKED, WITHDRAWN, withdraw
+from search.storages.attributes import OfStudy
+from search.workers.shared import WITHDRAWN, withdraw
 
 POLL_SECONDS = 5.0
 AGAIN_SECONDS = 120.0  # a search that had nothing for this worker may have a lost trial after so long
@@ -44,9 +45,9 @@ def asked(url: str) -> dict[str, Any]:
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     found = optuna.get_all_study_summaries(storage, include_best_trial=False)
     storage.engine.dispose()
-    known = [one for one in found if one.user_attrs.get(ASKED) is not None]
-    known.sort(key=lambda one: one.user_attrs.get("opened", float("inf")))
-    return {one.study_name: one.user_attrs[ASKED] for one in known}
+    known = [one for one in found if one.user_attrs.get(OfStudy.ASKED) is not None]
+    known.sort(key=lambda one: one.user_attrs.get(OfStudy.OPENED, float("inf")))
+    return {one.study_name: one.user_attrs[OfStudy.ASKED] for one in known}
 
 
 def open_searches(url: str) -> list[tuple[str, list[str]]]:

@@ -23,6 +23,7 @@ from search.report.progress import TrialDisplay
 from search.runtime import watchdog
 from search.runtime.retry import tried_again
 from search.storages import liveness
+from search.storages.attributes import OfTrial
 from search.storages.lock import lock
 from search.storages.trials import CONFIRM, Trials
 from search.tracking.record import Record
@@ -128,7 +129,7 @@ class Queue:
             self.screen.trial_starts(asked.trial, asked.says)
             done = self.trainings.train(asked, self.screen, report, deadly(trial), put=self.apart)
         found = _as_ended(done)
-        self.study.note(number, {"run_id": done.run_id, "outcome": found.failure or done.outcome})
+        self.study.note(number, {OfTrial.RUN_ID: done.run_id, OfTrial.OUTCOME: found.failure or done.outcome})
         if found.value is not None:
             self.study.end(number, TrialState.COMPLETE, [found.value])
         else:
@@ -138,13 +139,13 @@ class Queue:
         """Hash of the config -> the number of its trial, one that is under way or a new one."""
         with self._lock():
             trials, running = self.study.get_trials(deepcopy=False), self._running()
-            known = {trial.user_attrs.get("config_sha256"): trial.number for trial in running if _of_this_code(trial)}
+            known = {t.user_attrs.get(OfTrial.CONFIG_SHA256): t.number for t in running if _of_this_code(t)}
             numbers = {digest: known[digest] for digest in lacking if digest in known}
             for trial in liveness.abandoned(self.study, running):
                 if trial.number not in numbers.values():  # asked by other settings, or with other code
                     self.study.end(trial.number, TrialState.FAIL)
             for number, digest in enumerate((each for each in lacking if each not in known), len(trials)):
-                attrs = {**asdict(lacking[digest]), "config_sha256": digest, "code": provenance.code()}
+                attrs = {**asdict(lacking[digest]), OfTrial.CONFIG_SHA256: digest, OfTrial.CODE: provenance.code()}
                 self.study.insert(number, {}, {}, attrs, {})
                 numbers[digest] = number
         return numbers
@@ -163,7 +164,7 @@ class Queue:
             found = Order(**{each.name: trial.user_attrs[each.name] for each in fields(Order)})
         except KeyError as error:
             raise UserError(f"{where}: is no training of a confirmation; the storage has been changed") from error
-        if found.digest != trial.user_attrs.get("config_sha256"):
+        if found.digest != trial.user_attrs.get(OfTrial.CONFIG_SHA256):
             raise UserError(f"{where}: its overrides give another config here; a component may be another one")
         return found
 
@@ -179,7 +180,7 @@ class Queue:
 
 
 def _of_this_code(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("code") == provenance.code())
+    return bool(trial.user_attrs.get(OfTrial.CODE) == provenance.code())
 
 
 def _as_ended(done: Record) -> Ended:

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.pruners.funnel import FunnelPruner
 from search.runtime import watchdog
+from search.storages.attributes import OfTrial
 from search.storages.liveness import abandoned
 from search.storages.snapshot import Snapshot, seen
 from search.storages.trials import Trials, earlier
@@ -16,7 +17,6 @@ from search.storages.trials import Trials, earlier
 RUNG = "completed_rung_"
 COMPLETE_ONLY = (NopPruner, PercentilePruner, WilcoxonPruner)  # they look at no trial that is under way
 BY_VALUES = (FunnelPruner,)  # of the others nothing but what they reported counts
-DECIDED = "decided"  # the last step at which the pruner was asked
 POLL_SECONDS, LOST_SECONDS = 0.05, 60.0  # a trial waits so long for one that was lost to be taken up again
 Says = Callable[[str], None]
 Rivals = Callable[[Sequence[FrozenTrial], FrozenTrial], list[FrozenTrial]]  # those that a trial is compared with
@@ -55,7 +55,7 @@ def should_stop(
         stops = pruner.prune(snapshot, mine)
     study.note_for_optuna(number, snapshot.noted)
     if not alone and not by_values:
-        study.note(number, {DECIDED: step})
+        study.note(number, {OfTrial.DECIDED: step})
     return stops
 
 
@@ -104,7 +104,7 @@ def _caught_up(study: Trials, number: int, lag: int, by_values: bool, says: Says
 def _came_to(trial: FrozenTrial, by_values: bool) -> int:
     if by_values:
         return max(trial.intermediate_values, default=-1)
-    return int(trial.user_attrs.get(DECIDED, -1))
+    return int(trial.user_attrs.get(OfTrial.DECIDED, -1))
 
 
 def _until(trial: FrozenTrial, step: int) -> FrozenTrial:

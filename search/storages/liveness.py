@@ -12,15 +12,15 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.runtime import watchdog
-from search.storages.trials import BEAT, Trials
+from search.storages.attributes import OfTrial
+from search.storages.trials import Trials
 
-DEATHS = "died_at"  # of a trial: which processes died at it, after which reported step, and how
 BEAT_SECONDS, SILENT_SECONDS = 20, 120  # so often a trial under way says so; silent for so long it is dead
 
 
 def claim(study: Trials, number: int) -> None:
     """Mark a trial that was left behind as run by this process, which is alive now."""
-    study.note(number, {"worker": me(), BEAT: time.time()})
+    study.note(number, {OfTrial.WORKER: me(), OfTrial.BEAT: time.time()})
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def elsewhere(study: Trials) -> list[FrozenTrial]:
     """The running trials of other workers that still run."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     lost = {trial.number for trial in abandoned(study, running)}
-    return [t for t in running if t.number not in lost and t.user_attrs.get("worker") != me()]
+    return [t for t in running if t.number not in lost and t.user_attrs.get(OfTrial.WORKER) != me()]
 
 
 def abandoned(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -73,7 +73,7 @@ def abandoned(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial
     is started again has another host name, so the trials of the one before are those of another host. Hosts are
     silent by the clock: those of one search may differ by SILENT_SECONDS - BEAT_SECONDS.
     """
-    workers = [trial.user_attrs.get("worker") for trial in running]
+    workers = [trial.user_attrs.get(OfTrial.WORKER) for trial in running]
     here = os.uname().nodename
     silent_since = time.time() - SILENT_SECONDS
 
@@ -81,7 +81,7 @@ def abandoned(study: Trials, running: Sequence[FrozenTrial]) -> list[FrozenTrial
         if worker is None:
             return True
         if worker["host"] != here:
-            return bool(trial.user_attrs.get(BEAT, 0.0) < silent_since)
+            return bool(trial.user_attrs.get(OfTrial.BEAT, 0.0) < silent_since)
         return not runs_here(worker) and (not _watched(worker) or death(study, worker) is not None)
 
     return [trial for trial, worker in zip(running, workers, strict=True) if gone(trial, worker)]
@@ -105,11 +105,12 @@ def death(study: Trials, worker: dict[str, Any]) -> watchdog.Death | None:
 
 def count_death(study: Trials, trial: FrozenTrial) -> None:
     """Note at a trial that is taken up how the process ended that was at it, where that may be the trial's fault."""
-    worker = trial.user_attrs.get("worker")
+    worker = trial.user_attrs.get(OfTrial.WORKER)
     found = death(study, worker) if worker is not None else None
     if worker is not None and found is not None and found["counts"]:
         step = max(trial.intermediate_values, default=0)
-        study.note(trial.number, {DEATHS: trial.user_attrs.get(DEATHS, {}) | {_name(worker): [step, found["how"]]}})
+        before = trial.user_attrs.get(OfTrial.DIED_AT, {})
+        study.note(trial.number, {OfTrial.DIED_AT: before | {_name(worker): [step, found["how"]]}})
 
 
 def _name(worker: Mapping[str, Any]) -> str:

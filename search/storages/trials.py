@@ -13,10 +13,10 @@ from optuna.study import Study, StudySummary
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.runtime.retry import tried_again
+from search.storages.attributes import OfTrial
 
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 CONFIRM = "-confirm"  # what is behind a search's name in that of the study of its confirmation
-BEAT = "beat"  # of a running trial: when its worker said last that it lives, in seconds since 1970
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -79,7 +79,7 @@ class Trials(Study):
             state=TrialState.RUNNING,
             params=dict(params),
             distributions=dict(domains),
-            user_attrs={**attrs, BEAT: time.time()},
+            user_attrs={**attrs, OfTrial.BEAT: time.time()},
             system_attrs=dict(noted),
         )
         trial.number = number
@@ -117,7 +117,7 @@ class Trials(Study):
 
     def beat(self, number: int) -> None:
         """Say that the worker of a trial lives."""
-        self.note(number, {BEAT: time.time()})
+        self.note(number, {OfTrial.BEAT: time.time()})
 
     @patient
     def end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
@@ -139,6 +139,6 @@ def earlier(trials: Sequence[FrozenTrial], number: int) -> int:
 def twin(trials: Sequence[FrozenTrial], sha256: str, last: int) -> FrozenTrial | None:
     """The first complete trial of a config, by its hash, of those up to number `last`; None where there is none."""
     for trial in trials[: earlier(trials, last)]:
-        if trial.state == TrialState.COMPLETE and trial.user_attrs.get("config_sha256") == sha256:
+        if trial.state == TrialState.COMPLETE and trial.user_attrs.get(OfTrial.CONFIG_SHA256) == sha256:
             return trial
     return None

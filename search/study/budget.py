@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from denoise.metrics import COST, FLOPS_PER_STEP
+from search.storages.attributes import OfTrial
 
 
 def reached(stop: DictConfig, trials: Sequence[FrozenTrial]) -> str:
@@ -15,21 +16,29 @@ def reached(stop: DictConfig, trials: Sequence[FrozenTrial]) -> str:
     What a trial used is in its attributes, so a search that is gone on with counts what it used before.
     """
     for name, what in USED.items():
-        if stop[name] is not None:
+        if stop[str(name)] is not None:
             used = sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials)
-            if used >= stop[name]:
-                return f"search.stop.{name}={stop[name]:g}: the trials have used {used:.4g} {what}"
+            if used >= stop[str(name)]:
+                return f"search.stop.{name}={stop[str(name)]:g}: the trials have used {used:.4g} {what}"
     if stop.stale is not None and (since := stale(trials)) >= stop.stale:
         return f"search.stop.stale={stop.stale}: {since} complete trials in a row without a better one"
     return ""
 
 
-USED = {"steps": "optimizer steps", "flops": "floating-point operations", "seconds": "seconds"}
+USED = {
+    OfTrial.STEPS: "optimizer steps",
+    OfTrial.FLOPS: "floating-point operations",
+    OfTrial.SECONDS: "seconds",
+}
 
 
 def use(step: int, metrics: Mapping[str, float], seconds: float) -> dict[str, float]:
     """What a trial used of each budget."""
-    return {"steps": step, "flops": step * metrics.get(FLOPS_PER_STEP, 0.0), "seconds": round(seconds, 3)}
+    return {
+        OfTrial.STEPS: step,
+        OfTrial.FLOPS: step * metrics.get(FLOPS_PER_STEP, 0.0),
+        OfTrial.SECONDS: round(seconds, 3),
+    }
 
 
 def stale(trials: Sequence[FrozenTrial]) -> int:

@@ -41,6 +41,7 @@ class Answer:
     best: Record | None
     confirmation: Confirmation | None
     findings: Findings
+    baseline: Sequence[str]  # the overrides of trial 0
     starts: Sequence[int] = ()
 
 
@@ -84,14 +85,14 @@ def end(session: Session, began: float) -> Answer:
     whole = search.mode.asked_about is None and search.mode.cost is None
     starts = search.mode.starts(session.trials()) if whole else []
     parent.end("complete", {Tag.STARTS: ", ".join(map(str, starts))})
-    return Answer(records, top, found, findings, starts)
+    return Answer(records, top, found, findings, search.baseline, starts)
 
 
 def so_far(session: Session) -> Answer:
     """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
     objective.keep_weights(session)
     records = ranking.rank(session.tracker.records(session.parent.run_id))
-    return Answer(records, ranking.best(records), None, Findings([]))
+    return Answer(records, ranking.best(records), None, Findings([]), session.search.baseline)
 
 
 def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:

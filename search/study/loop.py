@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from search.confirmation import study as confirming
@@ -15,6 +16,7 @@ from search.report.progress import Display, TrialDisplay
 from search.runtime import retry, watchdog
 from search.space.overrides import difference
 from search.storages import database, liveness
+from search.storages.attributes import OfStudy, OfTrial
 from search.storages.lock import lock
 from search.storages.trials import OVER, Trials, earlier
 from search.study import budget, finish, migrate, reconcile
@@ -31,7 +33,6 @@ from search.trial.config_hash import plain_config
 from search.workers import shared
 from search.workers.pool import WorkerPool
 
-DIVISION = "division"  # of a study: threads of a process, lag
 WAIT_SECONDS = 0.2  # so often a process with nothing to do looks whether the others' trials have ended
 
 
@@ -70,7 +71,7 @@ def _run(session: Session, display: Display, began: float, pool: WorkerPool | No
         display.note("search.equal=time: beside other processes a trial is slower, and is given fewer steps")
     done = len(session.own(*OVER))
     display.continues(done, best_so_far(session))
-    if done and study.user_attrs.get("code") != provenance.code():
+    if done and study.user_attrs.get(OfStudy.CODE) != provenance.code():
         display.note(
             "the code in src/denoise has changed since this search began; search.name=NAME begins anew with it"
         )
@@ -122,11 +123,14 @@ def join(
 
 
 def _join(search: Search, study: Trials, tracker: Tracker, display: TrialDisplay, pool: WorkerPool | None) -> Session:
-    divided = study.user_attrs.get(DIVISION)
+    divided = study.user_attrs.get(OfStudy.DIVISION)
     if divided is None:
         divided = inherited(search, study) or [search.division.threads, search.division.lag]
-        study.set_user_attr(DIVISION, divided)
-    search.divide(*divided)
+        study.set_user_attr(OfStudy.DIVISION, divided)
+    threads, lag = divided[0], int(divided[1] or 1)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    search = search.divided(threads, lag)
     watchdog.voice.silence = search.settings.silence
     for death in watchdog.deaths:
         confirming.note_death(study, death)
@@ -139,7 +143,7 @@ def inherited(search: Search, study: Trials) -> list[int | None] | None:
     Before there were several processes it was one, with as many threads as torch took.
     """
     old = study if study.get_trials(deepcopy=False) else migrate.latest(study, search.family)
-    return None if old is None else list(old.user_attrs.get(DIVISION, [None, 1]))
+    return None if old is None else list(old.user_attrs.get(OfStudy.DIVISION, [None, 1]))
 
 
 def next_trial(session: Session) -> bool:
@@ -178,7 +182,7 @@ def best_so_far(session: Session) -> tuple[float, int | None, str] | None:
     top = min(session.trials(TrialState.COMPLETE), key=lambda trial: trial.values[0], default=None)
     if top is None:
         return None
-    return top.values[0], top.number, difference(top.user_attrs["overrides"], session.search.baseline)
+    return top.values[0], top.number, difference(top.user_attrs[OfTrial.OVERRIDES], session.search.baseline)
 
 
 def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
@@ -186,7 +190,7 @@ def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> boo
     stop = session.search.settings.stop
     if any(limit is not None for limit in stop.values()):
         known = trials[: earlier(trials, number - session.search.mode.lag)]
-        own = [trial for trial in known if "carried" not in trial.user_attrs]
+        own = [trial for trial in known if OfTrial.CARRIED not in trial.user_attrs]
         if said := budget.reached(stop, own):
             session.display.note(f"ends here: {said}")
             return True
@@ -238,19 +242,19 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
 def take_over(session: Session) -> None:
     """Carry over what an older study of the same question found, where the space has changed since; once."""
     study, search = session.study, session.search
-    if "family" not in study.user_attrs:
+    if OfStudy.FAMILY not in study.user_attrs:
         old = migrate.latest(study, search.family)
         if old is not None:
             found = migrate.collect(old, search.space, search.mode.points[0], search.settings.caps)
-            changed = migrate.difference(old.user_attrs.get("space", {}), search.space.describe())
-            study.set_user_attr("carries", said(found, changed, old.user_attrs.get("code")))
+            changed = migrate.difference(old.user_attrs.get(OfStudy.SPACE, {}), search.space.describe())
+            study.set_user_attr(OfStudy.CARRIES, said(found, changed, old.user_attrs.get(OfStudy.CODE)))
             study.add_trials(found.trials[len(session.trials()) :])  # a kill may have torn it
-        study.set_user_attr("space", search.space.describe())
-        study.set_user_attr("opened", time.time())
-        study.set_user_attr("code", provenance.code())
-        study.set_user_attr("family", search.family)  # the last one: it says that the taking over is done
-    if "carries" in study.user_attrs:
-        session.display.note(study.user_attrs["carries"])
+        study.set_user_attr(OfStudy.SPACE, search.space.describe())
+        study.set_user_attr(OfStudy.OPENED, time.time())
+        study.set_user_attr(OfStudy.CODE, provenance.code())
+        study.set_user_attr(OfStudy.FAMILY, search.family)  # the last one: it says that the taking over is done
+    if OfStudy.CARRIES in study.user_attrs:
+        session.display.note(study.user_attrs[OfStudy.CARRIES])
 
 
 def said(found: Migration, changed: str, code: str | None) -> str:

@@ -16,7 +16,8 @@ from denoise.config.legal import exists, select
 from denoise.config.limits import as_text
 from search.space.domains import inside
 from search.space.search_space import Space
-from search.storages.trials import BEAT, OVER, Trials
+from search.storages.attributes import OfStudy, OfTrial
+from search.storages.trials import OVER, Trials
 from search.study import budget
 from search.study.modes import further
 from search.tracking.record import check_overrides
@@ -39,10 +40,10 @@ class Migration:
 
 def latest(study: Trials, family: str) -> Trials | None:
     """The latest other study of the same question, asked in another space."""
-    found = [other for other in study.others() if other.user_attrs.get("family") == family and other.n_trials]
+    found = [other for other in study.others() if other.user_attrs.get(OfStudy.FAMILY) == family and other.n_trials]
     if not found:
         return None
-    return study.other(max(found, key=lambda other: other.user_attrs.get("opened", 0.0)).study_name)
+    return study.other(max(found, key=lambda other: other.user_attrs.get(OfStudy.OPENED, 0.0)).study_name)
 
 
 def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Migration:
@@ -53,7 +54,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     so must the user's own code.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
-    cheap = [t for t in finished if not budget.said(caps, t.user_attrs) and t.user_attrs.get("outcome") != "cap"]
+    cheap = [t for t in finished if not budget.said(caps, t.user_attrs) and t.user_attrs.get(OfTrial.OUTCOME) != "cap"]
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
     lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]
@@ -90,17 +91,21 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
     try:
         drawn = space.suggest(known)
         overrides = [*drawn, *further(trial)]
-        before = trial.user_attrs.get("overrides", [])
+        before = trial.user_attrs.get(OfTrial.OVERRIDES, [])
         overrides = equal_time.as_it_was(overrides, before, {*trial.params, *space.free})
         check_overrides([text for text in overrides if text not in drawn], f"trial {trial.number} of another search")
     except ValueError:
         return None
     if params != trial.params or trust.own():
-        before = trial.user_attrs.get("config_sha256")
+        before = trial.user_attrs.get(OfTrial.CONFIG_SHA256)
         if before is None or config_sha256(raw_compose(tuple(overrides))) != before:
             return None
-    attributes = {**trial.user_attrs, "overrides": overrides, "carried": trial.user_attrs.get("run_id", "")}
-    for name in ("worker", BEAT):
+    attributes = {
+        **trial.user_attrs,
+        OfTrial.OVERRIDES: overrides,
+        OfTrial.CARRIED: trial.user_attrs.get(OfTrial.RUN_ID, ""),
+    }
+    for name in (OfTrial.WORKER, OfTrial.BEAT):
         attributes.pop(name, None)
     return create_trial(
         state=trial.state,

@@ -18,9 +18,9 @@ from search.pruners import decision
 from search.runtime import watchdog
 from search.space.overrides import difference
 from search.storages import liveness, trials
+from search.storages.attributes import OfTrial
 from search.study import budget
 from search.study.modes import Start
-from search.study.modes.joint import FURTHER
 from search.study.session import Session, overrides_of
 from search.study.spec import Search
 from search.tracking import tracker as tracking
@@ -42,10 +42,10 @@ def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> Froz
     mode = search.mode
     history, key = mode.history(before, start), mode.key_of(number, start)
     drawn = session.sampler.draw(search.space.suggest, history, number, mode.lag, start.params, key)
-    overrides = drawn.overrides + list(start.attrs.get(FURTHER, []))
+    overrides = drawn.overrides + list(start.attrs.get(OfTrial.FURTHER, []))
     if search.settings.equal == "time":
         overrides = equal_time.equal_time(study, overrides, search.baseline)
-    attrs = {**start.attrs, "worker": liveness.me(), "overrides": overrides}
+    attrs = {**start.attrs, OfTrial.WORKER: liveness.me(), OfTrial.OVERRIDES: overrides}
     return study.insert(number, drawn.params, drawn.domains, attrs, drawn.noted)
 
 
@@ -59,7 +59,7 @@ def one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTrial
 def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTrial], again: bool) -> None:
     search, study, tracker, display = session.search, session.study, session.tracker, session.display
     number = trial.number
-    overrides = overrides_of(search, trial) if again else trial.user_attrs["overrides"]
+    overrides = overrides_of(search, trial) if again else trial.user_attrs[OfTrial.OVERRIDES]
     display.trial_starts(number, difference(overrides, search.baseline))
     began = time.monotonic()
     tags = {Tag.PARENT: session.parent.run_id, Tag.ROLE: "trial", Tag.TRIAL: str(number)}
@@ -82,7 +82,8 @@ def _one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTria
     else:
         done = _train(session, trial, composed, config, earlier)
     seconds = time.monotonic() - began if done.result is not None else 0.0
-    attributes: dict[str, Any] = {"config_sha256": config, "run_id": done.run_id, "outcome": done.kind or done.outcome}
+    attributes: dict[str, Any] = {OfTrial.CONFIG_SHA256: config, OfTrial.RUN_ID: done.run_id}
+    attributes[OfTrial.OUTCOME] = done.kind or done.outcome
     attributes |= {name: value for name, value in done.metrics.items() if name.startswith(COST)}
     attributes |= {Tag.WEIGHTS_AT: done.weights_at} if done.weights_at else {}
     if done.result is not None:
@@ -173,7 +174,7 @@ def _twin(
     """A complete training of the same config, in this search or, with the same data, code and machine, in another."""
     other = trials.twin(before, config, number - session.search.mode.lag)
     if other is not None:
-        return _cheap(session, session.tracker.record(other.user_attrs["run_id"]))
+        return _cheap(session, session.tracker.record(other.user_attrs[OfTrial.RUN_ID]))
     here = {Tag.CONFIG_SHA256: config, Tag.OUTCOME: "complete"}
     here |= {Tag.MACHINE: json.dumps(provenance.describe()), Tag.CODE: provenance.code()}
     for run in session.tracker.find(**here, data_sha256=train.data_sha256(composed.cfg)):
@@ -190,7 +191,7 @@ def _cheap(session: Session, record: Record) -> Record | None:
 
 def _open(session: Session, trial: FrozenTrial, composed: Composed, config: str, **tags: str) -> Run:
     tags = {Tag.TRIAL: str(trial.number), Tag.CONFIG_SHA256: config} | tags
-    name, overrides = f"trial-{trial.number:>03}", trial.user_attrs["overrides"]
+    name, overrides = f"trial-{trial.number:>03}", trial.user_attrs[OfTrial.OVERRIDES]
     return open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
 
 
@@ -228,7 +229,7 @@ def _forget(session: Session) -> None:
     places = max(1, int(session.search.settings.confirm.finalists))
     kept = [*session.search.mode.leaders(complete, places), *(trial for trial in complete if trial.number == 0)]
     files, known = (
-        {weights_file(session.search, trial.user_attrs["run_id"]) for trial in some} for some in (kept, complete)
+        {weights_file(session.search, trial.user_attrs[OfTrial.RUN_ID]) for trial in some} for some in (kept, complete)
     )
     for path in known - files:
         path.unlink(missing_ok=True)
@@ -237,7 +238,7 @@ def _forget(session: Session) -> None:
 def keep_weights(session: Session) -> None:
     """Put the weights that wait here with their runs; of those that no trial has any more nothing stays."""
     for trial in session.trials(TrialState.COMPLETE):
-        run_id = trial.user_attrs["run_id"]
+        run_id = trial.user_attrs[OfTrial.RUN_ID]
         path = weights_file(session.search, run_id)
         with suppress(FileNotFoundError):  # a worker beside this one keeps or forgets it
             if not weights.put(path, Run(session.tracker, run_id)):

@@ -16,6 +16,7 @@ from denoise.config.compose import raw_compose
 from denoise.errors import UserError
 from denoise.metrics import COST, VAL_LOSS
 from search.console.printed_commands import make, named
+from search.storages.attributes import OfTrial
 from search.storages.trials import OVER, Trials
 from search.study.objective import found_with, weights_file
 from search.study.session import Session, overrides_of
@@ -100,9 +101,9 @@ def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> 
 def settle(session: Session, found: Compared) -> None:
     """Make the books agree: one run a trial that is over, closed as Optuna has it; what is done is said."""
     seen = {trial.number for trial in found.over}
-    new = [trial for trial in session.trials() if "carried" in trial.user_attrs and trial.number not in seen]
+    new = [trial for trial in session.trials() if OfTrial.CARRIED in trial.user_attrs and trial.number not in seen]
     missing = [*found.missing, *new]
-    lost = [trial for trial in missing if "carried" not in trial.user_attrs]
+    lost = [trial for trial in missing if OfTrial.CARRIED not in trial.user_attrs]
     if lost:
         session.display.note(
             f"MLflow has no run of {_trials(len(lost))} that Optuna has: written anew, without what only MLflow had"
@@ -156,9 +157,9 @@ def close(session: Session) -> None:
 def write_anew(session: Session, trial: FrozenTrial) -> None:
     """Write a run for a trial that has none: as another run of it has it, else as Optuna does."""
     attributes, number = trial.user_attrs, str(trial.number)
-    if "overrides" not in attributes:  # it never began
+    if OfTrial.OVERRIDES not in attributes:  # it never began
         return
-    carried, own = attributes.get("carried", ""), attributes.get("run_id", "")
+    carried, own = attributes.get(OfTrial.CARRIED, ""), attributes.get(OfTrial.RUN_ID, "")
     old = session.tracker.run_of(carried or own) if carried or own else None
     tags: dict[str, str] = {Tag.TRIAL: number} | ({Tag.CARRIED_FROM: carried} if carried else {Tag.ANEW: own})
     tags |= found_with(of_run(old)) if old is not None else {Tag.MACHINE: "{}", Tag.CODE: "unknown"}
@@ -197,13 +198,13 @@ def _files(session: Session, run: Run, before: str) -> dict[str, str]:
 def _noted(session: Session, trial: FrozenTrial, run: Run) -> dict[str, str]:
     """What Optuna has of a trial, as tags; its costs and its value go to the run's metrics."""
     attributes = trial.user_attrs
-    step = int(attributes.get("steps", max(trial.intermediate_values, default=0)))
+    step = int(attributes.get(OfTrial.STEPS, max(trial.intermediate_values, default=0)))
     if not step and trial.state == TrialState.COMPLETE:  # what had another trial's config was not trained
         step = int(raw_compose(tuple(overrides_of(session.search, trial))).cfg.trainer.max_steps)
     metrics = {name: value for name, value in attributes.items() if name.startswith(COST)}
     run.metrics(step, metrics | ({VAL_LOSS: trial.values[0]} if trial.values else {}))
     tags: dict[str, str] = {Tag.STEP: str(step), Tag.FAILURE: "", Tag.FAILURE_KIND: ""}
-    kind = str(attributes.get("outcome", "unknown"))
+    kind = str(attributes.get(OfTrial.OUTCOME, "unknown"))
     if kind not in OUTCOMES:
         tags |= {Tag.FAILURE: f"{kind}: as Optuna has it", Tag.FAILURE_KIND: kind}
     return tags | ({Tag.WEIGHTS_AT: attributes[Tag.WEIGHTS_AT]} if Tag.WEIGHTS_AT in attributes else {})
@@ -214,7 +215,7 @@ def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
     legal = ENDS[trial.state]
 
     def worse(run: Any) -> tuple[bool, bool]:
-        return run.info.run_id != trial.user_attrs.get("run_id"), of_run(run).outcome not in legal
+        return run.info.run_id != trial.user_attrs.get(OfTrial.RUN_ID), of_run(run).outcome not in legal
 
     kept, *twins = sorted(runs, key=worse)
     for twin in twins:

@@ -11,6 +11,7 @@ from denoise.errors import UserError
 from search.report.progress import TrialDisplay
 from search.samplers import make
 from search.samplers.seeded import SeededSampler
+from search.storages.attributes import OfTrial
 from search.storages.lock import lock
 from search.storages.trials import Trials
 from search.study.spec import Search
@@ -49,12 +50,12 @@ class Session:
 
     def own(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states that were not carried over from another study."""
-        return [trial for trial in self.trials(*states) if "carried" not in trial.user_attrs]
+        return [trial for trial in self.trials(*states) if OfTrial.CARRIED not in trial.user_attrs]
 
 
 def overrides_of(search: Search, trial: FrozenTrial) -> list[str]:
     """A trial's overrides, as Optuna's storage has them. Errors: UserError where no search would draw them."""
-    found = trial.user_attrs.get("overrides")
+    found = trial.user_attrs.get(OfTrial.OVERRIDES)
     where = f"trial {trial.number} in the storage"
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
         raise UserError(f"{where}: its overrides are {found!r}, no list of texts: the storage has been changed")

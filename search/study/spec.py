@@ -4,11 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
@@ -35,7 +34,7 @@ from search.workers.allocation import Division, division
 EQUAL = ("steps", "time")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Search:
     """A search that was checked; nothing is written before. `family`: what else than the space names its question."""
 
@@ -63,13 +62,11 @@ class Search:
         """How many trials of its own the search is to have."""
         return self.mode.total if self.most is None else min(self.mode.total, self.most)
 
-    def divide(self, threads: int | None, lag: int) -> None:
-        """Let every trial have so many threads, from the first one on, and know those begun `lag` before it."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.space.machine[:] = [] if threads is None else [f"trainer.num_threads={threads}"]
-        self.baseline = self.mode.baseline = self.space.at(self.mode.points[0])
-        self.mode.lag = lag
+    def divided(self, threads: int | None, lag: int) -> "Search":
+        """The same, where every trial has so many threads and knows those begun `lag` before it."""
+        space = replace(self.space, machine=[] if threads is None else [f"trainer.num_threads={threads}"])
+        mode = self.mode.divided(space, lag)
+        return replace(self, space=space, mode=mode, baseline=mode.baseline)
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials are still to be begun."""

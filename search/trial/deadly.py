@@ -3,7 +3,7 @@
 from optuna.trial import FrozenTrial
 
 from search.runtime import watchdog
-from search.storages import liveness
+from search.storages.attributes import OfTrial
 from search.trial.run import Rejected
 
 DEADLY = 2  # so many processes may die at a trial without a report between
@@ -14,7 +14,7 @@ def deadly(trial: FrozenTrial) -> Rejected | None:
 
     Where a training has reported since the death before, it was no death of the config's: it got beyond.
     """
-    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(liveness.DEATHS, {}).values())
+    deaths: list[tuple[int, str]] = list(trial.user_attrs.get(OfTrial.DIED_AT, {}).values())
     step, last = deaths[-1] if deaths else (0, "")
     if last.startswith(watchdog.OVER):
         return Rejected("pruned", "cap", last, {})

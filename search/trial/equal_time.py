@@ -5,6 +5,7 @@ from collections.abc import Container, Sequence
 from denoise.config.compose import compose, raw_compose
 from denoise.metrics import STEP_SECONDS
 from denoise.training import train
+from search.storages.attributes import OfStudy
 from search.storages.trials import Trials
 from search.trial import pretrained
 
@@ -19,10 +20,10 @@ def equal_time(study: Trials, overrides: Sequence[str], baseline: Sequence[str])
     and kept with the study. A pace is measured, so equal time is equal within some per cent, and the number of steps
     that a trial got is in its overrides.
     """
-    known = study.user_attrs.get("pace")
+    known = study.user_attrs.get(OfStudy.PACE)
     if known is None:
         known = pace(baseline)
-        study.set_user_attr("pace", known)
+        study.set_user_attr(OfStudy.PACE, known)
     t = compose(list(baseline)).cfg.trainer
     if list(overrides) == list(baseline):
         return list(overrides)

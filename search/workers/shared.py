@@ -6,8 +6,8 @@ from typing import Any
 
 from denoise.metrics import SAMPLES_PER_SECOND
 from search.console.printed_commands import key
+from search.storages.attributes import OfStudy, OfTrial
 
-ASKED = "asked"  # of a study: what was typed for its search, a list; None once it has ended
 WITHDRAWN = "withdrawn"  # where that was
 HERE = ("store", "tracking.uri", "search.storage", "search.shared", "search.workers")  # a worker has its own
 WAIT_SECONDS = 1.0  # so often it is looked whether the others' last trials have ended
@@ -15,23 +15,23 @@ WAIT_SECONDS = 1.0  # so often it is looked whether the others' last trials have
 
 def ask(study: Any, typed: Sequence[str]) -> None:
     """Open a search to the workers."""
-    study.set_user_attr(ASKED, [text for text in typed if key(text) not in HERE])
+    study.set_user_attr(OfStudy.ASKED, [text for text in typed if key(text) not in HERE])
 
 
 def end(study: Any) -> None:
     """Close a search to them."""
-    if study.user_attrs.get(ASKED) is not None:
-        study.set_user_attr(ASKED, None)
+    if study.user_attrs.get(OfStudy.ASKED) is not None:
+        study.set_user_attr(OfStudy.ASKED, None)
 
 
 def withdraw(study: Any) -> None:
     """Close a search that has not ended: the workers leave it."""
-    study.set_user_attr(ASKED, WITHDRAWN)
+    study.set_user_attr(OfStudy.ASKED, WITHDRAWN)
 
 
 def is_open(study: Any) -> bool:
     """Tell whether a search is open to the workers."""
-    return study.user_attrs.get(ASKED) not in (None, WITHDRAWN)
+    return study.user_attrs.get(OfStudy.ASKED) not in (None, WITHDRAWN)
 
 
 def waits(session: Any) -> bool:
@@ -53,9 +53,9 @@ def show(session: Any, display: Any, shown: set[int]) -> None:
         return
     mine = {done.run_id for done in session.trained}
     for trial in session.own(*OVER):
-        if trial.number not in shown and trial.user_attrs.get("run_id") not in mine:
+        if trial.number not in shown and trial.user_attrs.get(OfTrial.RUN_ID) not in mine:
             known = trial.user_attrs
-            display.trial_starts(trial.number, difference(known["overrides"], session.search.baseline), worker=-1)
+            display.trial_starts(trial.number, difference(known[OfTrial.OVERRIDES], session.search.baseline), worker=-1)
             step = max(trial.intermediate_values, default=0)
             value = trial.values[0] if trial.values else trial.intermediate_values.get(step)
             outcome = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")

@@ -18,6 +18,7 @@ from search.confirmation.finalists import Tuned
 from search.space.domains import ends as domain_ends
 from search.space.domains import flat
 from search.space.search_space import Asked, Space, kind_of
+from search.storages.attributes import OfTrial
 from search.study.modes.joint import Joint, Start
 from search.tracking.record import Record
 
@@ -121,7 +122,7 @@ class Ablation(Joint):
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many of the arms' trials are still to be begun; one that was carried over is its arm's."""
         arms = {self.key(start) for start in self.arms}
-        there = Counter(t.user_attrs["round"] for t in trials if t.user_attrs["arm"] in arms)
+        there = Counter(t.user_attrs[OfTrial.ROUND] for t in trials if t.user_attrs[OfTrial.ARM] in arms)
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))
 
     def best(self, records: Sequence[Record]) -> dict[tuple[str, ...], Record]:
@@ -150,7 +151,7 @@ class Ablation(Joint):
     def leaders(self, trials: Sequence[FrozenTrial], places: int) -> list[FrozenTrial]:
         best: dict[str, FrozenTrial] = {}
         for trial in sorted(trials, key=lambda trial: (trial.values[0], trial.number)):
-            best.setdefault(str(trial.user_attrs.get("arm")), trial)
+            best.setdefault(str(trial.user_attrs.get(OfTrial.ARM)), trial)
         return super().leaders(list(best.values()), places)
 
     def arms_of(self, number: int, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
@@ -159,8 +160,12 @@ class Ablation(Joint):
             return self.arms
         best = {self.key(start): math.inf for start in self.arms}
         for trial in trials:
-            arm = trial.user_attrs.get("arm")
-            if trial.user_attrs.get("round", number) < number and trial.state == TrialState.COMPLETE and arm in best:
+            arm = trial.user_attrs.get(OfTrial.ARM)
+            if (
+                trial.user_attrs.get(OfTrial.ROUND, number) < number
+                and trial.state == TrialState.COMPLETE
+                and arm in best
+            ):
                 best[arm] = min(best[arm], trial.values[0])
         others = sorted(self.arms[1:], key=lambda start: best[self.key(start)])
         return [self.arms[0], *others[: self.size(number) - 1]]
@@ -170,28 +175,28 @@ class Ablation(Joint):
 
         None where a round that has not all arms cannot be chosen yet: trials before it still run.
         """
-        running = min((t.user_attrs["round"] for t in trials if t.state == TrialState.RUNNING), default=math.inf)
-        there = {(trial.user_attrs.get("arm"), trial.user_attrs.get("round")) for trial in trials}
+        running = min((t.user_attrs[OfTrial.ROUND] for t in trials if t.state == TrialState.RUNNING), default=math.inf)
+        there = {(trial.user_attrs.get(OfTrial.ARM), trial.user_attrs.get(OfTrial.ROUND)) for trial in trials}
         for number in range(self.settings.per_arm):
             if running < number and self.size(number) < len(self.arms):
                 return None
             for start in self.arms_of(number, trials):
                 if (self.key(start), number) not in there:
                     point = start if number == 0 else {name: start[name] for name in self.scientific}
-                    return Start(point, {"arm": self.key(start), "round": number})
+                    return Start(point, {OfTrial.ARM: self.key(start), OfTrial.ROUND: number})
         return Start()
 
     def key_of(self, number: int, start: Start) -> int:
-        return int(start.attrs["round"])
+        return int(start.attrs[OfTrial.ROUND])
 
     def history(self, trials: Sequence[FrozenTrial], start: Start) -> list[FrozenTrial]:
-        return self._of(trials, start.attrs["arm"])
+        return self._of(trials, start.attrs[OfTrial.ARM])
 
     def rivals(self, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
-        return self._of(trials, trial.user_attrs["arm"])
+        return self._of(trials, trial.user_attrs[OfTrial.ARM])
 
     def _of(self, trials: Sequence[FrozenTrial], arm: str) -> list[FrozenTrial]:
-        return [trial for trial in trials if trial.user_attrs.get("arm") == arm]
+        return [trial for trial in trials if trial.user_attrs.get(OfTrial.ARM) == arm]
 
 
 def _split(name: str, composed: Composed) -> tuple[str | None, str]:

@@ -1,8 +1,9 @@
 """Which whole config is best: one study over everything that is searched."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
@@ -11,9 +12,8 @@ from denoise.config.compose import Composed
 from denoise.metrics import VAL_LOSS
 from search.confirmation.finalists import Tuned
 from search.space.search_space import Asked, Space
+from search.storages.attributes import OfTrial
 from search.tracking.record import Record
-
-FURTHER = "further"  # the attribute of a trial with the overrides of a known start that no domain holds
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Joint:
         self.baseline = space.at(points[0])
         self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
 
+    def divided(self, space: Space, lag: int) -> Self:
+        """The same question, asked in this space, by trials that know those begun `lag` before them."""
+        mode = copy.copy(self)
+        mode.space, mode.lag, mode.baseline = space, lag, space.at(self.points[0])
+        return mode
+
     @staticmethod
     def asked(composed: Composed) -> dict[str, Asked] | None:
         """What is searched, place by place; None: what search.kinds says. Errors: UserError."""
@@ -60,7 +66,7 @@ class Joint:
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
         """How many trials are still to be begun; those that were carried over are beside the search's own."""
-        carried = next((k for k, trial in enumerate(trials) if "carried" not in trial.user_attrs), len(trials))
+        carried = next((k for k, trial in enumerate(trials) if OfTrial.CARRIED not in trial.user_attrs), len(trials))
         return self.total - (len(trials) - carried)
 
     def choices(self) -> list[str]:
@@ -95,7 +101,7 @@ class Joint:
         """
         for point, texts in zip(self.points, self.further, strict=True):
             if not any(_covers(trial.params, point) and further(trial) == texts for trial in trials):
-                return Start(point, {FURTHER: texts} if texts else {})
+                return Start(point, {OfTrial.FURTHER: texts} if texts else {})
         return Start()
 
     def starts(self, trials: Sequence[FrozenTrial]) -> list[int]:
@@ -126,7 +132,7 @@ class Joint:
 
 def further(trial: FrozenTrial) -> list[str]:
     """The overrides of a known start that no domain holds: they are trained, and the sampler does not see them."""
-    return list(trial.user_attrs.get(FURTHER, []))
+    return list(trial.user_attrs.get(OfTrial.FURTHER, []))
 
 
 def _covers(params: Mapping[str, Any], point: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from search.runtime import watchdog
-from search.storages import liveness
+from search.storages.attributes import OfTrial
 from search.trial.deadly import deadly
 from tests.process import context
 from tests.search.study.test_loop import SEARCH, books
@@ -161,7 +161,7 @@ def test_deaths_with_a_report_between_are_none_of_the_configs() -> None:
 
     def ends(*deaths: tuple[int, str]) -> str | None:
         noted = {f"ended:host:{k}:1": list(death) for k, death in enumerate(deaths)}
-        rejected = deadly(SimpleNamespace(user_attrs={liveness.DEATHS: noted}))  # type: ignore[arg-type]
+        rejected = deadly(SimpleNamespace(user_attrs={OfTrial.DIED_AT: noted}))  # type: ignore[arg-type]
         return rejected and rejected.kind
 
     assert ends() is ends((0, killed)) is ends((0, killed), (3, killed), (6, killed)) is None

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from search.runtime import retry
-from search.storages.trials import BEAT, twin
+from search.storages.attributes import OfTrial
+from search.storages.trials import twin
 from tests import studies
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -31,7 +32,7 @@ def test_a_trial_is_inserted_with_all_that_it_has(storage: RDBStorage) -> None:
     study.insert(0, PARAMS, DOMAINS, {"overrides": ["a=1"]}, {"generation": 2})
     (trial,) = optuna.load_study(study_name="s", storage=storage).trials
     assert (trial.number, trial.state, trial.params, trial.distributions) == (0, TrialState.RUNNING, PARAMS, DOMAINS)
-    assert trial.user_attrs.pop(BEAT) >= before
+    assert trial.user_attrs.pop(OfTrial.BEAT) >= before
     assert trial.user_attrs == {"overrides": ["a=1"]} and trial.system_attrs == {"generation": 2}
 
 

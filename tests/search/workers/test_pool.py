@@ -191,9 +191,10 @@ def test_who_begins_a_search_says_how_it_is_divided(tmp_path: Path) -> None:
     for more in (["search.workers=2"], ["search.workers=1"], ["search.workers=3", "search.lag=5"]):
         prepared = spec.prepare([*typed, *more])
         session = loop.join(prepared, *loop.open_stores(prepared), Silent())  # type: ignore[arg-type]
-        found.append((prepared.name, prepared.baseline, prepared.mode.lag, session.parent.run_id))
+        found.append((prepared.name, session.search.baseline, session.search.mode.lag, session.parent.run_id))
     assert found[0] == found[1] == found[2]
     assert "trainer.num_threads=1" in found[0][1] and found[0][2] == 6
+    assert "trainer.num_threads=1" not in prepared.baseline, "what was checked stays as it was"
 
 
 def test_a_search_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_a_search_of_before_goes_on_as_it_was(tmp_path: Path) -> None:
     study, tracker = loop.open_stores(prepared)
     studies.begin(study)
     session = loop.join(prepared, study, tracker, Silent())  # type: ignore[arg-type]
-    assert session.search.mode.lag == 1 and not [text for text in prepared.baseline if "num_threads" in text]
+    assert session.search.mode.lag == 1 and not [text for text in session.search.baseline if "num_threads" in text]
 
 
 def test_a_note_does_not_wait_for_who_draws_the_picture() -> None:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from search.runtime import watchdog
 from search.storages import liveness
+from search.storages.attributes import OfTrial
 from search.storages.trials import CONFIRM as CONFIRM_STUDY
 from search.tracking.tracker import Tracker
 from tests.process import start
@@ -125,7 +126,7 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp
     assert process.exitcode == 0, said
     assert "worker 1 ended with -9 (trial " in said and "killed by SIGKILL" in said
     assert "another takes its place" in said
-    died = [trial.user_attrs.get(liveness.DEATHS, {}) for trial in trials_known(store)]
+    died = [trial.user_attrs.get(OfTrial.DIED_AT, {}) for trial in trials_known(store)]
     assert sum(map(len, died)) == 1 and all("SIGKILL" in how for each in died for _, how in each.values())
     assert (trials_of(store), confirmed(store)) == alone
 

@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError
 
 from denoise.config.compose import compose
 from search.storages import liveness
+from search.storages.attributes import OfTrial
 from search.storages.lock import lock
-from search.storages.trials import BEAT, Trials
+from search.storages.trials import Trials
 from search.study import loop, objective, spec
 from search.study.modes import Ablation, Joint
 from search.tracking.tracker import Tracker
@@ -63,7 +64,7 @@ def test_a_trial_of_another_host_is_left_behind_where_it_has_long_been_silent(
 ) -> None:
     """A container that is started again has another host name."""
     number = studies.begin(study, worker=ELSEWHERE)
-    study.note(number, {BEAT: time.time() - seconds})
+    study.note(number, {OfTrial.BEAT: time.time() - seconds})
     running = study.get_trials(deepcopy=False)
     assert [t.number for t in liveness.abandoned(study, running)] == ([0] if dead else [])
     assert [t.number for t in liveness.elsewhere(study)] == ([] if dead else [0])
@@ -86,10 +87,10 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
     monkeypatch.setattr(Trials, "beat", counted)
     monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.01)
     number = studies.begin(study)
-    first = study.trial(number).user_attrs[BEAT]
+    first = study.trial(number).user_attrs[OfTrial.BEAT]
     with liveness.beating(study, number):
         assert thrice.wait(60)
-    assert set(beats) == {number} and study.trial(number).user_attrs[BEAT] > first
+    assert set(beats) == {number} and study.trial(number).user_attrs[OfTrial.BEAT] > first
 
 
 def test_weights_of_a_trial_that_is_not_told_yet_are_not_forgotten_by_another_worker(tmp_path: Path) -> None:
