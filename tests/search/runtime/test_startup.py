@@ -123,6 +123,7 @@ def test_collections_go_on_after_a_module_that_cannot_be_loaded() -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.faults
 def test_a_search_leaves_databases_that_are_whole_by_themselves(tmp_path: Path) -> None:
     """No log beside them; with two processes, and where colours are forced on what is no terminal."""
     store = tmp_path / "runs"
@@ -137,6 +138,7 @@ def test_a_search_leaves_databases_that_are_whole_by_themselves(tmp_path: Path) 
     base.close()
 
 
+@pytest.mark.faults
 def test_a_refusal_after_the_workers_have_started_leaves_none_and_nothing(tmp_path: Path) -> None:
     """They start before the whole of the search is checked."""
     store = tmp_path / "runs"

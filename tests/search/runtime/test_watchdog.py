@@ -195,6 +195,7 @@ def _watched(arguments: list[str], output: str) -> None:
     os._exit(watchdog.watch(lambda: main(arguments)))
 
 
+@pytest.mark.faults
 def test_a_trial_that_kills_its_process_fails_and_the_search_comes_to_its_end(tmp_path: Path) -> None:
     """A crash and a hang are tried twice, what a component raises once; all three books say the same."""
     store, mine = tmp_path / "runs", tmp_path / "mine"

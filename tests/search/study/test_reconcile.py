@@ -69,7 +69,7 @@ class Store:
         found = quick.asked("store=nowhere", *ASKED, *more)
         found = replace(found, store=self.path, storage_url=sqlite.url(self.path / "optuna.db"))
         if self.uri or self.experiment != EXPERIMENT:
-            found.composed = copy.deepcopy(found.composed)
+            found = replace(found, composed=copy.deepcopy(found.composed))
             found.composed.cfg.tracking.experiment, found.composed.cfg.tracking.uri = self.experiment, self.uri
         return found
 

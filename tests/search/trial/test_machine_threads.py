@@ -22,7 +22,7 @@ def searched(store: Path, overrides: list[str]) -> tuple[Tracker, str, record.Re
     """Search without training, as one of several processes with three threads each; tracker, search's run, best."""
     prepared = loop.prepare([f"store={store}", *overrides, *quick.NUMBERS, "search.n_trials=1"])
     if prepared.composed.cfg.trainer.num_threads is None:
-        prepared.division = replace(prepared.division, workers=1, threads=3, lag=2)
+        prepared = replace(prepared, division=replace(prepared.division, workers=1, threads=3, lag=2))
     study, tracker = loop.open_stores(prepared)
     loop.run(prepared, study, tracker, quick.Silent(), 0.0)  # type: ignore[arg-type]
     parent = tracker.searches()[0].info.run_id

@@ -70,6 +70,7 @@ def test_a_search_that_goes_on_with_other_code_says_so(
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same code", "other code"])
+@pytest.mark.faults
 def test_a_training_that_was_interrupted_goes_on_with_its_own_code_only(
     same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

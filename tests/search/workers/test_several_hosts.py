@@ -30,6 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 ELSEWHERE = {"host": "another-host", "pid": 1, "began": "1"}
 
 
+@pytest.mark.faults
 def test_two_processes_share_a_search_from_its_first_moment(tmp_path: Path) -> None:
     """In a store that is not there yet: the tables, the baseline, each trial and the ending are made once."""
     store = tmp_path / "runs"
