@@ -20,7 +20,7 @@ from search.runtime import watchdog
 from search.tracking import tracker as tracking
 from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
-from search.trial import abandoned, pretrained, provenance
+from search.trial import open_runs, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
 
 P = ParamSpec("P")
@@ -98,9 +98,9 @@ def open_run(
     """Start the MLflow run of a training: its searched values as params, what reproduces it as tags."""
     from denoise.training.train import data_sha256
 
-    if role in abandoned.ROLES:
-        abandoned.close(tracker)
-        tags |= abandoned.mark()
+    if role in open_runs.ROLES:
+        open_runs.close(tracker)
+        tags |= open_runs.mark()
     every = {
         Tag.ROLE: role,
         Tag.OVERRIDES: json.dumps(list(overrides)),

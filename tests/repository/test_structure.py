@@ -237,6 +237,14 @@ def test_a_metric_is_named_in_one_file() -> None:
     holds(check, [name for name in FILES if not name.endswith("/metrics.py")])
 
 
+def test_what_the_page_says_is_where_is_there() -> None:
+    text = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8")
+    told = re.findall(r"`((?:search|src)/[\w/]+\.py)` `(\w+)`", text)
+    assert len(told) > 10
+    for name, defined in told:
+        assert re.search(rf"^ *(def|class) {defined}\b", (ROOT / name).read_text(), re.MULTILINE), f"{name}: {defined}"
+
+
 def test_no_vague_names() -> None:
     for top in ("src", "search", "conf", "tests", "benchmarks", "experiments", "docker", "docs"):
         found = [str(p.relative_to(ROOT)) for p in (ROOT / top).rglob("*") if p.stem.lower() in VAGUE]
