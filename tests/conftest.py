@@ -55,11 +55,11 @@ LONG = (
 )
 
 QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loop
-    *("test_activation", "test_address", "test_backbone", "test_several_searchers", "test_claims"),
+    *("test_activation", "test_address", "test_backbone"),
     *("test_convolution", "test_images", "test_denoiser", "test_docker", "test_feed_forward"),
     *("test_figure", "test_pareto_front", "test_initializer", "test_inspection", "test_linear"),
     *("test_lr_schedule", "test_moved", "test_muon", "test_digits", "test_normalization"),
-    *("test_contract", "test_options", "test_override", "test_pages", "test_leaderboard"),
+    *("test_contract", "test_options", "test_pages", "test_leaderboard"),
     *("test_solver", "test_structure", "test_tails", "test_transforms", "test_trials"),
     *("test_trust", "test_weight_normalization"),
 )
