@@ -234,7 +234,6 @@ train(compose.compose(sys.argv[2:]).cfg, Wait(), Path(sys.argv[1]))
 
 
 @pytest.mark.faults
-@pytest.mark.faults
 def test_a_process_killed_at_any_moment_can_be_resumed(whole, tmp_path):
     """SIGKILL as soon as the first checkpoint is there, in whatever the process is doing then."""
     checkpoint = tmp_path / "state.ckpt"

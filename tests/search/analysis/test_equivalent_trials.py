@@ -149,7 +149,6 @@ GELUS = [
 
 
 @pytest.mark.faults
-@pytest.mark.faults
 def test_two_names_of_one_function_are_one_option_also_after_a_kill(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -275,7 +275,6 @@ KILLS = ("before it is told", "weights kept, run open", "outcome written, run op
 
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", KILLS)
-@pytest.mark.faults
 def test_a_kill_costs_one_training_at_most_and_counts_nothing_twice(
     moment: str, done: tuple[Confirmation, Screen], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,7 +140,6 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", PRUNERS)
-@pytest.mark.faults
 def test_a_search_with_kills_stops_the_trials_that_one_without_does(
     name: str, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

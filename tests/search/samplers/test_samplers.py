@@ -64,7 +64,6 @@ def overrides(sampler: str, trials: int = TRIALS) -> list[str]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("sampler", EACH)
-@pytest.mark.faults
 def test_a_search_twice_and_a_search_with_kills_draw_the_same_trials(
     sampler: str, stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

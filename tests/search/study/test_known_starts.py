@@ -37,7 +37,6 @@ def wanted(start: list[str], *more: str) -> str:
 
 
 @pytest.mark.faults
-@pytest.mark.faults
 def test_a_start_is_trained_as_it_was_typed_after_a_kill_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = [*KINDS, STARTS]
     whole, _ = quick.run(tmp_path / "whole", overrides, monkeypatch)

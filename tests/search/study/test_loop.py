@@ -141,7 +141,6 @@ def progress(store: Path) -> tuple[int, int]:
 
 
 @pytest.mark.faults
-@pytest.mark.faults
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, tmp_path: Path) -> None:
     store, luck, output = tmp_path / "runs", random.Random(7), tmp_path / "output"
     command = ["search", f"store={store}", *SEARCH, f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
@@ -235,7 +234,6 @@ def killed_at(moment: str, arguments: list[str], before: str = "") -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", list(MOMENTS)[:3])
-@pytest.mark.faults
 def test_a_search_killed_at_the_worst_moment_ends_with_the_same_trials(
     moment: str, first: Searched, tmp_path: Path
 ) -> None:
@@ -250,7 +248,6 @@ def test_a_search_killed_at_the_worst_moment_ends_with_the_same_trials(
     assert len(runs) == TRIALS + 1
 
 
-@pytest.mark.faults
 @pytest.mark.faults
 def test_the_champion_has_its_own_weights_after_a_kill(tmp_path: Path) -> None:
     """The second trial is better than the first, and the process ends before its weights are kept."""

@@ -47,7 +47,6 @@ def test_each_arm_has_its_trials(arms: Searched) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.faults
 def test_an_ablation_that_is_killed_ends_with_the_same_trials(arms: Searched, tmp_path: Path) -> None:
     store = tmp_path / "runs"
     moment = "a trial's run is closed and the study does not know"
