@@ -80,7 +80,7 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
 
 
 def with_torchs_own(denoiser: Denoiser) -> Denoiser:
-    """Put torch's own layers in the place of ours that are faster rewritings of them."""
+    """Put torch's own layers instead of ours that are faster rewritings of them."""
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
     Pointwise.forward = Last.forward = nn.Conv2d.forward  # type: ignore[method-assign, assignment]
     for module in list(denoiser.modules()):

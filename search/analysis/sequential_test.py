@@ -214,7 +214,7 @@ def run_sequential(
     """Train arms on seeds, and stop each one that is asked about when its case is settled.
 
     The arms of `always` are compared with, and go on while any that is asked about does; one may be both. `train` is
-    given all the (arm, seed) up to the next look at once; after it `decided` is asked of each arm that goes on. All
+    given all the (arm, seed) up to the next look at once; after it `decided` is asked of each arm that is left. All
     looks are after whole seeds, so they are paired and complete. Nobody is given up as hopeless: it would not raise the
     error and costs hardly any power, but "no difference shown" is worth no more than its interval, which would be
     several times as wide.

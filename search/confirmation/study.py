@@ -51,7 +51,7 @@ def there(study: Trials) -> Trials | None:
 
 
 def note_death(study: Trials, found: watchdog.Death) -> None:
-    """Note how a process of a search ended, for whoever takes up its trial or its training."""
+    """Note how a process of a search ended, for the process that takes up its trial or its training."""
     for each in filter(None, (study, there(study))):
         liveness.note_death(each, found)
 
@@ -82,7 +82,7 @@ class Queue:
         return self.url.startswith("postgresql")
 
     def all(self, asked: Sequence[Order]) -> list[Ended]:
-        """How trainings ended, each from its run: one that there was, or one trained now, by whoever takes it."""
+        """How trainings ended, each from its run: one that there was, or one trained now, by any process."""
         trainings = self.trainings
         trainings.look()
         lacking = {one.digest: one for one in asked if trainings.ended(one.digest) is None}

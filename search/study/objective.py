@@ -201,7 +201,7 @@ def found_with(record: Record) -> dict[str, str]:
 
 
 def _repeat(session: Session, trial: FrozenTrial, composed: Composed, config: str, twin: Record) -> TrialResult:
-    run = _open(session, trial, composed, config, duplicate_of=twin.run_id, **found_with(twin))
+    run = _open(session, trial, composed, config, **{str(Tag.DUPLICATE_OF): twin.run_id}, **found_with(twin))
     run.metrics(twin.step, twin.metrics)
     names = {str(name): twin.tags[name] for name in (Tag.WEIGHTS_SHA256, Tag.WEIGHTS_AT) if name in twin.tags}
     run.end("complete", {Tag.STEP: str(twin.step), **names})

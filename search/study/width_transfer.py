@@ -67,7 +67,9 @@ def train(
                 tracker.client.delete_run(found.run_id)
             display.trial_starts(one.number, f"{settings.path} {settings.to}")
             name = f"transfer-{one.number:>03}" if one.number is not None else "transfer"
-            run = open_run(tracker, composed, overrides, "transfer", name, parent.run_id, transfers=one.run_id)
+            run = open_run(
+                tracker, composed, overrides, "transfer", name, parent.run_id, **{str(Tag.TRANSFERS): one.run_id}
+            )
             with watchdog.voice.at(f"{name} at {settings.path}={settings.to}"):
                 done = perform(composed, run, display)
             display.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)

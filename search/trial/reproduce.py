@@ -46,9 +46,8 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
         )
     here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, Tag.MACHINE, dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None
-    run = open_run(
-        tracker, composed, recorded.overrides, "reproduce", f"again-{recorded.run_id[:8]}", reproduces=recorded.run_id
-    )
+    of, name = {str(Tag.REPRODUCES): recorded.run_id}, f"again-{recorded.run_id[:8]}"
+    run = open_run(tracker, composed, recorded.overrides, "reproduce", name, **of)
     done = perform(composed, run, screen, stop_at=stop_at)
     if done.kind == "refused":
         raise UserError(f"RUN={recorded.run_id}: cannot be trained again; {done.failure}")

@@ -48,7 +48,7 @@ class WorkerPool:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
-        self.display: Display | None = None  # of whoever begins
+        self.display: Display | None = None  # of the search that begins
         self.unsaid: list[str] = []  # notes from before there was a display
         self.search = ""
         self.changed = threading.Condition()

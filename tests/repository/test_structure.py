@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from denoise import metrics
 from denoise.config import catalog, trust
 from experiments import tables
 from search.catalog_pages import evidence
+from search.storages.attributes import OfStudy, OfTrial
+from search.tracking.tags import Tag
 from tests import conftest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,6 +238,13 @@ def test_a_metric_is_named_in_one_file() -> None:
         yield from (f"{each!r}; import it from denoise.metrics" for each in there & known)
 
     holds(check, [name for name in FILES if not name.endswith("/metrics.py")])
+
+
+@pytest.mark.parametrize("names_of", [Tag, OfTrial, OfStudy])
+def test_each_tag_and_attribute_is_in_use(names_of: type[StrEnum]) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in modules(ROOT / "search"))
+    idle = [each.name for each in names_of if f"{names_of.__name__}.{each.name}" not in text]
+    assert not idle, f"{names_of.__name__}: nothing reads or writes {', '.join(idle)}"
 
 
 def test_what_the_page_says_is_where_is_there() -> None:

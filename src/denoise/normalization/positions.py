@@ -78,7 +78,7 @@ def batch_norm(num_channels: int, momentum: float = 0.1, eps: float = 1e-5, trac
     """(x - mean) / sqrt(var + eps) * gamma + beta over batch and positions; running averages in evaluation.
 
     Ioffe & Szegedy 2015, arXiv:1502.03167. Without `track` evaluation too takes the statistics of its batch, so
-    that an image's result depends on its neighbours, and `momentum` is nobody's. Errors: UserError for a batch with
+    that an image's result depends on its neighbours, and `momentum` is not used. Errors: UserError for a batch with
     one value a channel.
     """
     return OverPositions(BatchNorm(num_channels, momentum=momentum, eps=eps, track_running_stats=track))

@@ -193,7 +193,7 @@ def test_a_confirmation_from_before_there_was_this_study_is_not_trained_again(st
     assert len(screen.trained) == len(made(storage, "before").trials) == found.trainings - 6
 
 
-def test_it_is_no_search_to_whoever_lists_these(tmp_path: Path) -> None:
+def test_it_is_not_listed_as_a_search(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     study = database.open_study(url, "one", 1)
     study.set_user_attr("family", "f")

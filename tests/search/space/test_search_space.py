@@ -96,7 +96,7 @@ def test_every_drawn_value_lies_in_its_declared_domain(plain: tuple[Composed, Sp
                 assert drawn[name] in domain["choices"]
             else:
                 assert domain["low"] <= drawn[name] <= domain["high"]
-    compose(overrides)  # with the checks a person's overrides go through: no UserError
+    compose(overrides)  # with the checks that typed overrides go through: no UserError
 
 
 def test_a_search_leaves_no_option_out_but_the_controls(plain: tuple[Composed, Space]) -> None:
