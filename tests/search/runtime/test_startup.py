@@ -110,8 +110,9 @@ def test_modules_are_loaded_without_collections(tmp_path: Path, monkeypatch: pyt
         assert gc.isenabled()
         held = gc.get_freeze_count()
         assert held > frozen
-        load("json", "loaded_once")  # there already: what is garbage by now is not kept for good
-        assert gc.get_freeze_count() == held
+        made = [[] for _ in range(10_000)]  # type: ignore[var-annotated]
+        load("json", "loaded_once")  # there already: what was made since is not left out of collections
+        assert gc.get_freeze_count() < held + len(made)  # some of what was held may go meanwhile
     finally:
         gc.unfreeze()
 
