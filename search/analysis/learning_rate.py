@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from denoise.config.overrides import Overrides
 from search.space.option import option_of
 from search.tracking.record import Record
 
@@ -36,9 +37,8 @@ def lr_range(
     tried: list[tuple[float, float]] = []
     optimizers: set[str] = set()
     for record in group:
-        values = dict(text.lstrip("+").partition("=")[::2] for text in record.overrides)
         try:
-            rate = float(values["optimizer.lr"])
+            rate = float(Overrides(record.overrides).values["optimizer.lr"])
         except (KeyError, ValueError):
             continue
         optimizers.add(option_of(record.overrides, "optimizer", baseline))

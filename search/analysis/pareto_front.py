@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import Record
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import integrate, optimize, special, stats
 
+from denoise.config.overrides import Overrides
 from search.tracking.record import Record
 
 FEW = 10  # pairs; below no interval is given
@@ -117,8 +118,8 @@ def transfer(small: Sequence[Record], large: Sequence[Record], path: str = "mode
     """Compare the objectives of configs that were trained at two values of `path`, a width, and are else the same."""
 
     def split(record: Record) -> tuple[frozenset[str], str]:
-        mine = [text for text in record.overrides if text.lstrip("+").partition("=")[0] == path]
-        return frozenset(set(record.overrides) - set(mine)), mine[0] if mine else f"{path} as it was"
+        mine = Overrides(record.overrides).only((path,))
+        return frozenset(record.overrides) - frozenset(mine), mine[0] if mine else f"{path} as it was"
 
     ended = [[r for r in each if r.outcome == "complete" and r.value is not None] for each in (small, large)]
     theirs = {split(record)[0]: record.value for record in ended[1]}

@@ -11,8 +11,9 @@ from typing import Any
 from denoise.config import limits, plain
 from denoise.config.compose import defaults, quoted
 from denoise.config.legal import exists
+from denoise.config.overrides import key
 from denoise.errors import UserError
-from search.console.printed_commands import key, named
+from search.console.printed_commands import named
 from search.tracking.record import check_overrides
 
 NAME = "best"  # of --config-name

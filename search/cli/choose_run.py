@@ -7,9 +7,10 @@ from typing import Any
 
 from denoise.config import plain
 from denoise.config.compose import Composed
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from search.analysis.ranking import best as best_of
-from search.console.printed_commands import key, make, named
+from search.console.printed_commands import make, named
 from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
 from search.storages import sqlite
@@ -117,7 +118,7 @@ def of_machine(books: Tracker, record: Record) -> list[str]:
 
     They are part of what reproduces a run bit for bit, and no part of its config.
     """
-    threads = [text for text in record.overrides if key(text) == "trainer.num_threads"]
+    threads = list(Overrides(record.overrides).only(("trainer.num_threads",)))
     try:
         origin = books.record(record.tags[Tag.REPRODUCES]) if Tag.REPRODUCES in record.tags else record
         with TemporaryDirectory() as folder:

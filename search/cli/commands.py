@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from rich.live import Live
 from rich.spinner import Spinner
 
-from denoise.config.compose import Composed, compose, notes, parse
+from denoise.config.compose import Composed, compose, notes
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from search.cli import choose_run, mlflow_server
 from search.console.console import Out
-from search.console.printed_commands import WHERE, key, listed, make, named
+from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
 from search.report import leaderboard
 from search.report.pareto_front import NAMES
@@ -36,7 +37,7 @@ console = Out(width=None if sys.stdout.isatty() else 140)
 
 def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
-    from search.space.overrides import read
+    from search.space.search_config import read
 
     _show_config(options, "search")
     asked, _ = read(options.overrides)
@@ -99,7 +100,7 @@ def train(options: argparse.Namespace) -> int:
     for report in module.start:
         for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
-    run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
+    run = open_run(tracker, composed, list(Overrides(options.overrides).without(WHERE)), "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -241,9 +242,9 @@ def sample(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """Show signal and gradient through depth at initialization, without training."""
-    overrides = list(options.overrides)
-    given = any(parse(text).key_or_group == "zero_output" for text in overrides)
-    composed = _compose(argparse.Namespace(**{**vars(options), "overrides": overrides + ["zero_output=false"][given:]}))
+    typed = Overrides(options.overrides)
+    options.overrides = typed.over(["zero_output=false"])
+    composed = _compose(options)
     with _waits():
         load(*LEARNS)
         from denoise.evaluation import inspection
@@ -260,7 +261,7 @@ def inspect(options: argparse.Namespace) -> int:
     console.print(network_health.layers(found.stack, stack, every=7))
     for each in network_health.verdict(found):
         console.print(each)
-    if not given:
+    if options.overrides != typed:
         console.print("Looked at with zero_output=false; a training starts with zero_output=true, its branches closed.")
     console.print(f"picture: {path}")
     return 0

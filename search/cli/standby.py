@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from denoise.config.compose import parse
+from denoise.config.parse import parse
 from denoise.errors import UserError
 from denoise.fault import line
 from denoise.interruption import Interrupted, interruptible

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from denoise.config.compose import compose
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import Record
 from search.tracking.tags import Tag
 from search.trial.config_hash import config_sha256

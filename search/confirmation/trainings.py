@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from denoise.config.compose import Composed, compose, parse
+from denoise.config.compose import Composed, compose
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from denoise.fault import of_the_machine
 from denoise.metrics import TEST_LOSS
@@ -66,10 +67,8 @@ class Order:
 
 def order(arm: Arm, seed: int, test_samples: int) -> Order:
     """Train an arm on a seed, and judge it on so many test triples."""
-    given = {"seed": seed, "trainer.test_samples": test_samples}
-    kept = [text for text in arm.overrides if parse(text).key_or_group not in given]
-    overrides = [*kept, *(f"{name}={value}" for name, value in given.items())]
-    return Order(arm.run_id or "baseline", arm.trial, arm.differs, seed, overrides)
+    overrides = Overrides(arm.overrides).with_values({"seed": seed, "trainer.test_samples": test_samples})
+    return Order(arm.run_id or "baseline", arm.trial, arm.differs, seed, list(overrides))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
+from denoise.config.overrides import Overrides, key
 from denoise.paths import repository
 from search.console.redact import hide
 
@@ -51,8 +52,9 @@ def as_typed(message: str) -> str:
 
 def make(verb: str, more: Sequence[str] = (), run: str = "") -> str:
     """The command that does a verb where this one did its own; what `more` says of a key goes before what was typed."""
-    said = {key(text) for text in more}
-    return command([*(text for text in given if key(text) not in said or "=" not in text), *more], verb, run)
+    return command(
+        [*(text for text in given if key(text) not in Overrides(more).values or "=" not in text), *more], verb, run
+    )
 
 
 def listed(verbs: Mapping[str, str], run: str = "") -> list[str]:
@@ -82,11 +84,6 @@ def restore(uri: str, what: str, number: str) -> str:
     python = shlex.quote(sys.executable) if door() == PROGRAM else ".venv/bin/python"
     typed = f"MLFLOW_TRACKING_URI={shlex.quote(hide(uri))} {python} -m mlflow {what}s restore"
     return f"{typed} --{what}-id {shlex.quote(number)}"
-
-
-def key(override: str) -> str:
-    """What an override sets."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def hand_over(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

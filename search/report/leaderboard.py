@@ -11,7 +11,7 @@ import yaml as pyyaml
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config.compose import as_yaml, is_group, parse
+from denoise.config.compose import as_file, as_yaml
 from denoise.metrics import VAL_LOSS
 from search.analysis import equivalent_trials
 from search.analysis.ranking import best, rank
@@ -20,7 +20,7 @@ from search.console.printed_commands import command, make
 from search.console.redact import hide, line
 from search.console.tables import Fitting
 from search.report.plots.leaderboard import picture
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import Record
 from search.tracking.tags import Tag
 
@@ -124,16 +124,9 @@ def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
 
     says: what it is, in one line; run_id: the run that has its weights.
     """
-    groups: list[dict[str, Any]] = []
-    values: dict[str, Any] = {}
-    for override in map(parse, overrides):
-        if is_group(override):
-            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
-        else:
-            _put(values, override.key_or_group.split("."), override.value())
     head = f"# {line(says)}\n# its weights: run {run_id}\n"
     head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
-    return hide(head + as_yaml({"defaults": ["train", *groups, "_self_"], **values})).encode()
+    return hide(head + as_yaml(as_file(overrides))).encode()
 
 
 def says(record: Record, search: str) -> str:
@@ -142,12 +135,6 @@ def says(record: Record, search: str) -> str:
     if record.number is None:
         return f"{search}: val/loss {value}"
     return f"trial {record.number} of {search}: val/loss {value}, one seed, not confirmed"
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for part in path[:-1]:
-        tree = tree.setdefault(part, {})
-    tree[path[-1]] = value
 
 
 def yaml(content: Any) -> bytes:

@@ -11,7 +11,7 @@ from denoise.metrics import FLOPS_PER_STEP, PARAMETERS, PEAK_MEMORY_BYTES, STEP_
 from denoise.pictures.figure import BLUE, DOT, FAINT, ORANGE, SMALL, blank, panel, sheet, styled, svg
 from search.analysis.pareto_front import Front, loss_of
 from search.console.tables import Fitting
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import Record
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from search.analysis.ranking import best
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
 from search.report import leaderboard, pareto_front
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
 

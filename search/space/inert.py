@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from denoise.config import catalog
-from denoise.config.compose import Composed, parse
-from denoise.config.limits import as_text
+from denoise.config.compose import Composed
+from denoise.config.limits import as_text, as_value
+from denoise.config.overrides import key
 from denoise.errors import UserError
 from denoise.evaluation import reach
 from denoise.evaluation.reach import Look
@@ -99,7 +100,7 @@ def unheard(start: Sequence[str], found: Reach) -> str:
 
 def heard(start: Sequence[str], found: Reach) -> list[str]:
     """The overrides of a known start that may act."""
-    return [text for text in start if not _within(text.lstrip("+~").partition("=")[0], found.idle)]
+    return [text for text in start if not _within(key(text), found.idle)]
 
 
 def _within(name: str, idle: Sequence[str]) -> bool:
@@ -199,7 +200,7 @@ def _changed(cfg: DictConfig, name: str, value: Any) -> DictConfig:
         entry = catalog.entry(kind_of(name), str(value))
         value = {"_target_": entry.target, **entry.parameters}
     else:
-        value = parse(f"{name}={as_text(value)}").value()
+        value = as_value(as_text(value))
     with open_dict(found):
         OmegaConf.update(found, path_of(name), value, merge=False)
     return found

@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from denoise.config import catalog
-from denoise.config.compose import Composed, defaults, leaves, parse
+from denoise.config.compose import Composed, defaults, leaves
 from denoise.config.legal import exists, limits_of, select, words_of
 from denoise.config.limits import as_text
+from denoise.config.overrides import Overrides, key
 from denoise.errors import UserError, choose
 from search.space import domains
 from search.space.domains import distribution, flat, inside
@@ -169,12 +170,11 @@ def build(composed: Composed, overrides: Sequence[str], asked: Mapping[str, Aske
     fixed: list[str] = []
     own: dict[tuple[str, str], list[str]] = {}
     for text in overrides:
-        override = parse(text)
-        head = override.key_or_group.split(".")[0]
+        head = key(text).split(".")[0]
         if head in NOT_THE_TRIALS:
             continue
-        if override.package is None and head in options:
-            if "." in override.key_or_group and not _searched(override.key_or_group, composed, domains):
+        if head in options:
+            if "." in key(text) and not _searched(key(text), composed, domains):
                 own.setdefault((head, str(composed.choices[head])), []).append(text)
         else:
             fixed.append(text)
@@ -226,7 +226,7 @@ def drop_missing(composed: Composed, overrides: Sequence[str]) -> list[str]:
 
     A shape is searched by the names of one backbone, and another has other names. What the user typed stays.
     """
-    typed = {parse(text).key_or_group for text in overrides}
+    typed = Overrides(overrides).values
     said = []
     for path, _ in flat(composed.cfg.search.domains):
         if not exists(composed.cfg, path) and f"search.domains.{path}" not in typed:

@@ -6,9 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from denoise.config.compose import Composed, compose, is_group, next_compose, parse
+from denoise.config.compose import Composed, compose, next_compose
 from denoise.config.legal import select
 from denoise.config.limits import as_text
+from denoise.config.overrides import Overrides, key
 from denoise.errors import UserError
 from denoise.training import train
 from search.space import inert
@@ -61,21 +62,18 @@ def _check_form(given: Any) -> None:
 
 
 def _read(composed: Composed, space: Space, given: Sequence[str], overrides: Sequence[str]) -> KnownStart | None:
-    parsed = [parse(text) for text in given]
-    mine = set(places := list(map(_place, parsed)))
-    if len(mine) < len(places):
-        twice = next(each for each in places if places.count(each) > 1)
+    mine, places = Overrides(given), [key(text) for text in given]
+    if twice := next((each for each in places if places.count(each) > 1), None):
         raise UserError(f"search.enqueue: {' '.join(given)}: {twice} stands twice; give each value once")
-    options = {one.key_or_group: one.value() for one in parsed if is_group(one) and one.package is None}
-    others = {key for key, option in options.items() if composed.choices.get(key) != option}
-    kept = [t for t in overrides if (key := _place(parse(t))) not in mine and key.split(".")[0] not in others]
-    start = compose([*kept, *given], "search")
+    others = {name for name, option in composed.choices.items() if mine.values.get(name, option) != option}
+    kept = [text for text in overrides if key(text).split(".")[0] not in others]
+    start = compose(mine.over(kept), "search")
     _check_comparable(given, start.cfg, composed.cfg, space)
     try:
         point = space.point(start)
     except UserError:
         return None
-    further = [text for text in given if not _chosen(parse(text), point, space)]
+    further = [text for text in given if not _chosen(key(text), point, space)]
     if further:
         _check_trainable(given, start)
     if further and config_sha256(next_compose((*space.at(point), *further))) != config_sha256(start):
@@ -93,23 +91,19 @@ def _check_trainable(given: Sequence[str], start: Composed) -> None:
         raise UserError(f"search.enqueue: {' '.join(given)}: {error}") from error
 
 
-def _place(override: Any) -> str:
-    key, package = override.key_or_group, override.package
-    return str(key) if package is None else f"{key}@{package}"
-
-
-def _chosen(override: Any, point: dict[str, Any], space: Space) -> bool:
-    """Tell whether a start's override is what its point says."""
-    key = _place(override)
-    if key in space.options or key in space.free:
+def _chosen(name: str, point: dict[str, Any], space: Space) -> bool:
+    """Tell whether what a start's override sets is what its point says."""
+    if name in space.options or name in space.free:
         return True
-    return any(f"{path_of(at)}.{name}" == key for at in space.options for name in space.domains[at][point[at]])
+    return any(
+        f"{path_of(at)}.{parameter}" == name for at in space.options for parameter in space.domains[at][point[at]]
+    )
 
 
 def _check_comparable(given: Sequence[str], start: DictConfig, baseline: DictConfig, space: Space) -> None:
     typed = f"search.enqueue: {' '.join(given)}"
     for text in given:
-        head = parse(text).key_or_group.split(".")[0]
+        head = key(text).split(".")[0]
         if head == "allow":
             raise UserError(f"{typed}: a start allows nothing; give {text} to the search itself")
         if head in NOT_THE_TRIALS:

@@ -14,7 +14,7 @@ from search.confirmation.trainings import Trainings
 from search.report import leaderboard
 from search.report.progress import Display, TrialDisplay
 from search.runtime import retry, watchdog
-from search.space.overrides import difference
+from search.space.option import difference
 from search.storages import database, liveness
 from search.storages.attributes import OfStudy, OfTrial
 from search.storages.lock import lock

@@ -16,7 +16,7 @@ from denoise.metrics import COST, VAL_LOSS
 from denoise.training import train
 from search.pruners import decision
 from search.runtime import watchdog
-from search.space.overrides import difference
+from search.space.option import difference
 from search.storages import liveness, trials
 from search.storages.attributes import OfTrial
 from search.study import budget

@@ -20,7 +20,7 @@ from search.analysis import confirmation
 from search.samplers import make, support
 from search.space import inert
 from search.space import search_space as space
-from search.space.overrides import read
+from search.space.search_config import read
 from search.space.search_space import Space
 from search.storages import sqlite
 from search.storages.store_folder import store_of

@@ -5,7 +5,8 @@ from collections.abc import Container, Sequence
 import numpy as np
 from omegaconf import DictConfig
 
-from denoise.config.compose import compose, parse
+from denoise.config.compose import compose
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from search.analysis import ranking
 from search.report.progress import TrialDisplay
@@ -21,8 +22,7 @@ from search.trial.run import open_run, perform
 
 def at(overrides: Sequence[str], settings: DictConfig) -> list[str]:
     """The overrides of a config at the other shape."""
-    kept = [text for text in overrides if parse(text).key_or_group != settings.path]
-    return [*kept, f"{settings.path}={settings.to}"]
+    return list(Overrides(overrides).with_values({settings.path: settings.to}))
 
 
 def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from denoise.config import catalog, plain
-from denoise.config.compose import parse
+from denoise.config.overrides import key
+from denoise.config.parse import parse
 from denoise.errors import UserError, choose
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
-from search.console.printed_commands import WHERE, key
+from search.console.printed_commands import WHERE
 from search.tracking.tags import Tag
 
 OUTCOMES = ("complete", "pruned", "failed", "running")

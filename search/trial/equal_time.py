@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 
 from denoise.config.compose import compose, raw_compose
+from denoise.config.overrides import Overrides
 from denoise.metrics import STEP_SECONDS
 from denoise.training import train
 from search.storages.attributes import OfStudy
@@ -10,7 +11,7 @@ from search.storages.trials import Trials
 from search.trial import pretrained
 
 STEPS = 16  # of a look at the pace; the first ones are left out
-KEYS = ("trainer.max_steps=", "trainer.val_every=")  # what equal time sets
+KEYS = ("trainer.max_steps", "trainer.val_every")  # what equal time sets
 
 
 def equal_time(study: Trials, overrides: Sequence[str], baseline: Sequence[str]) -> list[str]:
@@ -32,11 +33,8 @@ def equal_time(study: Trials, overrides: Sequence[str], baseline: Sequence[str])
         return list(overrides)
     ratio = known / own
     every = max(1, round(t.val_every * ratio))
-    return [
-        *(text for text in overrides if not text.startswith(KEYS)),
-        f"trainer.max_steps={max(1, round(every * t.max_steps / t.val_every))}",
-        f"trainer.val_every={every}",
-    ]
+    steps = max(1, round(every * t.max_steps / t.val_every))
+    return list(Overrides(overrides).with_values({"trainer.max_steps": steps, "trainer.val_every": every}))
 
 
 def as_it_was(overrides: Sequence[str], before: Sequence[str], searched: Container[str] = ()) -> list[str]:
@@ -44,11 +42,8 @@ def as_it_was(overrides: Sequence[str], before: Sequence[str], searched: Contain
 
     Of what is `searched`, then or now, the value is the trial's own: it is not put back.
     """
-    steps = [text for text in before if text.startswith(KEYS) and text.partition("=")[0] not in searched]
-    if all(text in overrides for text in steps):
-        return list(overrides)
-    own = tuple(f"{text.partition('=')[0]}=" for text in steps)
-    return [*(text for text in overrides if not text.startswith(own)), *steps]
+    steps = Overrides(before).only(KEYS).without(searched)
+    return list(overrides) if all(text in overrides for text in steps) else list(steps.over(overrides))
 
 
 def pace(overrides: Sequence[str]) -> float | None:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from denoise.config.overrides import Overrides
 from denoise.metrics import SAMPLES_PER_SECOND
-from search.console.printed_commands import key
 from search.storages.attributes import OfStudy, OfTrial
 
 WITHDRAWN = "withdrawn"  # where that was
@@ -15,7 +15,7 @@ WAIT_SECONDS = 1.0  # so often it is looked whether the others' last trials have
 
 def ask(study: Any, typed: Sequence[str]) -> None:
     """Open a search to the workers."""
-    study.set_user_attr(OfStudy.ASKED, [text for text in typed if key(text) not in HERE])
+    study.set_user_attr(OfStudy.ASKED, list(Overrides(typed).without(HERE)))
 
 
 def end(study: Any) -> None:
@@ -46,7 +46,7 @@ def waits(session: Any) -> bool:
 
 def show(session: Any, display: Any, shown: set[int]) -> None:
     """Show the trials of a shared search that have ended in other processes since the last time."""
-    from search.space.overrides import difference
+    from search.space.option import difference
     from search.storages.trials import OVER
 
     if not session.search.settings.shared:

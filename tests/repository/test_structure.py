@@ -247,6 +247,14 @@ def test_each_tag_and_attribute_is_in_use(names_of: type[StrEnum]) -> None:
     assert not idle, f"{names_of.__name__}: nothing reads or writes {', '.join(idle)}"
 
 
+def test_overrides_are_read_where_they_come_in() -> None:
+    """What is typed and what a record says is parsed there; everything else asks `Overrides`."""
+    parsing = {
+        name for name in names(ROOT / "search") for i in imports(ROOT / name) if i.endswith("config.parse.parse")
+    }
+    assert parsing == {"search/cli/standby.py", "search/tracking/record.py"}
+
+
 def test_what_the_page_says_is_where_is_there() -> None:
     text = (ROOT / "docs" / "how_it_works.md").read_text(encoding="utf-8")
     told = re.findall(r"`((?:search|src)/[\w/]+\.py)` `(\w+)`", text)

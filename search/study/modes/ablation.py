@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from denoise.config import catalog
 from denoise.config.compose import Composed
 from denoise.config.limits import as_text
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError, choose
 from search.confirmation.finalists import Tuned
 from search.space.domains import ends as domain_ends
@@ -129,7 +130,7 @@ class Ablation(Joint):
         """The first of these trials of each arm, by the arm's options."""
         best: dict[tuple[str, ...], Record] = {}
         for record in records:
-            values = dict(text.partition("=")[::2] for text in record.overrides)
+            values = Overrides(record.overrides).values
             best.setdefault(tuple(values.get(name, "") for name in self.scientific), record)
         return best
 

@@ -22,9 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog, fast_compose, keys, limits, plain
 from denoise.config.legal import check_domains, check_type, select
-from denoise.config.override import parse as parse
-from denoise.config.override import quoted as quoted
-from denoise.config.override import readable
+from denoise.config.parse import parse as parse
+from denoise.config.parse import quoted as quoted
+from denoise.config.parse import readable
 from denoise.errors import UserError, choose
 
 OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys the user may add and take away
@@ -175,6 +175,22 @@ def as_yaml(plain: Any) -> str:
     return yaml.dump(
         plain, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper()
     )
+
+
+def as_file(overrides: Sequence[str]) -> dict[str, Any]:
+    """The config file that chooses and sets the same, on top of train.yaml."""
+    groups: list[dict[str, Any]] = []
+    values: dict[str, Any] = {}
+    for override in map(parse, overrides):
+        if is_group(override):
+            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
+            continue
+        *path, last = override.key_or_group.split(".")
+        node = values
+        for name in path:
+            node = node.setdefault(name, {})
+        node[last] = override.value()
+    return {"defaults": ["train", *groups, "_self_"], **values}
 
 
 def is_group(override: Override) -> bool:

@@ -11,7 +11,7 @@ from denoise.config.compose import compose
 from denoise.config.legal import select
 from denoise.errors import UserError
 from denoise.training.train import prepare
-from search.space.overrides import read
+from search.space.search_config import read
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = "defaults: [train, _self_]\n"

@@ -20,7 +20,7 @@ from denoise.config.compose import leaves
 from denoise.initializer.library import auto_gain
 from search.catalog_pages import costs, kinds, pages
 from search.catalog_pages.curves import activation_lines, course_lines, digits, figures
-from search.space.overrides import read
+from search.space.search_config import read
 from tests.pictures import parsed
 
 pytestmark = pytest.mark.filterwarnings("ignore")

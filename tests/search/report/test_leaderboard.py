@@ -13,7 +13,7 @@ from search.analysis.ranking import best, rank
 from search.console.printed_commands import command
 from search.report import leaderboard
 from search.report.plots import leaderboard as plots
-from search.space.overrides import difference
+from search.space.option import difference
 from search.tracking.record import OUTCOMES, Record
 from tests.pictures import HOSTILE, parsed, texts
 

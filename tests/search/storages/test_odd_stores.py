@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, create_engine, make_url, text
 
-from denoise.config.override import BEGUN, quoted
+from denoise.config.parse import BEGUN, quoted
 from search.__main__ import main
 from search.cli import choose_run
 from search.storages import sqlite

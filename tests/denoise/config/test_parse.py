@@ -13,7 +13,7 @@ from denoise.config import catalog
 from denoise.config.compose import compose, parse, raw_compose
 from search.cli import best_file
 from search.report import leaderboard
-from search.space import overrides as typed
+from search.space import search_config as typed
 from search.tracking.record import Record, check
 
 PATHS = ["/x/epoch=3-step=10.ckpt", "/home/josé/runs", "/data (old)/x", "~/runs", "/it's #1", "/a,b", "/a{x}[0]\\é"]
