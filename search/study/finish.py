@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.errors import UserError
-from search.analysis import confirmation, equivalent_trials, importance, ranking, verdict
+from search.analysis import equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
 from search.analysis.rank_correlation import rungs, transfer
 from search.confirmation import stored
@@ -124,7 +124,7 @@ def judged(session: Session, records: list[Record], found: Confirmation | None) 
 def confirmed(session: Session, records: list[Record]) -> Confirmation | None:
     """Train the finalists and the baseline on fresh seeds, as far as it is not done."""
     search, mode = session.search, session.search.mode
-    asked = confirmation.settings(search.settings.confirm, search.composed.cfg.seed)
+    asked = search.settings.confirm
     if not asked.finalists:  # what was confirmed before stays so
         return stored.stored(session.tracker, session.parent.run_id)
     given = (session.tracker, session.parent, mode.candidates(records), search.baseline, session.display)

@@ -24,6 +24,7 @@ from search.study.finish import Answer
 from search.study.migrate import Migration
 from search.study.objective import begin, one_trial
 from search.study.session import Session
+from search.study.settings import Stop
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
 from search.tracking.tags import Tag
@@ -188,7 +189,7 @@ def best_so_far(session: Session) -> tuple[float, int | None, str] | None:
 def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> bool:
     """Tell whether those that trial `number` is to know, which are all over, have used up a budget."""
     stop = session.search.settings.stop
-    if any(limit is not None for limit in stop.values()):
+    if stop != Stop():
         known = trials[: earlier(trials, number - session.search.mode.lag)]
         own = [trial for trial in known if OfTrial.CARRIED not in trial.user_attrs]
         if said := budget.reached(stop, own):

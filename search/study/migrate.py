@@ -18,8 +18,8 @@ from search.space.domains import inside
 from search.space.search_space import Space
 from search.storages.attributes import OfStudy, OfTrial
 from search.storages.trials import OVER, Trials
-from search.study import budget
 from search.study.modes import further
+from search.study.settings import Caps
 from search.tracking.record import check_overrides
 from search.trial import equal_time
 from search.trial.config_hash import config_sha256
@@ -46,7 +46,7 @@ def latest(study: Trials, family: str) -> Trials | None:
     return study.other(max(found, key=lambda other: other.user_attrs.get(OfStudy.OPENED, 0.0)).study_name)
 
 
-def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictConfig) -> Migration:
+def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: Caps) -> Migration:
     """The finished trials of `old` that are legal in `space` under `caps`, as trials of it; `baseline`: its params.
 
     A changed domain must hold the old value. A parameter that is new has the value that it had before it was searched,
@@ -54,7 +54,7 @@ def collect(old: Study, space: Space, baseline: Mapping[str, Any], caps: DictCon
     so must the user's own code.
     """
     finished = old.get_trials(deepcopy=False, states=OVER)
-    cheap = [t for t in finished if not budget.said(caps, t.user_attrs) and t.user_attrs.get(OfTrial.OUTCOME) != "cap"]
+    cheap = [t for t in finished if not caps.exceeded(t.user_attrs) and t.user_attrs.get(OfTrial.OUTCOME) != "cap"]
     legal = [_legal(trial, space, baseline) for trial in cheap]
     kept = [trial for trial in legal if trial is not None]
     lost = [trial for trial, found in zip(cheap, legal, strict=True) if found is None]

@@ -51,7 +51,7 @@ def begin(session: Session, before: Sequence[FrozenTrial], start: Start) -> Froz
 
 def one_trial(session: Session, trial: FrozenTrial, before: Sequence[FrozenTrial], again: bool = False) -> None:
     """Train and tell one trial that was begun when `before` were there. With `again` a kill left it behind."""
-    at = watchdog.voice.at(f"trial {trial.number}", budget.seconds(session.search.settings), trial=True)
+    at = watchdog.voice.at(f"trial {trial.number}", session.search.settings.trial_seconds, trial=True)
     with liveness.beating(session.study, trial.number), at:
         _one_trial(session, trial, before, again)
 
@@ -127,7 +127,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
     max_steps, whole = composed.cfg.trainer.max_steps, search.composed.cfg.trainer.max_steps
     exceeded: list[str] = []
     costs: dict[str, float] = {}
-    began, seconds = time.monotonic() - watchdog.voice.waited, budget.seconds(search.settings)
+    began, seconds = time.monotonic() - watchdog.voice.waited, search.settings.trial_seconds
 
     def stop(step: int, value: float, metrics: dict[str, float]) -> bool:
         if seconds is not None and step < max_steps and time.monotonic() - watchdog.voice.waited - began > seconds:
@@ -136,7 +136,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
         costs.update({name: each for name, each in metrics.items() if name.startswith(COST)})
         if (cost := search.mode.cost) in metrics:  # by which it is compared, so before its report
             study.note(number, {cost: metrics[cost]})
-        if step < max_steps and (said := budget.said(search.settings.caps, metrics)):
+        if step < max_steps and (said := search.settings.caps.exceeded(metrics)):
             exceeded.append(said)
             return True
         rung = round(step * whole / max_steps)  # of equal time: the step that the baseline would be at
@@ -152,7 +152,7 @@ def _train(session: Session, trial: FrozenTrial, composed: Composed, config: str
 
     def admit(cfg: DictConfig, module: Any) -> None:
         metrics = train.counted(cfg, module)
-        if said := budget.said(search.settings.caps, metrics):
+        if said := search.settings.caps.exceeded(metrics):
             raise Rejected("pruned", "cap", said, metrics)
         if search.settings.screen and (rejected := screen(cfg, module).rejected):
             raise Rejected("failed", "screened", rejected, metrics)
@@ -186,7 +186,7 @@ def _twin(
 
 def _cheap(session: Session, record: Record) -> Record | None:
     """A record that is within the caps; None for another."""
-    return None if budget.said(session.search.settings.caps, record.metrics) else record
+    return None if session.search.settings.caps.exceeded(record.metrics) else record
 
 
 def _open(session: Session, trial: FrozenTrial, composed: Composed, config: str, **tags: str) -> Run:
@@ -226,7 +226,7 @@ def _keep(search: Search, run_id: str, result: train.Result) -> None:
 def _forget(session: Session) -> None:
     """Remove the weights of trials that better ones have overtaken; a trial that is not told yet keeps its own."""
     complete = session.trials(TrialState.COMPLETE)
-    places = max(1, int(session.search.settings.confirm.finalists))
+    places = max(1, session.search.settings.confirm.finalists)
     kept = [*session.search.mode.leaders(complete, places), *(trial for trial in complete if trial.number == 0)]
     files, known = (
         {weights_file(session.search, trial.user_attrs[OfTrial.RUN_ID]) for trial in some} for some in (kept, complete)

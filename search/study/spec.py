@@ -16,7 +16,6 @@ from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from denoise.errors import UserError, choose
 from denoise.training import train
-from search.analysis import confirmation
 from search.samplers import make, support
 from search.space import inert
 from search.space import search_space as space
@@ -24,9 +23,11 @@ from search.space.search_config import read
 from search.space.search_space import Space
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.study import budget, corners, known_starts, width_transfer
+from search.study import corners, known_starts, width_transfer
 from search.study import modes as mode
 from search.study.modes import Joint
+from search.study.settings import SearchSettings
+from search.study.settings import read as read_settings
 from search.trial import pretrained
 from search.trial.config_hash import bare, plain_config
 from search.workers.allocation import Division, division
@@ -39,6 +40,7 @@ class Search:
     """A search that was checked; nothing is written before. `family`: what else than the space names its question."""
 
     composed: Composed
+    settings: SearchSettings
     space: Space
     mode: Joint
     baseline: list[str]
@@ -51,11 +53,6 @@ class Search:
     division: Division
     most: int | None = None  # how many trials there can be, where the sampler lists the space
     places: dict[str, int] = field(default_factory=dict)  # of each searched place, in the baseline's network
-
-    @property
-    def settings(self) -> Any:
-        """The config's search node."""
-        return self.composed.cfg.search
 
     @property
     def total(self) -> int:
@@ -93,12 +90,12 @@ def prepare(typed: Sequence[str]) -> Search:
     first, left_out, said = known_starts.collect(composed, found, acting, overrides)
     missing += said
     points = [start.point for start in first]
-    asks = kind(cfg.search, found, points, [start.further for start in first])
+    settings = read_settings(cfg.search, cfg.seed)
+    asks = kind(settings, found, points, [start.further for start in first])
     module = train.prepare(pretrained.resolve(cfg))
-    if over := budget.said(cfg.search.caps, train.counted(cfg, module)):
+    if over := settings.caps.exceeded(train.counted(cfg, module)):
         raise UserError(f"{over}: that is the baseline's; raise the cap or take a smaller baseline")
-    confirming = confirmation.settings(cfg.search.confirm, cfg.seed)
-    if confirming.finalists and not train.test_images(cfg):
+    if settings.confirm.finalists and not train.test_images(cfg):
         raise UserError(
             f"data={composed.choices['data']}: has no test images, on which a confirmation is judged; take "
             "search.confirm.finalists=0, or data that have some"
@@ -115,25 +112,24 @@ def prepare(typed: Sequence[str]) -> Search:
     store = store_of(cfg)
     url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
     base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
-    base |= {"equal": cfg.search.equal, "screen": cfg.search.screen} | asks.question()
+    base |= {"equal": settings.equal, "screen": settings.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}
-    caps = {name: cap for name, cap in cfg.search.caps.items() if name != "seconds"}  # a safeguard, and no question
-    what = base | {"space": found.describe(), "points": points, "caps": caps}
+    what = base | {"space": found.describe(), "points": points, "caps": settings.caps.costs}
     if any(start.further for start in first):
         what["further"] = [start.further for start in first]
     own = found.own_parts()
     code = trust.own_code([base["config"], *own])
     what |= {"own_code": code, "own_parts": own} if code or own else {}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
-    width_transfer.check(cfg.search.transfer, asks.baseline, found.free)
+    width_transfer.check(settings.transfer, asks.baseline, found.free)
     full = f"{name}-{digest(what)}"
     family = f"{name}-{digest(base)}"
     parts = division(cfg)
     most = support.most(inner, found)
     places = {place: acting.places[place] for place in found.options}
     return Search(
-        composed, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
+        composed, settings, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Container, Sequence
 
 import numpy as np
-from omegaconf import DictConfig
 
 from denoise.config.compose import compose
 from denoise.config.overrides import Overrides
@@ -11,6 +10,7 @@ from denoise.errors import UserError
 from search.analysis import ranking
 from search.report.progress import TrialDisplay
 from search.runtime import watchdog
+from search.study.settings import Transfer
 from search.tracking import record
 from search.tracking import tracker as tracking
 from search.tracking.record import Record
@@ -20,12 +20,12 @@ from search.trial.config_hash import config_sha256
 from search.trial.run import open_run, perform
 
 
-def at(overrides: Sequence[str], settings: DictConfig) -> list[str]:
+def at(overrides: Sequence[str], settings: Transfer) -> list[str]:
     """The overrides of a config at the other shape."""
     return list(Overrides(overrides).with_values({settings.path: settings.to}))
 
 
-def check(settings: DictConfig, baseline: Sequence[str], free: Container[str]) -> None:
+def check(settings: Transfer, baseline: Sequence[str], free: Container[str]) -> None:
     """Refuse a shape that the baseline cannot have, or that is searched itself (`free`)."""
     if settings.to is None:
         return
@@ -47,7 +47,7 @@ def chosen(records: Sequence[Record], trials: int) -> list[Record]:
 
 
 def train(
-    settings: DictConfig, tracker: Tracker, parent: Run, records: Sequence[Record], display: TrialDisplay
+    settings: Transfer, tracker: Tracker, parent: Run, records: Sequence[Record], display: TrialDisplay
 ) -> tuple[list[Record], list[Record]]:
     """Train what is missing of the chosen configs at the other shape: (as they were, as they are there), in order.
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,6 +20,7 @@ from search.space.domains import flat
 from search.space.search_space import Asked, Space, kind_of
 from search.storages.attributes import OfTrial
 from search.study.modes.joint import Joint, Start
+from search.study.settings import SearchSettings
 from search.tracking.record import Record
 
 
@@ -66,9 +66,9 @@ class Ablation(Joint):
             for place, wanted in parameters.items()
         }
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+    def __init__(self, settings: SearchSettings, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
         super().__init__(settings, space, points, *more)
-        self.scientific = self.asked_about = [str(name) for name in settings.scientific]
+        self.scientific = self.asked_about = list(settings.scientific)
         self.arms = [self._start(arm) for arm in product(*map(self._legal, self.scientific))]
         base = {name: self.points[0][name] for name in self.scientific}
         self.arms.sort(key=lambda start: any(start[name] != value for name, value in base.items()))

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from denoise.config.compose import Composed
@@ -13,6 +12,7 @@ from denoise.metrics import VAL_LOSS
 from search.confirmation.finalists import Tuned
 from search.space.search_space import Asked, Space
 from search.storages.attributes import OfTrial
+from search.study.settings import SearchSettings
 from search.tracking.record import Record
 
 
@@ -34,7 +34,7 @@ class Joint:
 
     def __init__(
         self,
-        settings: DictConfig,
+        settings: SearchSettings,
         space: Space,
         points: Sequence[Mapping[str, Any]],
         further: Sequence[Sequence[str]] = (),
@@ -42,7 +42,7 @@ class Joint:
         self.settings, self.space, self.points = settings, space, list(points)
         self.further = [list(texts) for texts in further] or [[] for _ in points]  # of each start, what is in no domain
         self.baseline = space.at(points[0])
-        self.lag = int(settings.lag or 1)  # a trial is drawn with the results of those begun so many before it
+        self.lag = settings.lag or 1  # a trial is drawn with the results of those begun so many before it
 
     def divided(self, space: Space, lag: int) -> Self:
         """The same question, asked in this space, by trials that know those begun `lag` before them."""
@@ -58,7 +58,7 @@ class Joint:
     @property
     def total(self) -> int:
         """How many trials of its own the search is to have."""
-        return int(self.settings.n_trials)
+        return self.settings.n_trials
 
     def question(self) -> dict[str, Any]:
         """What is asked, apart from the space: trials are carried over between searches that ask the same."""

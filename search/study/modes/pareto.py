@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig
 from optuna.trial import FrozenTrial
 
 from denoise.errors import UserError, choose
@@ -13,6 +12,7 @@ from search.analysis.pareto_front import find, spread
 from search.report import pareto_front
 from search.space.search_space import Space
 from search.study.modes.joint import Joint
+from search.study.settings import SearchSettings
 from search.tracking.record import Record
 
 COSTS = tuple(name.removeprefix(COST) for name in (STEP_SECONDS, PEAK_MEMORY_BYTES, PARAMETERS, FLOPS_PER_STEP))
@@ -27,7 +27,7 @@ class Pareto(Joint):
 
     name = "pareto"
 
-    def __init__(self, settings: DictConfig, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
+    def __init__(self, settings: SearchSettings, space: Space, points: Sequence[Mapping[str, Any]], *more: Any) -> None:
         super().__init__(settings, space, points, *more)
         if settings.cost not in COSTS:
             raise UserError(f"search.cost={settings.cost}: unknown; {choose(str(settings.cost), COSTS)}")
