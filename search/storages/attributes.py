@@ -10,7 +10,7 @@ class OfTrial(StrEnum):
     FURTHER = "further"  # those of a known start that no domain holds: the sampler does not see them
     ARM = "arm"  # of an ablation
     ROUND = "round"  # of an ablation
-    CARRIED = "carried"  # the run of another search whose result it has
+    MIGRATED = "carried"  # the run of another search whose result it has
 
     WORKER = "worker"  # the process that is at it: host, pid, when it began
     BEAT = "beat"  # when its worker said last that it lives, in seconds since 1970
@@ -34,6 +34,6 @@ class OfStudy(StrEnum):
     SPACE = "space"
     CODE = "code"
     OPENED = "opened"  # in seconds since 1970
-    CARRIES = "carries"  # what was taken over from another study, a sentence
+    MIGRATES = "carries"  # what was taken over from another study, a sentence
     PACE = "pace"  # seconds that a step of the baseline takes, where trials have equal time
     ASKED = "asked"  # what was typed for its search, where workers may join it; None once it has ended

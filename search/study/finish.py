@@ -159,7 +159,7 @@ def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
 def crown(session: Session, top: Record) -> None:
     """Register the best run's weights; a trial that was not trained here has another run's."""
     tracker = session.tracker
-    origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.CARRIED_FROM) if name in top.tags]
+    origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.MIGRATED_FROM) if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(UserError), TemporaryDirectory() as folder:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))

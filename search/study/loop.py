@@ -191,7 +191,7 @@ def used_up(session: Session, trials: Sequence[FrozenTrial], number: int) -> boo
     stop = session.search.settings.stop
     if stop != Stop():
         known = trials[: earlier(trials, number - session.search.mode.lag)]
-        own = [trial for trial in known if OfTrial.CARRIED not in trial.user_attrs]
+        own = [trial for trial in known if OfTrial.MIGRATED not in trial.user_attrs]
         if said := budget.reached(stop, own):
             session.display.note(f"ends here: {said}")
             return True
@@ -248,20 +248,20 @@ def take_over(session: Session) -> None:
         if old is not None:
             found = migrate.collect(old, search.space, search.mode.points[0], search.settings.caps)
             changed = migrate.difference(old.user_attrs.get(OfStudy.SPACE, {}), search.space.describe())
-            study.set_user_attr(OfStudy.CARRIES, said(found, changed, old.user_attrs.get(OfStudy.CODE)))
+            study.set_user_attr(OfStudy.MIGRATES, said(found, changed, old.user_attrs.get(OfStudy.CODE)))
             study.add_trials(found.trials[len(session.trials()) :])  # a kill may have torn it
         study.set_user_attr(OfStudy.SPACE, search.space.describe())
         study.set_user_attr(OfStudy.OPENED, time.time())
         study.set_user_attr(OfStudy.CODE, provenance.code())
         study.set_user_attr(OfStudy.FAMILY, search.family)  # the last one: it says that the taking over is done
-    if OfStudy.CARRIES in study.user_attrs:
-        session.display.note(study.user_attrs[OfStudy.CARRIES])
+    if OfStudy.MIGRATES in study.user_attrs:
+        session.display.note(study.user_attrs[OfStudy.MIGRATES])
 
 
 def said(found: Migration, changed: str, code: str | None) -> str:
-    """One line on what was carried over."""
+    """One line on what was migrated."""
     kept = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     now = f" ({', '.join(found.fixed[:3])} now)" if found.fixed else ""
     outside = f", {found.outside} outside the new space not{now}" if found.outside else ""
     code = "" if code == provenance.code() else "; they were trained with other code of src/denoise"
-    return f"the space has changed ({changed}): {kept} of {found.study} carried over{outside}{code}"
+    return f"the space has changed ({changed}): {kept} of {found.study} migrated{outside}{code}"

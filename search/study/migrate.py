@@ -27,7 +27,7 @@ from search.trial.config_hash import config_sha256
 
 @dataclass(frozen=True)
 class Migration:
-    """What was carried over: from which study, the trials as they are to be added, how many lie outside.
+    """What was migrated: from which study, the trials as they are to be added, how many lie outside.
 
     fixed: of what was searched and is not any more, the values now, where trials that had others are outside for it.
     """
@@ -103,7 +103,7 @@ def _legal(trial: FrozenTrial, space: Space, baseline: Mapping[str, Any]) -> Fro
     attributes = {
         **trial.user_attrs,
         OfTrial.OVERRIDES: overrides,
-        OfTrial.CARRIED: trial.user_attrs.get(OfTrial.RUN_ID, ""),
+        OfTrial.MIGRATED: trial.user_attrs.get(OfTrial.RUN_ID, ""),
     }
     for name in (OfTrial.WORKER, OfTrial.BEAT):
         attributes.pop(name, None)

@@ -101,9 +101,9 @@ def refuse(found: Compared, search: Search, study: Trials, tracker: Tracker) -> 
 def settle(session: Session, found: Compared) -> None:
     """Make the books agree: one run a trial that is over, closed as Optuna has it; what is done is said."""
     seen = {trial.number for trial in found.over}
-    new = [trial for trial in session.trials() if OfTrial.CARRIED in trial.user_attrs and trial.number not in seen]
+    new = [trial for trial in session.trials() if OfTrial.MIGRATED in trial.user_attrs and trial.number not in seen]
     missing = [*found.missing, *new]
-    lost = [trial for trial in missing if OfTrial.CARRIED not in trial.user_attrs]
+    lost = [trial for trial in missing if OfTrial.MIGRATED not in trial.user_attrs]
     if lost:
         session.display.note(
             f"MLflow has no run of {_trials(len(lost))} that Optuna has: written anew, without what only MLflow had"
@@ -159,15 +159,15 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
     attributes, number = trial.user_attrs, str(trial.number)
     if OfTrial.OVERRIDES not in attributes:  # it never began
         return
-    carried, own = attributes.get(OfTrial.CARRIED, ""), attributes.get(OfTrial.RUN_ID, "")
-    old = session.tracker.run_of(carried or own) if carried or own else None
-    tags: dict[str, str] = {Tag.TRIAL: number} | ({Tag.CARRIED_FROM: carried} if carried else {Tag.ANEW: own})
+    migrated, own = attributes.get(OfTrial.MIGRATED, ""), attributes.get(OfTrial.RUN_ID, "")
+    old = session.tracker.run_of(migrated or own) if migrated or own else None
+    tags: dict[str, str] = {Tag.TRIAL: number} | ({Tag.MIGRATED_FROM: migrated} if migrated else {Tag.ANEW: own})
     tags |= found_with(of_run(old)) if old is not None else {Tag.MACHINE: "{}", Tag.CODE: "unknown"}
     overrides = overrides_of(session.search, trial)
     composed = raw_compose(tuple(overrides))
     name = f"trial-{number:>03}"
     run = open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
-    more = {} if carried else _files(session, run, own)
+    more = {} if migrated else _files(session, run, own)
     if old is not None:
         record = of_run(old)
         run.metrics(record.step, record.metrics)
@@ -231,7 +231,7 @@ def _one_run(session: Session, trial: FrozenTrial, runs: Sequence[Any]) -> None:
 
 def _torn(run: Any) -> bool:
     """Whether a kill came while a run was written anew."""
-    return of_run(run).outcome == "running" and bool({Tag.ANEW, Tag.CARRIED_FROM} & set(run.data.tags))
+    return of_run(run).outcome == "running" and bool({Tag.ANEW, Tag.MIGRATED_FROM} & set(run.data.tags))
 
 
 def _number(run: Any) -> int:

@@ -49,8 +49,8 @@ class Session:
         return lock(self.search.store, self.search.name, url=self.search.storage_url)
 
     def own(self, *states: TrialState) -> list[FrozenTrial]:
-        """The trials in these states that were not carried over from another study."""
-        return [trial for trial in self.trials(*states) if OfTrial.CARRIED not in trial.user_attrs]
+        """The trials in these states that were not migrated from another study."""
+        return [trial for trial in self.trials(*states) if OfTrial.MIGRATED not in trial.user_attrs]
 
 
 def overrides_of(search: Search, trial: FrozenTrial) -> list[str]:

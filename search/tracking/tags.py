@@ -36,7 +36,7 @@ class Tag(StrEnum):
     FAILURE_LAYER = "failure_layer"
     TRIAL = "trial"  # its number
     DUPLICATE_OF = "duplicate_of"  # the run of the same config whose result it has
-    CARRIED_FROM = "carried_from"  # the run of another search whose result it has
+    MIGRATED_FROM = "carried_from"  # the run of another search whose result it has
     ANEW = "written_anew_for"  # the run that was lost, for which this one stands
     CORRECTED = "corrected"  # outcome and value that it had, where Optuna's storage said otherwise
     CONFIRMS = "confirms"  # the run of the trial whose config is trained on another seed

@@ -121,7 +121,7 @@ class Ablation(Joint):
         return {"mode": self.name, "scientific": self.scientific}
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many of the arms' trials are still to be begun; one that was carried over is its arm's."""
+        """How many of the arms' trials are still to be begun; one that was migrated is its arm's."""
         arms = {self.key(start) for start in self.arms}
         there = Counter(t.user_attrs[OfTrial.ROUND] for t in trials if t.user_attrs[OfTrial.ARM] in arms)
         return sum(max(0, self.size(number) - there[number]) for number in range(self.settings.per_arm))

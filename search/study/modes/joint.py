@@ -61,13 +61,13 @@ class Joint:
         return self.settings.n_trials
 
     def question(self) -> dict[str, Any]:
-        """What is asked, apart from the space: trials are carried over between searches that ask the same."""
+        """What is asked, apart from the space: trials are migrated between searches that ask the same."""
         return {"mode": self.name}
 
     def missing(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many trials are still to be begun; those that were carried over are beside the search's own."""
-        carried = next((k for k, trial in enumerate(trials) if OfTrial.CARRIED not in trial.user_attrs), len(trials))
-        return self.total - (len(trials) - carried)
+        """How many trials are still to be begun; those that were migrated are beside the search's own."""
+        migrated = next((k for k, trial in enumerate(trials) if OfTrial.MIGRATED not in trial.user_attrs), len(trials))
+        return self.total - (len(trials) - migrated)
 
     def choices(self) -> list[str]:
         """What the verdicts are about."""

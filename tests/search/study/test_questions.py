@@ -64,7 +64,7 @@ def test_a_changed_space_keeps_its_trials(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     searched(store, "search.kinds.activation=[silu,relu,gelu]", "search.n_trials=1", *same)
     said = capsys.readouterr().out
-    assert f"the space has changed (activation +gelu): 2 trials of {old.study.study_name} carried over" in said
+    assert f"the space has changed (activation +gelu): 2 trials of {old.study.study_name} migrated" in said
     new = latest(store)
     assert new.study.study_name != old.study.study_name and len(new.records) == 3 == len(new.study.trials)
     for number, record in old.by_number().items():
@@ -73,7 +73,7 @@ def test_a_changed_space_keeps_its_trials(tmp_path: Path, capsys: pytest.Capture
         assert (kept.overrides, kept.value, kept.outcome) == (record.overrides, record.value, record.outcome)
         assert kept.tags["weights_sha256"] == record.tags["weights_sha256"]
     searched(store, "search.kinds.activation=[silu,relu,gelu]", "search.n_trials=1", *same)
-    assert latest(store).content() == new.content(), "the same command once more carries nothing over twice"
+    assert latest(store).content() == new.content(), "the same command once more migrates nothing twice"
 
 
 def test_what_was_trained_in_another_search_is_not_trained_again(tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def test_what_cannot_be_paced_is_left_for_its_trial_to_say(monkeypatch: pytest.M
 
 def test_steps_that_equal_time_gave_go_with_a_trial_that_is_carried_over() -> None:
     before = ["trainer.max_steps=2", "trainer.val_every=1", "activation=relu"]
-    carried = equal_time.as_it_was(["trainer.max_steps=40", "activation=relu"], before)
-    assert carried == ["activation=relu", "trainer.max_steps=2", "trainer.val_every=1"]
+    found = equal_time.as_it_was(["trainer.max_steps=40", "activation=relu"], before)
+    assert found == ["activation=relu", "trainer.max_steps=2", "trainer.val_every=1"]
     same = ["trainer.max_steps=40", "activation=relu"]
     assert equal_time.as_it_was(same, same) == same and equal_time.as_it_was(["activation=relu"], []) == [
         "activation=relu"

@@ -64,9 +64,9 @@ def test_a_search_that_goes_on_with_other_code_says_so(
     assert "the code in src/denoise has changed since this search began" in capsys.readouterr().out
     searched(store, "search.kinds.activation=[silu,relu,gelu]", *kinds)
     said = " ".join(capsys.readouterr().out.split())
-    assert "carried over; they were trained with other code of src/denoise" in said
-    carried = latest(store).by_number()[0]
-    assert carried.tags["code"] == before.by_number()[0].tags["code"] != "0123456789ab"
+    assert "migrated; they were trained with other code of src/denoise" in said
+    migrated = latest(store).by_number()[0]
+    assert migrated.tags["code"] == before.by_number()[0].tags["code"] != "0123456789ab"
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same code", "other code"])
