@@ -30,10 +30,10 @@ from benchmarks import arguments
 from denoise.config import catalog
 from denoise.config.compose import raw_compose
 from denoise.data import images
+from denoise.denoiser.edm import EDM
 from denoise.errors import UserError
 from denoise.kernels.convolution import Last, Pointwise
 from denoise.kernels.linear import Linear
-from denoise.model.denoiser import Denoiser
 from denoise.normalization.channels import LocalResponseNorm, RMSNorm
 from denoise.normalization.positions import InstanceNorm
 from denoise.normalization.shape import OverChannels, OverPositions
@@ -44,7 +44,7 @@ from denoise.training import train
 class Module(LightningModule):
     """EDM's loss with noise drawn as it comes."""
 
-    def __init__(self, cfg: DictConfig, denoiser: Denoiser) -> None:
+    def __init__(self, cfg: DictConfig, denoiser: EDM) -> None:
         super().__init__()
         self.cfg, self.denoiser = cfg, denoiser
 
@@ -79,7 +79,7 @@ def the_librarys_muon(parameters: Any, options: dict[str, Any]) -> torch.optim.O
     return pytorch_optimizer.Muon(split_matrices({"params": parameters}, matrices, rest), use_adjusted_lr=True)
 
 
-def with_torchs_own(denoiser: Denoiser) -> Denoiser:
+def with_torchs_own(denoiser: EDM) -> EDM:
     """Put torch's own layers instead of ours that are faster rewritings of them."""
     Linear.forward = nn.Linear.forward  # type: ignore[method-assign, assignment]
     Pointwise.forward = Last.forward = nn.Conv2d.forward  # type: ignore[method-assign, assignment]
@@ -110,7 +110,9 @@ def fit(cfg: DictConfig, steps: int, workers: int, store: Path) -> tuple[float, 
     """Train one config for `steps` optimizer steps; its last validation loss, and the steps taken."""
     seed_everything(cfg.seed, verbose=False)
     data = images.load(cfg.data)
-    denoiser = with_torchs_own(train.build_denoiser(cfg, data))
+    built = train.build_denoiser(cfg, data)
+    assert isinstance(built, EDM)
+    denoiser = with_torchs_own(built)
     denoiser = denoiser.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     logger = MLFlowLogger(
         "by-hand", tracking_uri=f"sqlite:///{store / 'mlflow.db'}", artifact_location=artifacts(store)

@@ -56,7 +56,7 @@ LONG = (
 
 QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loop
     *("test_activation", "test_address", "test_backbone"),
-    *("test_convolution", "test_images", "test_denoiser", "test_docker", "test_feed_forward"),
+    *("test_convolution", "test_images", "test_edm", "test_prediction", "test_docker", "test_feed_forward"),
     *("test_figure", "test_pareto_front", "test_initializer", "test_inspection", "test_linear"),
     *("test_lr_schedule", "test_moved", "test_muon", "test_digits", "test_normalization"),
     *("test_contract", "test_options", "test_pages", "test_leaderboard"),

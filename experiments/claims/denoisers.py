@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from denoise.config.compose import compose
-from denoise.model.denoiser import Denoiser
+from denoise.denoiser.edm import EDM
 from denoise.training import train
 from denoise.training.module import FixedSet
 
@@ -28,7 +28,7 @@ TINY = (
 class Trained:
     """A denoiser with its averaged weights, in evaluation mode, the fixed validation triples, and val/loss."""
 
-    denoiser: Denoiser
+    denoiser: EDM
     triples: FixedSet
     loss: float
 
@@ -43,6 +43,7 @@ def trained(seed: int, steps: int, batch_size: int, *overrides: str) -> Trained:
     module.denoiser.load_state_dict(result.weights)
     assert module.triples is not None
     done = result.outcome == "complete"
+    assert isinstance(module.denoiser, EDM)
     return Trained(module.denoiser.eval(), module.triples, result.metrics["val/loss"] if done else float("inf"))
 
 

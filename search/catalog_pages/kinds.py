@@ -29,6 +29,10 @@ ABOUT = {
     "optimizer": "How a gradient becomes a step. Call shape: `(params) -> Optimizer`. Each has its own domain of `lr`.",
     "lr_schedule": "How the learning rate moves over a training of T steps. Call shape: "
     "`(optimizer, max_steps) -> LRScheduler`. The drawings show lr(t) / lr over t / T. It costs nothing in a step.",
+    "denoiser": "What the network predicts, on which noise levels and with which weight it is trained. val/loss is "
+    "measured by the ruler, one weight and one set of noise levels for all ([objectives.md](../objectives.md)). "
+    "Call shape: `(backbone) -> Denoiser`. It is searched where it is named: `search.kinds.denoiser=all`. "
+    "It costs nothing in a step.",
 }
 CRITERIA = """\
 Four things are asked of an activation f: that it bends, that it lets gradients flow, that it keeps the distribution

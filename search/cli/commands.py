@@ -242,8 +242,7 @@ def sample(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """Show signal and gradient through depth at initialization, without training."""
-    typed = Overrides(options.overrides)
-    options.overrides = typed.over(["zero_output=false"])
+    options.overrides = (typed := Overrides(options.overrides)).over(["zero_output=false"])
     composed = _compose(options)
     with _waits():
         load(*LEARNS)
@@ -271,8 +270,8 @@ def catalog(options: argparse.Namespace) -> int:
     """Print the catalogue, write its pages; with --check only tell whether they are fresh."""
     from search.catalog_pages import pages
 
-    for text in options.overrides:
-        raise UserError(f"{text}: catalog takes no overrides")
+    if options.overrides:
+        raise UserError(f"{options.overrides[0]}: catalog takes no overrides")
     return pages.refresh(check=options.check)
 
 

@@ -25,7 +25,7 @@ from search.space.domains import distribution, flat, inside
 SEARCHABLE = ("dropout", "placement", "zero_output", "trainer", "model")  # what a free domain is mostly for
 MEASURE = (
     "seed",
-    "denoiser",
+    "ruler",
     "data",
     "trainer.val_samples",
     "trainer.test_samples",

@@ -29,7 +29,7 @@ from search.study.modes import Joint
 from search.study.settings import SearchSettings
 from search.study.settings import read as read_settings
 from search.trial import pretrained
-from search.trial.config_hash import bare, plain_config
+from search.trial.config_hash import named_by
 from search.workers.allocation import Division, division
 
 EQUAL = ("steps", "time")
@@ -111,7 +111,7 @@ def prepare(typed: Sequence[str]) -> Search:
     catalog.call(cfg.pruner, kind="pruner")
     store = store_of(cfg)
     url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
-    base = {"config": bare(plain_config(composed)), "seed": cfg.seed, "fixed": sorted(found.fixed)}
+    base = {"config": named_by(composed), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": settings.equal, "screen": settings.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}
     base |= {"sampler": dict(cfg.sampler), "pruner": dict(cfg.pruner)}

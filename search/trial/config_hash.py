@@ -11,25 +11,40 @@ from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from search.space.search_space import NOT_THE_TRIALS
 
+# What was not always there: a training that does without it keeps its name
+ADDED = (
+    ("trainer", "test_samples", 0),
+    ("trainer", "accumulate", 1),
+    ("solver", "guidance", 1.0),
+    ("model", "class_dropout", 0.0),
+)
+RULER = "denoise.denoiser.edm.LogNormal"  # before there was one, an EDM was measured by its own weight and levels
+
 
 def plain_config(composed: Composed) -> dict[str, Any]:
     """The resolved config of a training, without what no training depends on."""
     content = OmegaConf.to_container(composed.cfg, resolve=True)
     assert isinstance(content, dict)
-    if not content["trainer"].get("test_samples"):  # it was not always there: what is not tested keeps its name
-        content["trainer"].pop("test_samples", None)
     return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
 
 
-def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config and of the user's code in it: the same hash, the same training.
-
-    Without what its files declare as legal, which no training depends on.
-    """
+def named_by(composed: Composed) -> dict[str, Any]:
+    """What of a config names a training: without what its files declare as legal, and without what was added later."""
     content = bare(plain_config(composed))
+    for group, name, absent in ADDED:
+        if content[group].get(name) == absent:
+            del content[group][name]
+    if content["ruler"] == content["denoiser"] | {"_target_": RULER}:
+        del content["ruler"]
+    return as_first_named(content)
+
+
+def config_sha256(composed: Composed) -> str:
+    """sha256 of the resolved config and of the user's code in it: the same hash, the same training."""
+    content = named_by(composed)
     code = trust.own_code(content)
     whole = content | {"own_code": code} if code else content
-    return hashlib.sha256(json.dumps(as_first_named(whole), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def bare(node: Any) -> Any:

@@ -34,10 +34,11 @@ def seeded(seed: int, name: str, step: int = 0) -> Iterator[None]:
 
 @dataclass
 class Clock:
-    """Where a training stands: the seed and the optimizer step that its stochastic layers draw for."""
+    """Where a training stands: the seed, the optimizer step, and the part of its batch that layers draw for."""
 
     seed: int = 0
     step: int = 0
+    part: int = 0
 
 
 class Stochastic(nn.Module):
@@ -53,7 +54,12 @@ class Stochastic(nn.Module):
         """Open this layer's stream for the clock's step."""
         if self.clock is None:
             return None
-        return stream(self.clock.seed, self.stream_name, self.clock.step, device)
+        return stream(self.clock.seed, of_part(self.stream_name, self.clock.part), self.clock.step, device)
+
+
+def of_part(name: str, part: int) -> str:
+    """The stream of a part of a batch; the first part's is that of a whole one."""
+    return f"{name}/{part}" if part else name
 
 
 def attach(model: nn.Module, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from denoise.model.denoiser import Denoiser
+from denoise.denoiser.edm import EDM
 from experiments.claims import __main__ as command
 from experiments.claims import denoisers, depth, dying, ensemble, page, shapes, steps, symmetry
 from experiments.claims.finding import HOLDS, NOT, PART, Check, Finding
@@ -241,7 +241,7 @@ def test_an_ensemble_is_better_by_its_spread(seed: int, members: int) -> None:
     class FixedSet:
         images, sigma = draw(7, 1, 4, 4), draw(7).exp()
 
-    one = denoisers.Trained(Denoiser(torch.nn.Identity(), 0.5, -1.2, 1.2), FixedSet(), 0.0)  # type: ignore[arg-type]
+    one = denoisers.Trained(EDM(torch.nn.Identity(), 0.5, -1.2, 1.2), FixedSet(), 0.0)  # type: ignore[arg-type]
     predictions = draw(members, 7, 1, 4, 4).double()
     each = torch.stack([denoisers.losses(p, one) for p in predictions]).mean(0)
     gap = each - denoisers.losses(predictions.mean(0), one)

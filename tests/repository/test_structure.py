@@ -29,7 +29,7 @@ FLOORS = {
         "randomness interruption errors pictures precision metrics",
         "process_state fault paths",
         "config",
-        "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule data",
+        "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule denoiser data",
         "model kernels",
         "training",
         "evaluation",
@@ -84,6 +84,7 @@ MAX_LINES = 300
 HOOKS = re.compile(
     r"forward|on_.*|setup|state_dict|load_state_dict|configure_optimizers|training_step|validation_step|test_step"
     r"|train_dataloader|val_dataloader|test_dataloader|zero_layers|generator|_.*"
+    r"|coefficients|loss_weight|sigma"  # said at Denoiser
 )
 # Public, but parts of options rather than options
 BUILDING_BLOCKS = {
@@ -101,6 +102,7 @@ BUILDING_BLOCKS = {
         *("GroupNorm", "BatchNorm", "InstanceNorm", "RMSNorm"),
     },
     "activation": {"Elementwise", "positive", "softplus", "sides", "pade", "bounded", "horner"},
+    "denoiser": {"Denoiser", "LogNormal", "ladder"},
     "optimizer": {"parameter_groups", "is_matrix", "split_matrices", "Halved", "joined", "Rule", "check", "Library"},
     "initializer": {
         *("auto_gain", "resolve_gain", "UnitVariance", "to_unit_variance", "set_weight", "training"),

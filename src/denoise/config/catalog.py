@@ -38,6 +38,7 @@ KINDS = (
     "feed_forward",
     "optimizer",
     "lr_schedule",
+    "denoiser",
 )
 LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no training depends on
 RESERVED = (*LEGAL, "elementwise")

@@ -6,7 +6,8 @@ MOVED = {
     "denoise.activation.Mish": "torch.nn.Mish",
     "denoise.unet.UNet": "denoise.model.unet.UNet",
     "denoise.dit.DiT": "denoise.model.dit.DiT",
-    "denoise.denoiser.Denoiser": "denoise.model.denoiser.Denoiser",
+    "denoise.denoiser.Denoiser": "denoise.denoiser.edm.EDM",
+    "denoise.model.denoiser.Denoiser": "denoise.denoiser.edm.EDM",
     "denoise.solver.euler": "denoise.model.solver.euler",
     "denoise.solver.heun": "denoise.model.solver.heun",
     "denoise.lsuv.lsuv": "denoise.initializer.lsuv.lsuv",
@@ -21,7 +22,7 @@ MOVED = {
     "search.pruner.Hyperband": "search.pruners.hyperband.Hyperband",
     "search.pruner.Wilcoxon": "optuna.pruners.WilcoxonPruner",
 }
-FIRST = {new: old for old, new in MOVED.items()}
+FIRST = {new: old for old, new in reversed(MOVED.items())}  # of several names the first one
 
 
 def now(target: str) -> str:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from denoise.data import images
 from denoise.data.images import Images
+from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError
 from denoise.metrics import TEST_LOSS
-from denoise.model.denoiser import Denoiser
 from denoise.process_state import steady
 from denoise.training.accelerator import accelerator
 from denoise.training.build import build_denoiser, module_of
@@ -34,11 +34,10 @@ class Member:
 
 
 class Ensemble(Denoiser):
-    """D(x; sigma) = mean_i D_i(x; sigma), with the loss of its members, which have one preconditioning."""
+    """D(x; sigma) = mean_i D_i(x; sigma), whatever its members' networks predict. It is evaluated, not trained."""
 
     def __init__(self, members: Sequence[Denoiser]) -> None:
-        first = members[0]
-        super().__init__(nn.ModuleList(members), first.sigma_data, first.P_mean, first.P_std)
+        super().__init__(nn.ModuleList(members))
 
     def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         members = list(self.backbone.children())
@@ -52,7 +51,7 @@ def objective(cfg: DictConfig) -> tuple[object, ...]:
     """What a config's objective depends on beside its model: configs with the same can be one ensemble."""
     data = {str(name): value for name, value in cfg.data.items() if name != "batch_size"}
     samples = (cfg.trainer.val_samples, cfg.trainer.test_samples)
-    return data, OmegaConf.to_container(cfg.denoiser), samples, cfg.model.class_conditional
+    return data, OmegaConf.to_container(cfg.ruler), samples, cfg.model.class_conditional
 
 
 @steady()
@@ -65,7 +64,7 @@ def evaluate(members: Sequence[Member]) -> dict[str, float]:
     cfg = members[0].cfg
     if any(objective(member.cfg) != objective(cfg) for member in members):
         raise UserError(
-            "an ensemble: its members differ in data, denoiser, trainer.val_samples, trainer.test_samples or "
+            "an ensemble: its members differ in data, ruler, trainer.val_samples, trainer.test_samples or "
             "model.class_conditional"
         )
     if cfg.trainer.num_threads is not None:

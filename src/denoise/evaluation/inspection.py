@@ -96,7 +96,7 @@ def look(model: nn.Module, loss: Callable[[], Tensor]) -> list[Layer]:
     The noise embedding is left out: it stands beside the depth, and modulations start at zero, so that nothing comes
     back to it before the first update.
     """
-    flow = diagnostics.Flow()
+    flow = diagnostics.LayerFlow()
     gradients: dict[str, Tensor] = {}
 
     def watch(name: str, module: nn.Module, x: Tensor, output: Tensor) -> None:

@@ -23,7 +23,7 @@ from denoise.training.build import build_backbone, build_parts
 TAKEN = ("activation", "normalization", "feed_forward")  # kinds that a backbone takes where it likes
 GIVEN = ("weight_normalization", "initializer")  # kinds that come to its layers, and that it may take too
 LOOKED_AT = ["seed", "data", "model", "parts", "placement", "dropout", "zero_output", *TAKEN, *GIVEN]  # of a config
-WHOLE = ("optimizer", "lr_schedule")  # kinds of the whole network, wherever it has something to train
+WHOLE = ("optimizer", "lr_schedule", "denoiser")  # kinds of the whole network, wherever it has something to train
 PARTS = tuple(field.name for field in fields(Parts) if field.name != "zero_output")
 Place = tuple[str, str]  # a kind and the part that it is chosen for, "" for the whole network
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from denoise.errors import UserError
 from denoise.initializer.stage import Stage
-from denoise.model.embedding import Fourier
+from denoise.model.embedding import NO_CLASS, Fourier
 from denoise.randomness import Stochastic
 
 PLACEMENTS = ("pre", "post", "sandwich")
@@ -84,7 +84,7 @@ class Modulation(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """act(W2 act(W1 fourier(c_noise)) + V one_hot(label)): (B,), (B,) -> (B, dim)."""
+    """act(W2 act(W1 fourier(c_noise)) + V one_hot(label)): (B,), (B,) -> (B, dim). NO_CLASS adds nothing."""
 
     part_name = "embedding"
 
@@ -102,7 +102,8 @@ class NoiseEmbedding(nn.Module):
         if self.label is not None:
             if labels is None:
                 raise ValueError("this backbone is class-conditional: give it labels, (B,) integers")
-            embedding = embedding + self.label(nn.functional.one_hot(labels, self.label.in_features).to(embedding))
+            told = nn.functional.one_hot(labels.clamp(min=0), self.label.in_features) * (labels != NO_CLASS)[:, None]
+            embedding = embedding + self.label(told.to(embedding))
         return self.out_activation(embedding)
 
 

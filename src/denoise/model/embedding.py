@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+NO_CLASS = -1  # the label of an image whose class the network is not told
+
 
 class Fourier(nn.Module):
     """[cos(w c), sin(w c)] sqrt(2), w geometric from `slowest` to `fastest` rad: (B,) -> (B, dim).

@@ -1,12 +1,14 @@
-"""ODE solvers that draw images: plain functions over a denoiser D(x, sigma, labels).
+"""ODE solvers that draw images: plain functions over a denoiser D(x, sigma, labels), whatever its network predicts.
 
-Karras et al. 2022, arXiv:2206.00364, algorithm 1.
+Euler's and Heun's steps as in Karras et al. 2022, arXiv:2206.00364, algorithm 1.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from denoise.model.embedding import NO_CLASS
 
 Denoise = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -40,3 +42,35 @@ def heun(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None 
             ahead = x + (after - sigma) * (slope + slope_ahead) / 2
         x = ahead
     return x
+
+
+@torch.no_grad()
+def dpmpp_2m(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None = None) -> Tensor:
+    """x <- (s' / s) x - (e^-h - 1) ((1 + h / 2h0) D - h / 2h0 D0), h = ln(s / s'), second order.
+
+    h0 and D0 are those of the step before; the first step and the last, to s' = 0, are of first order. noise:
+    (B, C, H, W) -> images. Lu et al. 2022, arXiv:2211.01095, algorithm 2, on the noise levels themselves.
+    """
+    x, before, h_before = noise * sigmas[0], None, torch.zeros(())
+    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        denoised = denoise(x, x.new_full((len(x),), sigma.item()), labels)
+        h = (sigma / after).log()
+        if before is None or after == 0:
+            slope = denoised
+        else:
+            ahead = (h / h_before / 2).item()
+            slope = (1 + ahead) * denoised - ahead * before
+        x = (after / sigma).item() * x - torch.expm1(-h).item() * slope
+        before, h_before = denoised, h
+    return x
+
+
+def guided(denoise: Denoise, scale: float) -> Denoise:
+    """D0 + scale (D - D0), D0 without the class. Ho & Salimans 2022, arXiv:2207.12598, in their later form."""
+
+    def both(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+        assert labels is not None
+        without = denoise(x, sigma, torch.full_like(labels, NO_CLASS))
+        return without + scale * (denoise(x, sigma, labels) - without)
+
+    return both

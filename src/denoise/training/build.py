@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from denoise.config import catalog
 from denoise.data import images
 from denoise.data.images import Images
+from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError, choose
 from denoise.initializer.stage import Scope, Stage
 from denoise.kernels.put_in import put_in
 from denoise.model.block import Part, Parts
-from denoise.model.denoiser import Denoiser
 from denoise.model.initialize import finish, initialize
 from denoise.process_state import steady
 from denoise.randomness import seeded
@@ -21,12 +21,14 @@ from denoise.training.module import DenoiseModule
 
 PRECISIONS = ("32-true", "bf16-mixed")
 CLIPPINGS = ("norm", "value")
+OF_TRAINING = ("class_conditional", "class_dropout")  # keys of a model that its backbone does not take
 
 
 def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) -> DenoiseModule:
     """Put a denoiser into the module that trains or evaluates it as the config says; `more`: what a training has."""
     return DenoiseModule(
         denoiser,
+        catalog.call(cfg.ruler, kind="ruler"),
         data,
         make_optimizer=catalog.factory("optimizer", cfg.optimizer),
         make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
@@ -34,9 +36,11 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
         seed=cfg.seed,
         batch_size=cfg.data.batch_size,
         max_steps=cfg.trainer.max_steps,
+        accumulate=cfg.trainer.get("accumulate", 1),
         val_samples=cfg.trainer.val_samples,
         test_samples=cfg.trainer.test_samples,
         class_conditional=cfg.model.class_conditional,
+        class_dropout=cfg.model.get("class_dropout", 0.0),
         memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
         **more,
     )
@@ -45,6 +49,8 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
 def prepare(cfg: DictConfig) -> DenoiseModule:
     """Build all that a training needs, writing nothing. Errors: UserError for a config that cannot be trained."""
     _check_trainer(cfg.trainer)
+    _check_classes(cfg)
+    _check_parts(cfg)
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     data = images.load(cfg.data)
@@ -58,7 +64,12 @@ def prepare(cfg: DictConfig) -> DenoiseModule:
     if stages:
         with steady():
             module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
-    module.configure_optimizers()  # an optimizer's refusal comes now, before anything is written
+    optimizer = module.configure_optimizers()["optimizer"]  # its refusal comes now, before anything is written
+    if module.accumulate > 1 and hasattr(optimizer, "curvature"):
+        raise UserError(
+            f"trainer.accumulate={module.accumulate}: this optimizer looks at a batch as a whole; take "
+            "trainer.accumulate=1, or another optimizer"
+        )
     return module
 
 
@@ -83,7 +94,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
 def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
     """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError."""
     num_classes = data.num_classes if cfg.model.class_conditional else 0
-    model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
+    model = {name: value for name, value in cfg.model.items() if name not in OF_TRAINING}
     backbone = catalog.call(
         model, kind="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
     )
@@ -124,6 +135,24 @@ def _check_inplace(node: DictConfig, path: str) -> None:
             )
         if isinstance(value, DictConfig):
             _check_inplace(value, f"{path}.{name!s}")
+
+
+def _check_classes(cfg: DictConfig) -> None:
+    dropout, scale = cfg.model.get("class_dropout", 0.0), cfg.solver.get("guidance", 1.0)
+    if dropout and not cfg.model.class_conditional:
+        raise UserError(f"model.class_dropout={dropout}: wants classes; add model.class_conditional=true")
+    if scale != 1 and not dropout:
+        raise UserError(
+            f"solver.guidance={scale}: wants a network that has trained without classes too; add "
+            "model.class_conditional=true model.class_dropout=0.1"
+        )
+
+
+def _check_parts(cfg: DictConfig) -> None:
+    parts, size = cfg.trainer.get("accumulate", 1), cfg.data.batch_size
+    if size % parts:
+        legal = ", ".join(str(count) for count in range(1, size + 1) if size % count == 0)
+        raise UserError(f"trainer.accumulate={parts}: does not divide data.batch_size={size}; legal: {legal}")
 
 
 def _check_trainer(t: DictConfig) -> None:

@@ -128,7 +128,7 @@ class TrainingMonitor(Callback):
         self.evaluating_seconds = 0.0
         self.mark: float | None = None  # since when the current stretch of steps runs
         self.warm = (0, 0.0)  # steps and seconds of training that are left out of the rate
-        self.flow: diagnostics.Flow | None = None
+        self.flow: diagnostics.LayerFlow | None = None
         self.history: list[tuple[int, dict[str, float]]] = []  # each look at the layers
         self.evaluations = 0
         self.weights_at: dict[int, str] = {}  # at the 1st, 2nd, 4th, 8th ... evaluation and the last one
@@ -152,7 +152,7 @@ class TrainingMonitor(Callback):
             self.mark = time.perf_counter()
         pl_module.watched = trainer.global_step % self.health_every == 0
         if pl_module.watched:
-            self.flow = diagnostics.Flow()
+            self.flow = diagnostics.LayerFlow()
             self.hooks.enter_context(
                 diagnostics.watching(pl_module.denoiser.backbone, diagnostics.is_activation, self.flow.watch)
             )

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from denoise.model.denoiser import Denoiser
+from denoise.denoiser.preconditioned import Denoiser
 
 
 def parameters(model: nn.Module) -> int:

@@ -51,7 +51,7 @@ def is_leaf(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
 
-class Flow:
+class LayerFlow:
     """What flows through each activation layer on one batch, in the order in which the layers run.
 
     mean and variance of the output; dead_fraction: channels that are zero on the whole batch; saturated_fraction:

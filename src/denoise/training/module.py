@@ -11,12 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from denoise.data.images import Batches, Images
+from denoise.denoiser.edm import LogNormal
+from denoise.denoiser.preconditioned import Denoiser
 from denoise.fault import ends_no_loop
 from denoise.initializer.stage import Report
 from denoise.metrics import VAL_LOSS
-from denoise.model.denoiser import Denoiser
+from denoise.model.embedding import NO_CLASS
 from denoise.optimizer import joined, parameter_groups
-from denoise.randomness import Clock, attach, key, stream
+from denoise.randomness import Clock, attach, key, of_part, stream
 
 BANDS = 4
 EVALUATED = 2  # batches of a training at once: without gradients little of one is kept
@@ -42,12 +44,12 @@ class FixedSet:
     noise band. Which image (`order`) and which noise it has is the same for every trial, whatever its seed.
     """
 
-    def __init__(self, data: Images, denoiser: Denoiser, count: int, split: str = "validation") -> None:
+    def __init__(self, data: Images, ruler: LogNormal, count: int, split: str = "validation") -> None:
         images = data.images[split]
         self.order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
         order = self.order.to(images.device)
         self.images, self.labels = images[order], data.labels[split][order]
-        self.sigma = denoiser.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
+        self.sigma = ruler.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
         noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
         self.noise = noise.to(images.device)
 
@@ -61,16 +63,17 @@ class FixedSet:
 
 
 class DenoiseModule(LightningModule):
-    """Train a denoiser: EDM's loss on keyed batches, noise levels and noise.
+    """Train a denoiser on keyed batches, noise levels and noise, and evaluate it by the ruler.
 
     `memory_format` is that of the weights and the images. With `compiled` the denoiser's loss runs through
     torch.compile, but for the sampled steps on which layers are watched. With `elementwise` the optimizer gets the
-    parameters as one tensor a group.
+    parameters as one tensor a group. `accumulate`: a batch is trained on in so many parts, one after the other.
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
+        ruler: LogNormal,
         data: Images,
         make_optimizer: Callable[[Any], Optimizer],
         make_lr_schedule: Callable[[Optimizer, int], LRScheduler],
@@ -81,18 +84,20 @@ class DenoiseModule(LightningModule):
         gap_samples: int = 0,
         test_samples: int = 0,
         class_conditional: bool = False,
+        class_dropout: float = 0.0,
+        accumulate: int = 1,
         compiled: bool = False,
         elementwise: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser.to(memory_format=memory_format)  # type: ignore[call-overload]
-        self.data = data
+        self.ruler, self.data = ruler, data
         self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
         self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
-        self.elementwise = elementwise
+        self.elementwise, self.accumulate = elementwise, accumulate
         self.val_samples, self.gap_samples, self.test_samples = val_samples, gap_samples, test_samples
-        self.class_conditional = class_conditional
+        self.class_conditional, self.class_dropout = class_conditional, class_dropout
         self.format = memory_format
         self.clock = Clock(seed)
         attach(self.denoiser, self.clock)
@@ -109,8 +114,8 @@ class DenoiseModule(LightningModule):
     def setup(self, stage: str) -> None:
         self.data = self.data.to(self.device)
         self.batches = Batches(self.data, self.batch_size, self.seed)
-        self.triples = FixedSet(self.data, self.denoiser, self.val_samples)
-        self.seen = FixedSet(self.data, self.denoiser, self.gap_samples, "train") if self.gap_samples else None
+        self.triples = FixedSet(self.data, self.ruler, self.val_samples)
+        self.seen = FixedSet(self.data, self.ruler, self.gap_samples, "train") if self.gap_samples else None
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
@@ -119,19 +124,42 @@ class DenoiseModule(LightningModule):
         u = torch.rand(len(images), generator=stream(self.seed, "sigma", step, self.device), device=self.device)
         sigma = self.denoiser.sigma(u.clamp(1e-6, 1 - 1e-6))
         noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
-        return images, sigma, noise, labels if self.class_conditional else None
+        if not self.class_conditional:
+            return images, sigma, noise, None
+        if self.class_dropout:
+            u = torch.rand(len(labels), generator=stream(self.seed, "labels", step, self.device), device=self.device)
+            labels = labels.where(u >= self.class_dropout, NO_CLASS)
+        return images, sigma, noise, labels
 
     def key_others(self, name: str) -> None:
         """Key torch's global generators: what is not ours, such as torch.nn.RReLU, draws from them."""
-        torch.manual_seed(key(self.seed, f"others/{name}", self.global_step))
+        torch.manual_seed(key(self.seed, of_part(f"others/{name}", self.clock.part), self.global_step))
 
     @ends_no_loop
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        step = self.global_step
-        self.clock.step = step
-        self.key_others("training")
+        """The mean loss of the step's batch; of one in parts, the gradients of all but the last are there."""
+        self.clock.step = self.global_step
         loss = self.denoiser.loss if self.watched else self.fast_loss
-        return loss(*self.draw(step)).mean()
+        drawn, count = self.draw(self.global_step), self.accumulate
+        if count == 1:
+            self.key_others("training")
+            return loss(*drawn).mean()
+        self.trainer.optimizers[0].zero_grad()
+        total = torch.zeros((), device=self.device)
+        for part in range(count):
+            self.clock.part = part
+            self.key_others("training")
+            mean = loss(*(None if each is None else each.chunk(count)[part] for each in drawn)).mean() / count
+            total += mean.detach()
+            if part < count - 1:
+                mean.backward()
+        self.clock.part = 0
+        return mean + (total - mean.detach())
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Lightning's hook, called after a step's loss: gradients of parts that are there already stay."""
+        if self.accumulate == 1:
+            optimizer.zero_grad()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -175,7 +203,8 @@ class DenoiseModule(LightningModule):
         for part in triples.parts(EVALUATED * self.batch_size):
             images = triples.images[part].contiguous(memory_format=self.format)
             labels = triples.labels[part] if self.class_conditional else None
-            losses[part] = self.denoiser.loss(images, triples.sigma[part], triples.noise[part], labels)
+            sigma, noise = triples.sigma[part], triples.noise[part]
+            losses[part] = self.ruler.loss_weight(sigma) * self.denoiser.error(images, sigma, noise, labels)
         return losses
 
     def on_validation_epoch_end(self) -> None:
@@ -189,7 +218,7 @@ class DenoiseModule(LightningModule):
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate the triples of test images, which no search has seen."""
-        triples = FixedSet(self.data, self.denoiser, self.test_samples, "test")
+        triples = FixedSet(self.data, self.ruler, self.test_samples, "test")
         self.key_others("test")
         with parametrize.cached():
             self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}

@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 from denoise.config import catalog
 from denoise.data import images as data_images
 from denoise.data.images import Images
+from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError
 from denoise.fault import Overheard, blame, blamed, line, of_memory
 from denoise.initializer.stage import Report
@@ -33,8 +34,7 @@ from denoise.metrics import (
     TEST_LOSS,
     TRAINING_SECONDS,
 )
-from denoise.model.denoiser import Denoiser
-from denoise.model.solver import sigma_steps
+from denoise.model.solver import guided, sigma_steps
 from denoise.pictures.grid import grid_png
 from denoise.pictures.health import layers_by_steps
 from denoise.process_state import steady
@@ -183,9 +183,13 @@ def fit(
     return result
 
 
+OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
+
+
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
     """Draw images with the config's solver from noise keyed by `seed`: (N, C, S, S) in about [-1, 1]."""
-    solver = {name: value for name, value in cfg.solver.items() if name not in ("steps", "images")}
+    solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
+    scale = cfg.solver.get("guidance", 1.0)
     count, device = cfg.solver.images, next(denoiser.parameters()).device
     noise = torch.randn(count, data.channels, data.size, data.size, generator=stream(seed, "sample/noise"))
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
@@ -193,7 +197,12 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
     denoiser.eval()
     with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
         images: torch.Tensor = catalog.call(
-            solver, denoiser, noise.to(device), sigma_steps(cfg.solver.steps), labels, kind="solver"
+            solver,
+            guided(denoiser, scale) if scale != 1 and labels is not None else denoiser,
+            noise.to(device),
+            sigma_steps(cfg.solver.steps, denoiser.sigma_min, denoiser.sigma_max),
+            labels,
+            kind="solver",
         )
     denoiser.train(was_training)
     return images

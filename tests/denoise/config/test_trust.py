@@ -21,6 +21,7 @@ import yaml
 
 import search
 from denoise.config import catalog, trust
+from denoise.config.moved import now
 from denoise.errors import UserError
 from search.__main__ import main
 from tests.tiny import TINY
@@ -126,7 +127,7 @@ def callables() -> dict[str, Any]:
 
 def right(name: str, value: Any, kind: str) -> bool:
     """The rule once more: what our files name; a class of a library's package, by a name there or right above."""
-    if name in declared(kind):
+    if now(name) in declared(kind):
         return True
     place = f"{name.rpartition('.')[0]}."
     for package, base in BASES.get(kind, ()):

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from denoise.config.compose import compose
+from denoise.denoiser.edm import LogNormal
 from denoise.errors import UserError
 from denoise.evaluation.ensemble import Ensemble, Member, evaluate, read
 from denoise.training.module import FixedSet
@@ -54,8 +55,8 @@ def test_the_loss_of_several_is_that_of_the_mean_of_their_predictions(
     cfg = members[0].cfg
     data = load(cfg.data)
     denoisers = [read(member, data).eval() for member in members]
-    triples = FixedSet(data, denoisers[0], cfg.trainer.val_samples)
-    sigma, sd = triples.sigma.double(), denoisers[0].sigma_data
+    triples = FixedSet(data, LogNormal(cfg.data.sigma_data), cfg.trainer.val_samples)
+    sigma, sd = triples.sigma.double(), cfg.data.sigma_data
     with torch.no_grad():
         noisy = triples.images + triples.sigma[:, None, None, None] * triples.noise
         mean = torch.stack([d(noisy, triples.sigma).double() for d in denoisers]).mean(dim=0)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from denoise.model.solver import euler, heun, sigma_steps
+from denoise.model.embedding import NO_CLASS
+from denoise.model.solver import dpmpp_2m, euler, guided, heun, sigma_steps
 
 MU, SD = 0.3, 0.5
 
@@ -31,14 +32,14 @@ def error(solver, steps: int) -> float:
     return (solver(ideal, noise, grid(steps)) - exact(noise, 20, 0.05)).abs().max().item()
 
 
-@pytest.mark.parametrize(("solver", "order"), [(euler, 1), (heun, 2)], ids=["euler", "heun"])
+@pytest.mark.parametrize(("solver", "order"), [(euler, 1), (heun, 2), (dpmpp_2m, 2)], ids=["euler", "heun", "dpmpp_2m"])
 def test_order_of_convergence(solver, order):
     errors = [error(solver, steps) for steps in (64, 128, 256)]
     slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
     assert slopes == pytest.approx([order, order], abs=0.15)
 
 
-@pytest.mark.parametrize(("solver", "steps", "tolerance"), [(heun, 40, 0.02), (euler, 200, 0.03)])
+@pytest.mark.parametrize(("solver", "steps", "tolerance"), [(heun, 40, 0.02), (dpmpp_2m, 60, 0.02), (euler, 200, 0.03)])
 def test_drawn_images_have_the_variance_of_the_data(solver, steps, tolerance):
     noise = torch.randn(4096, 1, 1, 1, generator=torch.Generator().manual_seed(0))
     images = solver(ideal, noise, sigma_steps(steps))
@@ -69,3 +70,16 @@ def test_evaluations_and_labels(solver, evaluations):
     images = solver(denoise, torch.randn(3, 1, 2, 2), sigma_steps(6), labels)
     assert images.shape == (3, 1, 2, 2) and len(seen) == evaluations and min(seen) > 0
     assert not images.requires_grad
+
+
+def test_guidance_goes_past_the_class() -> None:
+    """Of N(m, SD^2) with the class and N(0, SD^2) without, the guided denoiser is that of N(scale m, SD^2)."""
+
+    def gaussian(x, sigma, labels):
+        s, mean = sigma.view(-1, 1, 1, 1), torch.where(labels == NO_CLASS, 0.0, MU).view(-1, 1, 1, 1)
+        return (SD**2 * x + s**2 * mean) / (SD**2 + s**2)
+
+    x, sigma = torch.linspace(-2, 2, 9).view(-1, 1, 1, 1), torch.full((9,), 0.7)
+    for scale in (0.0, 1.0, 3.0):
+        found = guided(gaussian, scale)(x, sigma, torch.zeros(9, dtype=torch.int64))
+        torch.testing.assert_close(found, (SD**2 * x + 0.7**2 * scale * MU) / (SD**2 + 0.7**2))

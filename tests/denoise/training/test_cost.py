@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from denoise.config import catalog, compose
-from denoise.model.denoiser import Denoiser
+from denoise.denoiser.edm import EDM
 from denoise.training import cost
 from denoise.training.train import prepare
 
@@ -21,7 +21,7 @@ class Convolutions(nn.Module):
 
 
 def counted(*channels: int, batch: int = 4, size: int = 6) -> int:
-    model = Denoiser(Convolutions(*channels), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
+    model = EDM(Convolutions(*channels), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
     return cost.flops_per_step(model, batch, channels[0], size, num_classes=0)
 
 

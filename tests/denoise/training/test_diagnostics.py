@@ -10,7 +10,7 @@ from torch import nn
 
 from denoise.config import catalog, compose
 from denoise.errors import UserError
-from denoise.training.diagnostics import Flow, first_bad_layer, gradient_norms, is_activation, learned, watching
+from denoise.training.diagnostics import LayerFlow, first_bad_layer, gradient_norms, is_activation, learned, watching
 from denoise.training.train import prepare
 
 OPTIONS = catalog.options("activation")
@@ -22,7 +22,7 @@ def activation(option: str = "relu") -> nn.Module:
 
 
 def flow(model: nn.Module, x: torch.Tensor) -> dict[str, float]:
-    met = Flow()
+    met = LayerFlow()
     with watching(model, is_activation, met.watch):
         model(x)
     return met.metrics()
@@ -61,7 +61,7 @@ def test_signal_and_flat_entries_are_those_of_the_batch(option, flat):
 
 def test_layers_are_met_in_the_order_in_which_they_run():
     m = module()
-    met = Flow()
+    met = LayerFlow()
     with watching(m.denoiser.backbone, is_activation, met.watch):
         m.denoiser.loss(*m.draw(0))
     names = list(met.layers())
@@ -73,7 +73,7 @@ def test_layers_are_met_in_the_order_in_which_they_run():
 def test_looking_changes_no_gradient():
     plain, watched = module(), module()
     plain.denoiser.loss(*plain.draw(0)).mean().backward()
-    with watching(watched.denoiser, is_activation, Flow().watch):
+    with watching(watched.denoiser, is_activation, LayerFlow().watch):
         watched.denoiser.loss(*watched.draw(0)).mean().backward()
     for (name, p), q in zip(plain.denoiser.named_parameters(), watched.denoiser.parameters(), strict=True):
         assert torch.equal(p.grad, q.grad), name
@@ -121,7 +121,7 @@ def test_an_activation_that_writes_over_its_input_has_the_same_figures(make):
         torch.manual_seed(0)
         layer = make(inplace=inplace)
         layer.kind = "activation"
-        model, met = nn.Sequential(nn.Linear(5, 40), layer), Flow()
+        model, met = nn.Sequential(nn.Linear(5, 40), layer), LayerFlow()
         with watching(model, is_activation, met.watch):
             model(torch.randn(20, 5)).square().sum().backward()
         return met.metrics(), model[0].weight.grad
@@ -147,7 +147,7 @@ def test_what_would_write_over_its_input_is_refused(override, path):
 
 def test_hooks_are_taken_off():
     model = nn.Sequential(activation())
-    with pytest.raises(RuntimeError), watching(model, is_activation, Flow().watch):
+    with pytest.raises(RuntimeError), watching(model, is_activation, LayerFlow().watch):
         raise RuntimeError
     assert not model[0]._forward_hooks
 
@@ -159,7 +159,7 @@ def test_a_whole_backbone_with_huge_negative_biases_is_dead():
             nn.init.constant_(layer.bias, -1e6)
             nn.init.zeros_(layer.weight)
     m.denoiser.backbone.norm_out = nn.Identity()
-    met = Flow()
+    met = LayerFlow()
     with watching(m.denoiser, is_activation, met.watch):
         m.denoiser.loss(*m.draw(0))
     assert met.metrics()["health/dead_fraction/backbone.activation_out"] == 1

@@ -8,6 +8,7 @@ import torch
 
 from denoise.config import catalog, compose
 from denoise.errors import UserError
+from denoise.randomness import Stochastic
 from denoise.training.callbacks import Diverged, TrainingMonitor
 from denoise.training.train import Result, draw, prepare, sample, sha256, train
 
@@ -254,6 +255,25 @@ def test_a_stop_at_the_last_evaluation_is_a_complete_training():
 def test_stop_at_ends_at_the_first_evaluation_from_there(stop_at, step):
     result = train(tiny("trainer.max_steps=8", "trainer.val_every=2"), stop_at=stop_at)
     assert (result.outcome, result.step) == ("stopped", step)
+
+
+def test_a_batch_in_parts_is_the_batch() -> None:
+    """The same losses up to rounding; what layers draw is another for each part."""
+    whole, parts = Witness(), Witness()
+    for witness, count in ((whole, 1), (parts, 4)):
+        cfg = tiny("trainer.max_steps=6", "trainer.val_every=3", f"trainer.accumulate={count}", "optimizer=sgd")
+        assert train(cfg, witness).outcome == "complete"
+    assert list(parts.losses.values()) == pytest.approx(list(whole.losses.values()), rel=1e-5)
+    assert parts.objectives == pytest.approx(whole.objectives, rel=1e-4)
+    drawn = prepare(tiny("activation=rrelu", "dropout=0.5"))
+    layer = next(m for m in drawn.denoiser.modules() if isinstance(m, Stochastic)).train()
+    x, seen = -torch.ones(4, 100), []
+    for drawn.clock.part in (0, 1, 0):
+        seen.append(layer(x))
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
+    for wrong in (["trainer.accumulate=3"], ["trainer.accumulate=2", "optimizer=sophia"]):
+        with pytest.raises(UserError, match="trainer.accumulate="):
+            prepare(tiny(*wrong))
 
 
 def test_a_stopped_training_has_the_weights_of_the_whole_one_at_that_step():

@@ -233,4 +233,4 @@ def test_every_example_of_a_setting_can_be_typed() -> None:
 
 def test_the_readme_counts_the_catalogue() -> None:
     count = sum(len(catalog.options(kind)) for kind in catalog.KINDS)
-    assert f"{count} components in seven kinds" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{count} components in eight kinds" in (ROOT / "README.md").read_text(encoding="utf-8")

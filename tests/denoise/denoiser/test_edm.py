@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from denoise.config import compose
-from denoise.model.denoiser import Denoiser
+from denoise.denoiser.edm import EDM
+from denoise.denoiser.preconditioned import Denoiser
 from denoise.training.train import prepare
 
 SD = 0.6
@@ -29,7 +30,7 @@ class Recorder(nn.Module):
 
 
 def denoiser(output: torch.Tensor | float = 0.0) -> Denoiser:
-    return Denoiser(Recorder(output), sigma_data=SD, P_mean=-1.2, P_std=1.2)
+    return EDM(Recorder(output), sigma_data=SD, P_mean=-1.2, P_std=1.2)
 
 
 def column(x: torch.Tensor) -> torch.Tensor:
