@@ -1,6 +1,7 @@
-"""Every test stands alone: one thread, no tracker from outside, the catalogue as it was before."""
+"""Every test stands alone: one thread, no tracker from outside, its own random numbers, the catalogue as it was."""
 
 import os
+import random
 import shutil
 import signal
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from denoise.config import catalog, trust
 from denoise.errors import UserError
@@ -21,6 +24,12 @@ from search.console import printed_commands
 from search.tracking import new_database
 
 torch.set_num_threads(1)
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)  # what is printed is as wide, and as coloured, as where nothing is said of it
+# Examples are the same at each run and on each machine, and may take their time; --hypothesis-profile=new draws others
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("new", settings.get_profile("same"), derandomize=False, database=None)
+settings.load_profile("same")
 for each in ENDS:  # a shell begins what is in the background, and nohup, with signals ignored, which processes keep
     if signal.getsignal(each) is signal.SIG_IGN:
         signal.signal(each, signal.SIG_DFL if each != signal.SIGINT else signal.default_int_handler)
@@ -97,6 +106,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_database, "make", lambda database: shutil.copyfile(made, database))
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test and its fixtures draw without a generator of their own does not depend on the tests before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from denoise.model.block import Dropout
 from denoise.randomness import Clock, attach, key, seeded, stream
 from denoise.training.checkpoint import unfinished
 from denoise.training.train import forget, prepare, train
+from tests.process import until
 
 TINY = (
     "trainer.gap_samples=16 "
@@ -241,10 +241,7 @@ def test_a_process_killed_at_any_moment_can_be_resumed(whole, tmp_path):
     command = [sys.executable, "-c", CHILD, str(checkpoint), *TINY, *STOCHASTIC, *STEPS]
     child = subprocess.Popen(command, env=environment)
     try:
-        deadline = time.monotonic() + 120
-        while not checkpoint.exists():
-            assert child.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
+        until(checkpoint.exists, lambda: child.poll() is None)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL

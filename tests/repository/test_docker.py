@@ -20,6 +20,7 @@ from denoise.errors import UserError
 from search.cli import standby
 from search.console import printed_commands
 from search.workers import shared
+from tests.process import PATIENCE, free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -165,10 +166,10 @@ def test_a_bad_line_of_the_env_file_is_refused(service: ModuleType, line: str, s
 
 
 def test_a_port_that_is_taken_is_refused(service: ModuleType) -> None:
+    port = free_port()
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         with pytest.raises(service.UserError, match=f"PORT={port}: taken"):
             service.check_port(port)
     service.check_port(port)
@@ -200,7 +201,7 @@ def run(folder: Path, verb: str, *programs: tuple[str, str], **more: str) -> "su
         program(folder / "bin", name, code)
     env = {"PATH": str(folder / "bin"), "HOME": str(folder)} | more
     words = [sys.executable, "-IS", str(folder / "docker" / "service.py"), *verb.split()]
-    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 PRINTS = 'for word in "$@"; do /bin/echo "$word"; done'

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from search.console import printed_commands
 from search.console.printed_commands import command
+from tests.process import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 RECORDS = "import json, sys; print(json.dumps(sys.argv[1:]))\n"
@@ -41,8 +42,9 @@ def run(place: Path, command: str | list[str], **variables: str) -> "subprocess.
     """Run a command of bash's, or a list of words, where the Makefile is, without what a make above handed down."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
     kept = {name: value for name, value in kept.items() if name not in ("ARGS", "RUN", "TORCH", "ENGINE")}
+    kept["LC_ALL"] = "C.UTF-8"  # make speaks the language of who types
     words = ["bash", "-c", command] if isinstance(command, str) else command
-    return subprocess.run(words, cwd=place, env=kept | variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, cwd=place, env=kept | variables, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def arrived(place: Path, command: str | list[str], **variables: str) -> list[str]:

@@ -12,7 +12,9 @@ each number by itself, so that it may take all parameters as one tensor).
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -239,7 +241,7 @@ def call(
     where = where or kind
     check_targets(content, kind, where)
     try:
-        with steady():
+        with nullcontext() if _leaves_its_process(content) else steady():
             target = find(str(content.pop("_target_")), (kind,), where)
             built = {name: _built(value, kind, where) for name, value in content.items()}
             taken = {name: value for name, value in optional.items() if name in _accepted(target) and name not in built}
@@ -248,6 +250,15 @@ def call(
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, ImportError, RuntimeError) as error:
         raise UserError(f"{where}: {said(error)}") from error
+
+
+def _leaves_its_process(content: Mapping[str, Any]) -> bool:
+    """Tell whether all that is built is ours or torch's, and imported: then the process stays as it was.
+
+    A network has hundreds of components; to look at the whole process beside each takes longer than to build them.
+    """
+    names = [name for name, _ in targets(content)]
+    return all(name.startswith(("denoise.", "torch.")) and name.rpartition(".")[0] in sys.modules for name in names)
 
 
 @cache

@@ -10,8 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,8 @@ from search.tracking.record import Record
 from search.tracking.tracker import Tracker
 from search.trial.config_hash import config_sha256
 from tests import quick, tiny
-from tests.process import run
+from tests.mlflow_server import answers
+from tests.process import PATIENCE, children, free_port, gone, run, until
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROOT = Path(__file__).parents[3]
@@ -379,16 +378,9 @@ def test_weights_that_are_gone_or_others_are_not_drawn_from_and_are_put_back_by_
     assert main(["sample", f"store={store}", "--run", run]) == 0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The processes that a process has begun, and theirs."""
-    own = [int(each) for file in Path("/proc").glob(f"{pid}/task/*/children") for each in file.read_text().split()]
-    return own + [each for child in own for each in children(child)]
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -399,31 +391,22 @@ def test_ui_answers_at_the_printed_address_and_ends_quietly(done: Done, tmp_path
     with output.open("w") as stream:
         process = subprocess.Popen(command, env=environment(), stdout=stream, stderr=stream, start_new_session=True)
     try:
-        deadline, status = time.monotonic() + 90, None
-        while status is None:
-            assert process.poll() is None and time.monotonic() < deadline, output.read_text()
-            address = re.search(r"http://127\.0\.0\.1:\d+", output.read_text())
-            try:
-                if address:
-                    status = urllib.request.urlopen(address[0], timeout=5).status
-            except OSError:
-                pass
-            time.sleep(0.1)
-        assert status == 200
-        served = children(process.pid)
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: address in output.read_text() and answers(address), lambda: process.poll() is None, output)
+        served = descendants(process.pid)
         assert served
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
         assert len(output.read_text().splitlines()) == 1, "an address, and no traceback"
-        assert not [pid for pid in served if Path(f"/proc/{pid}").exists()]
+        until(lambda: all(map(gone, served)))
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
     finally:
-        for pid in (process.pid, *children(process.pid)):
+        for pid in (process.pid, *descendants(process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait()
 
 
 def test_a_server_that_ends_says_why_in_one_line(
@@ -503,5 +486,5 @@ def test_output_that_nobody_reads_to_the_end_is_no_error(done: Done) -> None:
     """make report | head -1"""
     python, root = shlex.quote(sys.executable), shlex.quote(str(done.store))
     line = f"set -o pipefail; {python} -m search report store={root} | head -1"
-    finished = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True, timeout=60)
+    finished = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert "Traceback" not in finished.stderr and finished.returncode == 0, finished.stderr

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.faults
 
 # in that process: trainings that are formulas; one of the confirmation says where it is, and waits for the signal
 BEFORE = """
-import signal
+import time
+from denoise import interruption
 from denoise.training import train
 from search.study import objective as attempt
 from search.trial import run as trial
@@ -37,9 +38,9 @@ from search.confirmation import trainings
 from tests import quick
 
 def wait(*given):
-    open({fifo!r}, "w").close()
+    open({here!r}, "w").close()
     while True:
-        signal.pause()
+        time.sleep(0.01)
 
 def fit(cfg, module, *given):
     found = quick.formula(cfg, module, *given)
@@ -51,6 +52,7 @@ def fit(cfg, module, *given):
 train.prepare, train.counted, train.fit, attempt._keep = (lambda *a: None), (lambda *a: {{}}), fit, (lambda *a: None)
 if {where!r} == "keep":
     trainings.weights.keep = wait
+interruption.HURRY_SECONDS = 1000.0
 """
 FEW = [*quick.SMALL[:-1], *quick.NUMBERS, "search.n_trials=2", "search.workers=1", "pruner=none"]
 
@@ -61,14 +63,13 @@ FEW = [*quick.SMALL[:-1], *quick.NUMBERS, "search.n_trials=2", "search.workers=1
     ids=["SIGINT after a training", "SIGHUP in a training"],
 )
 def test_all_runs_are_closed_and_what_there_is_is_shown(number: signal.Signals, where: str, tmp_path: Path) -> None:
-    fifo, said = tmp_path / "fifo", tmp_path / "said"
-    os.mkfifo(fifo)
-    before = BEFORE.format(fifo=str(fifo), where=where)
+    here, said = tmp_path / "here", tmp_path / "said"
+    before = BEFORE.format(here=str(here), where=where)
     running = process.start(["search", f"store={tmp_path / 'runs'}", *FEW], said, before)
-    fifo.read_text()  # until it has come so far
+    process.until(here.exists, running.is_alive, said)
     for _ in range(2):  # a terminal's, and the one that a starter hands on
         os.kill(running.pid, number)  # type: ignore[arg-type]
-    running.join(60)
+    running.join(process.PATIENCE)
     text = said.read_text()
     assert running.exitcode == 130, text
     assert "stopped with 2 of 2 trials over" in text and "Best: trial" in text
@@ -166,6 +167,6 @@ with interruption.interruptible():
         os.kill(os.getpid(), signal.SIGINT)
 print("not here")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=process.PATIENCE)
     assert (done.returncode, done.stdout) == (130, "once\n"), done.stderr
     assert len(ENDS) == 3 and not re.search("Traceback", done.stderr)

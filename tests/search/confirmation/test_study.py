@@ -31,7 +31,7 @@ from search.trial import provenance
 from search.trial.run import TESTED, TrialResult
 from search.workers import shared
 from tests import quick, studies
-from tests.process import context
+from tests.process import PATIENCE, context
 from tests.search.confirmation.test_confirmation import BASELINE, RECORDS, Screen, opened
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -114,7 +114,7 @@ def meets(meeting: Barrier, times: int) -> Any:
 def test_a_process_that_knows_the_search_by_its_storage_takes_a_training(
     store: Path, undisturbed: Confirmation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, meeting = f"sqlite:///{tmp_path / 'optuna.db'}", context().Barrier(2, timeout=120)
+    url, meeting = f"sqlite:///{tmp_path / 'optuna.db'}", context().Barrier(2, timeout=PATIENCE)
     study = database.open_study(url, "beside", 1)
     tracker, parent = opened(store, "beside")
     other = context().Process(target=beside, args=(url, "beside", tracker.uri, store, tmp_path / "other", meeting))
@@ -122,7 +122,7 @@ def test_a_process_that_knows_the_search_by_its_storage_takes_a_training(
     monkeypatch.setattr(trainings, "perform", meets(meeting, 2))
     monkeypatch.setattr(Queue, "apart", True)
     found, screen = confirmed(store, "beside", study.storage)
-    other.join(120)
+    other.join(PATIENCE)
     assert other.exitcode == 0 and content(found) == content(undisturbed)
     assert len(screen.trained) == 6, "what the other trained is shown too"
     done = made(study.storage, "beside").trials

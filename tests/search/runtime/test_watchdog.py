@@ -15,7 +15,7 @@ import pytest
 from search.runtime import watchdog
 from search.storages.attributes import OfTrial
 from search.trial.deadly import deadly
-from tests.process import context
+from tests.process import PATIENCE, context, until
 from tests.search.study.test_loop import SEARCH, books
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
@@ -25,15 +25,16 @@ from search.runtime import watchdog
 def work():
     life = len(watchdog.deaths)
     print(json.dumps([life, os.getpid(), [each["how"] for each in watchdog.deaths]]), flush=True)
-    watchdog.voice.silence = 0.4
+    watchdog.voice.silence = SILENCE if life < 3 else None
     {work}
 sys.exit(watchdog.watch(work))
 """
 
 
-def watching(work: str, **more: Any) -> "subprocess.Popen[str]":
-    """A process that watches one that does `work`, `life` lives after the first."""
-    return subprocess.Popen([sys.executable, "-c", WORK.format(work=work)], stdout=-1, stderr=-1, text=True, **more)
+def watching(work: str, silence: float | None = None, **more: Any) -> "subprocess.Popen[str]":
+    """A process that watches one that does `work`, `life` lives after the first; three may be silent for so long."""
+    code = f"SILENCE = {silence}\n{WORK.format(work=work)}"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=-1, stderr=-1, text=True, **more)
 
 
 def lives(said: str) -> list[Any]:
@@ -43,7 +44,7 @@ def lives(said: str) -> list[Any]:
 @pytest.mark.parametrize("status", [0, 1, 2, 130, 7])
 def test_what_ends_because_it_means_to_is_not_begun_again(status: int) -> None:
     process = watching(f"return {status}")
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, len(lives(said)), errors) == (status, 1, "")
 
 
@@ -59,8 +60,8 @@ def test_what_ends_because_it_means_to_is_not_begun_again(status: int) -> None:
 )
 def test_what_dies_or_stands_still_at_a_trial_is_begun_again_and_knows_of_it(dies: str, how: str) -> None:
     at = f"with watchdog.voice.at('trial 3', trial=True):\n        {dies} if life < 3 else None\n    return 0"
-    process = watching(at)
-    said, errors = process.communicate(timeout=60)
+    process = watching(at, 0.4 if "sleep" in dies else None)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     *_, (life, _, known) = lives(said)
     assert life == 3 and len(known) == 3 and all(how in each for each in known)
@@ -69,7 +70,7 @@ def test_what_dies_or_stands_still_at_a_trial_is_begun_again_and_knows_of_it(die
 
 def test_what_dies_outside_of_a_trial_twice_is_given_up() -> None:
     process = watching("os.abort()")
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and len(lives(said)) == 2
     assert (
         errors.splitlines()[-1]
@@ -82,9 +83,11 @@ def test_what_it_forked_itself_may_live_longer(tmp_path: Path) -> None:
     fork = "child = os.fork()\n    print(json.dumps(child), flush=True) if child else time.sleep(300)\n    os.abort()"
     output = tmp_path / "output"
     with output.open("w") as file:
-        process = subprocess.Popen([sys.executable, "-c", WORK.replace("{work}", fork)], stdout=file, stderr=file)
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"SILENCE = None\n{WORK.format(work=fork)}"], stdout=file, stderr=file
+        )
     try:
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE) == 1
     finally:
         process.kill()
         found = [int(line) for line in output.read_text().splitlines() if line.isdigit()]
@@ -95,7 +98,7 @@ def test_what_it_forked_itself_may_live_longer(tmp_path: Path) -> None:
 
 def test_an_error_is_shown_and_not_tried_again() -> None:
     process = watching("raise ValueError('odd')")
-    said, errors = process.communicate(timeout=60)
+    said, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and len(lives(said)) == 1 and errors.endswith("ValueError: odd\n")
 
 
@@ -115,7 +118,7 @@ def test_a_signal_is_handed_on_once(end: signal.Signals) -> None:
     while "ready" not in (said := process.stdout.readline()):
         assert said, process.communicate()[1]
     os.killpg(process.pid, end)
-    assert process.communicate(timeout=60)[1] == "" and process.returncode == 130
+    assert process.communicate(timeout=PATIENCE)[1] == "" and process.returncode == 130
 
 
 def test_what_is_watched_ends_with_its_watcher() -> None:
@@ -124,10 +127,7 @@ def test_what_is_watched_ends_with_its_watcher() -> None:
     _, pid, _ = json.loads(process.stdout.readline())
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while (began := watchdog.began(pid)) not in ("", "ended"):
-        assert time.monotonic() < deadline, began
-        time.sleep(0.01)
+    until(lambda: watchdog.began(pid) in ("", "ended"))
     process.communicate()
 
 
@@ -204,11 +204,11 @@ def test_a_trial_that_kills_its_process_fails_and_the_search_comes_to_its_end(tm
     (mine / "activation" / "deadly.yaml").write_text("# deadly\n# here\n_target_: deadly.Deadly\nhow: none\n")
     starts = ",".join(f'["activation=deadly","activation.how={how}"]' for how in ("crash", "hang", "leave"))
     command = ["search", "--config-dir", str(mine), f"store={store}", *SEARCH, f"search.enqueue=[{starts}]"]
-    command += ["search.n_trials=4", "search.workers=1", "search.silence=3", "search.kinds.activation=[silu,deadly]"]
+    command += ["search.n_trials=4", "search.workers=1", "search.silence=8", "search.kinds.activation=[silu,deadly]"]
     output = tmp_path / "output"
     process = context().Process(target=_watched, args=(command, str(output)))
     process.start()
-    process.join(240)
+    process.join(PATIENCE)
     said = output.read_text()
     assert process.exitcode == 0, said
     assert said.count("another process continues") == 4

@@ -61,7 +61,7 @@ def locked(
         try:
             yield at, run
         finally:
-            subprocess.run(["umount", str(at)], check=True)
+            subprocess.run(["umount", "--lazy", str(at)], check=True)  # a connection may be open still
         return
     for path in [source, *source.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)

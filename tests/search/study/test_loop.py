@@ -3,8 +3,9 @@
 import json
 import random
 import shlex
+import signal
 import sqlite3
-import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from search.__main__ import main
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker, open_tracker
 from tests import tiny
-from tests.process import run, start
+from tests.process import PATIENCE, run, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2"]
@@ -129,33 +130,40 @@ def test_another_seed_gives_other_trials(first: Searched, tmp_path: Path) -> Non
     assert second.by_number()[0].value != first.by_number()[0].value
 
 
-def progress(store: Path) -> tuple[int, int]:
-    """How many trials are done and how many evaluations were reported, read beside the search."""
-    try:
-        with sqlite3.connect(f"file:{store / 'optuna.db'}?mode=ro", uri=True, timeout=1) as base:
-            (done,) = base.execute("SELECT count(*) FROM trials WHERE state IN ('COMPLETE','PRUNED','FAIL')").fetchone()
-            (reported,) = base.execute("SELECT count(*) FROM trial_intermediate_values").fetchone()
-            return int(done), int(reported)
-    except sqlite3.Error:
-        return 0, 0
+# the system ends the process so many seconds after the `number`-th call of a method
+ENDS_SOON = """
+import signal
+
+
+def ends_soon(owner, name, number, seconds):
+    calls, method = [], getattr(owner, name)
+
+    def counted(*args, **more):
+        done = method(*args, **more)
+        calls.append(name)
+        if len(calls) == number:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        return done
+
+    setattr(owner, name, counted)
+
+
+"""
+WHILE_IT_STARTS = "from search.study import loop\nends_soon(loop, 'open_study', 1, {})"
+AT_ITS_EVALUATIONS = "from search.storages.trials import Trials\nends_soon(Trials, 'report', 6, {})"
 
 
 @pytest.mark.faults
 def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(first: Searched, tmp_path: Path) -> None:
     store, luck, output = tmp_path / "runs", random.Random(7), tmp_path / "output"
     command = ["search", f"store={store}", *SEARCH, f"search.n_trials={TRIALS}", "trainer.save_seconds=0.0"]
-    for goal in (0, 6):  # killed while it starts, and after so many evaluations and some moments
-        process = start(command, output)
-        deadline, moments = time.monotonic() + 90, luck.randrange(20)
-        while moments and process.is_alive():
-            assert time.monotonic() < deadline, "no progress: " + output.read_text()
-            reached = progress(store)[1] >= goal if goal else (store / "optuna.db").exists()
-            moments -= reached
-            time.sleep(0.01)
-        assert process.is_alive(), "it ended before it was killed: " + output.read_text()
-        process.kill()
-        process.join()
-    assert progress(store)[0] < TRIALS, "killed too late to show anything"
+    for moment in (WHILE_IT_STARTS, AT_ITS_EVALUATIONS):
+        process = start(command, output, ENDS_SOON + moment.format(luck.uniform(0.01, 0.2)))
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGALRM, f"it was not killed: {output.read_text()}"
+    with closing(sqlite3.connect(store / "optuna.db")) as base:
+        (done,) = base.execute("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')").fetchone()
+    assert done < TRIALS, "killed too late to show anything"
     assert run(command, output) == 0, output.read_text()
     again = books(store)
     assert again.content() == first.content()

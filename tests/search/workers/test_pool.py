@@ -29,7 +29,7 @@ from search.workers import pool as pool_module
 from search.workers.allocation import GPUS, Division, division, likely_several
 from search.workers.pool import Worker, WorkerPool
 from tests import studies
-from tests.process import context
+from tests.process import PATIENCE, context
 from tests.quick import CHOICES, SMALL, Silent, content, formula, free, run
 from tests.search.pruners.test_pruners import MORE, everyone
 
@@ -48,12 +48,12 @@ def test_any_number_of_searchers_gives_the_trials_of_one(
     asked = [f"pruner={name}", *MORE.get(name, []), "sampler.n_startup_trials=3", "search.n_trials=12", "search.lag=4"]
     alone, _ = run(tmp_path / "one", [*asked, *CHOICES], monkeypatch)
     typed = [f"store={tmp_path / 'three'}", *SMALL, *asked, *CHOICES]
-    meeting = context().Barrier(3, timeout=120)
+    meeting = context().Barrier(3, timeout=PATIENCE)
     searchers = [context().Process(target=search_on, args=(typed, seed, meeting), daemon=True) for seed in range(3)]
     for searcher in searchers:
         searcher.start()
     for searcher in searchers:
-        searcher.join(240)
+        searcher.join(PATIENCE)
     assert [searcher.exitcode for searcher in searchers] == [0, 0, 0], "one failed, and says why above"
     (found,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
     study = optuna.load_study(study_name=found, storage=f"sqlite:///{tmp_path / 'three' / 'optuna.db'}")
@@ -142,9 +142,9 @@ def test_a_member_too_many_is_ended_and_not_replaced() -> None:
         pool.resize(2)
         first, second = (worker.process for worker in pool.workers)
         pool.resize(1)
-        assert second.wait(60) != 0
+        assert second.wait(PATIENCE) != 0
         with pool.changed:
-            assert pool.changed.wait_for(lambda: len(pool.workers) == 1, 60)
+            assert pool.changed.wait_for(lambda: len(pool.workers) == 1, PATIENCE)
         assert [worker.process for worker in pool.workers] == [first] and first.poll() is None
         assert not pool.died and not pool.unsaid
     assert first.returncode is not None
@@ -215,7 +215,7 @@ def test_a_note_does_not_wait_for_who_draws_the_picture() -> None:
         def print(self, *args: Any, **more: Any) -> None:
             other = threading.Thread(target=lambda: (display.render(), drawn.set()))
             other.start()
-            assert drawn.wait(60)
+            assert drawn.wait(PATIENCE)
 
     display.console = Slow(file=io.StringIO())
     display.note("a worker ended")

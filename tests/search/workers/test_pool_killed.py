@@ -1,57 +1,28 @@
 """Processes at one search that are killed: the trials and the confirmation are those of one that was left in peace."""
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
-import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
 
 from search.runtime import watchdog
 from search.storages import liveness
 from search.storages.attributes import OfTrial
 from search.storages.trials import CONFIRM as CONFIRM_STUDY
 from search.tracking.tracker import Tracker
-from tests.process import start
+from tests.process import PATIENCE, children, gone, start, until
 from tests.quick import content
 from tests.search.study.test_loop import SEARCH, books
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process, any of its threads, has started."""
-    try:
-        return [
-            int(word)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            for word in (task / "children").read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def until(condition: Any, process: Any, output: Path) -> None:
-    """Wait until something holds, while the process lives."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.is_alive(), "it ended before: " + output.read_text()
-        assert time.monotonic() < deadline, "no progress: " + output.read_text()
-        time.sleep(0.01)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
 
 
 LONG = [
@@ -83,7 +54,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = tmp_path_factory.mktemp("alone") / "runs"
     output = store.parent / "output"
     process = start(["search", f"store={store}", *SEARCH, *LONG, *CONFIRM], output)
-    process.join(240)
+    process.join(PATIENCE)
     assert process.exitcode == 0, output.read_text()
     return trials_of(store), confirmed(store)
 
@@ -103,6 +74,12 @@ def confirmed(store: Path) -> list[Any]:
     return sorted((*tag, run.data.metrics["val/loss"], run.info.status) for tag, run in zip(tags, runs, strict=True))
 
 
+UNDER_WAY = """
+SELECT value_json FROM trials JOIN trial_user_attributes USING (trial_id)
+WHERE state = 'RUNNING' AND key = 'worker' AND trial_id IN (SELECT trial_id FROM trial_intermediate_values)
+"""
+
+
 def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp_path: Path) -> None:
     """One while it has a trial, one while it has a training of the confirmation."""
     store, output = tmp_path / "runs", tmp_path / "output"
@@ -110,18 +87,28 @@ def test_workers_that_are_killed_are_replaced_and_change_nothing(alone: Any, tmp
     assert process.pid is not None
     pid = process.pid
 
-    def at_a_trial() -> bool:
-        study = trials_known(store)
-        running = [trial for trial in study if trial.state == TrialState.RUNNING]
-        return any(trial.user_attrs.get("worker", {"pid": pid})["pid"] != pid for trial in running)
+    def reported(worker: int) -> bool:
+        """Whether a worker is within a trial that has reported."""
+        try:
+            with closing(sqlite3.connect(f"file:{store / 'optuna.db'}?mode=ro", uri=True)) as database:
+                return any(json.loads(who)["pid"] == worker for (who,) in database.execute(UNDER_WAY))
+        except sqlite3.Error:  # not there yet
+            return False
 
-    until(at_a_trial, process, output)
+    until(lambda: children(pid), process.is_alive, output)
     (first,) = children(pid)
+    while True:
+        until(lambda: reported(first), process.is_alive, output)
+        os.kill(first, signal.SIGSTOP)
+        if reported(first):
+            break
+        os.kill(first, signal.SIGCONT)  # its trial has ended meanwhile
     os.kill(first, signal.SIGKILL)
-    until(lambda: "confirming" in output.read_text() and children(pid), process, output)
+    until(lambda: "confirming" in output.read_text() and children(pid), process.is_alive, output)
     for child in children(pid):
-        os.kill(child, signal.SIGKILL)
-    process.join(240)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    process.join(PATIENCE)
     said = output.read_text()
     assert process.exitcode == 0, said
     assert "worker 1 ended with -9 (trial " in said and "killed by SIGKILL" in said
@@ -150,16 +137,13 @@ def test_workers_end_with_the_process_that_started_them(alone: Any, tmp_path: Pa
     process = start([*command, "search.workers=3"], output)
     assert process.pid is not None
     pid = process.pid
-    until(lambda: len(trials_known(store)) > 3 and len(children(pid)) == 2, process, output)
+    until(lambda: len(trials_known(store)) > 3 and len(children(pid)) == 2, process.is_alive, output)
     workers = children(pid)
     process.kill()
     process.join()
-    deadline = time.monotonic() + 60
-    while not all(gone(worker) for worker in workers):
-        assert time.monotonic() < deadline, "a worker outlives its starter"
-        time.sleep(0.05)
+    until(lambda: all(map(gone, workers)))
     again = start(command, output)
-    again.join(240)
+    again.join(PATIENCE)
     assert again.exitcode == 0, output.read_text()
     assert (trials_of(store), confirmed(store)) == alone
 
@@ -171,7 +155,11 @@ def test_a_refusal_of_the_stores_leaves_no_worker(tmp_path: Path, capfd: pytest.
     file.touch()
     assert main(["search", f"store={file}/sub", *SEARCH, "search.workers=4"]) == 2
     assert capfd.readouterr().err.count("\n") == 1
-    assert not [pid for pid in children(os.getpid()) if b"--worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    commands = []
+    for pid in children(os.getpid()):
+        with suppress(OSError):  # it has ended meanwhile
+            commands.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    assert not [command for command in commands if b"--worker" in command]
 
 
 def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:
@@ -180,7 +168,6 @@ def test_a_process_that_has_ended_and_was_not_asked_how_runs_no_more() -> None:
     worker = {"host": os.uname().nodename, "pid": process.pid, "began": watchdog.began(process.pid)}
     assert liveness.runs_here(worker)
     process.kill()
-    while not gone(process.pid):
-        time.sleep(0.01)
+    until(lambda: gone(process.pid))
     assert not liveness.runs_here(worker)
     process.wait()

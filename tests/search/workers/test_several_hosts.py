@@ -21,7 +21,7 @@ from search.study import loop, objective, spec
 from search.study.modes import Ablation, Joint
 from search.tracking.tracker import Tracker
 from tests import studies
-from tests.process import start
+from tests.process import PATIENCE, start
 from tests.quick import CHOICES, SMALL
 from tests.search.study.test_loop import SEARCH
 
@@ -38,7 +38,7 @@ def test_two_processes_share_a_search_from_its_first_moment(tmp_path: Path) -> N
     outputs = [tmp_path / f"output-{k}" for k in range(2)]
     processes = [start(["search", f"store={store}", *SEARCH, *more], output) for output in outputs]
     for process in processes:
-        process.join(240)
+        process.join(PATIENCE)
     said = [output.read_text() for output in outputs]
     assert [process.exitcode for process in processes] == [0, 0], said
     tracker = Tracker(None, "denoise-search", store)
@@ -90,7 +90,7 @@ def test_a_trial_under_way_says_so_at_once_and_again_whatever_goes_wrong(
     number = studies.begin(study)
     first = study.trial(number).user_attrs[OfTrial.BEAT]
     with liveness.beating(study, number):
-        assert thrice.wait(60)
+        assert thrice.wait(PATIENCE)
     assert set(beats) == {number} and study.trial(number).user_attrs[OfTrial.BEAT] > first
 
 
@@ -171,12 +171,12 @@ def test_a_turn_is_waited_for_and_ends_with_its_process(tmp_path: Path) -> None:
     with lock(tmp_path, "x"):
         other = threading.Thread(target=second)
         other.start()
-        assert waiting.wait(60)
+        assert waiting.wait(PATIENCE)
         order.append("first")
-    assert done.wait(60) and order == ["first", "second"]
+    assert done.wait(PATIENCE) and order == ["first", "second"]
     other.join()
     killed = start(["best", f"store={tmp_path}"], tmp_path / "output", HOLDS.format(store=str(tmp_path)))
-    killed.join(120)
+    killed.join(PATIENCE)
     assert killed.exitcode == 9
     with lock(tmp_path, "x", lambda: pytest.fail("a process that is gone holds it")):
         pass
