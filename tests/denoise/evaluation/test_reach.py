@@ -21,10 +21,10 @@ from tests.search.study.test_questions import latest
 pytestmark = pytest.mark.filterwarnings("ignore")
 ALONE = ["trainer.num_threads=1", "trainer.val_samples=16", "trainer.gap_samples=0", "data.batch_size=8"]
 QUICK = [*ALONE, "trainer.max_steps=4", "trainer.val_every=2", "solver.steps=2", "solver.images=4", "pruner=none"]
+SEARCHED = [kind for kind in catalog.KINDS if kind != "denoiser"]  # where no one says what is
 NETWORKS = '''
 import torch
 from torch import nn
-SEARCHED = [kind for kind in catalog.KINDS if kind != "denoiser"]  # where no one says what is
 
 
 class Plain(nn.Module):
