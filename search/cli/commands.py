@@ -24,7 +24,7 @@ from search.report import leaderboard
 from search.report.pareto_front import NAMES
 from search.runtime.startup import LEARNS, TRACKS, load
 from search.storages.store_folder import store_of
-from search.tracking import read_only
+from search.tracking import read_only, saved_view
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known, tag
 from search.tracking.tags import Tag
@@ -92,7 +92,7 @@ def train(options: argparse.Namespace) -> int:
         load(*LEARNS, *TRACKS)
         from denoise.training import train as training
         from search.report.progress import Display
-        from search.trial.run import open_run, perform
+        from search.trial.run import open_run, perform, run_name
 
     module = training.prepare(pretrained.resolve(cfg))
     tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
@@ -100,7 +100,8 @@ def train(options: argparse.Namespace) -> int:
     for report in module.start:
         for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
-    run = open_run(tracker, composed, list(Overrides(options.overrides).without(WHERE)), "train", "train")
+    own = list(Overrides(options.overrides).without(WHERE))
+    run = open_run(tracker, composed, own, "train", run_name("train", " ".join(own)))
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)
@@ -130,11 +131,10 @@ def ui(options: argparse.Namespace) -> int:
     if uri.startswith("http"):
         console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
         return 0
-    experiment = open_tracker(uri, cfg.tracking.experiment, store).experiment_id
+    saved_view.write(tracker := open_tracker(uri, cfg.tracking.experiment, store))
     port = mlflow_server.free_port(port)
-    console.print(
-        f"MLflow: http://127.0.0.1:{port}/#/experiments/{experiment}/runs   (ready in some seconds; Ctrl-C ends it)"
-    )
+    place = saved_view.address(f"http://127.0.0.1:{port}", tracker.experiment_id)
+    console.print(f"MLflow: {place}   (ready in some seconds; Ctrl-C ends it)", soft_wrap=True)
     sys.stdout.flush()
     return mlflow_server.serve(uri, store.resolve(), port)
 

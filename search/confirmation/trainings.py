@@ -33,7 +33,7 @@ from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
-from search.trial.run import TESTED, Rejected, Stop, end_rejected, open_run, perform
+from search.trial.run import TESTED, Rejected, Stop, end_rejected, open_run, perform, run_name
 
 Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image
 
@@ -164,7 +164,8 @@ class Trainings:
             run = self.tracker.run(going_on)
         else:
             train.forget(checkpoint)
-            name = f"confirm-{asked.trial if asked.trial is not None else 'baseline':>03}-{asked.seed}"
+            trial = f"{asked.trial:>03}" if asked.trial is not None else "baseline"
+            name = run_name(f"confirm {trial} seed {asked.seed}")
             tags: dict[str, str] = {Tag.CONFIRMS: asked.confirms, Tag.SEED: str(asked.seed), Tag.DIFFERS: asked.differs}
             parent = self.parent.run_id
             run = open_run(self.tracker, asked.composed, asked.overrides, "confirm", name, parent, **tags)

@@ -45,7 +45,7 @@ def difference(overrides: Sequence[str], baseline: Sequence[str]) -> str:
         if option is not None:
             shown.append(" ".join([option if option != "none" else f"no {kind}", *parameters]))
         elif parameters:
-            shown.append(" ".join([kind, *parameters]))
+            shown.append(" ".join([theirs.get(kind, kind), *parameters]))
     changed.pop("trainer.num_threads", None)
     for name, value in changed.items():
         _, at, place = name.partition("@")

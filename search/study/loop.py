@@ -27,6 +27,7 @@ from search.study.session import Session
 from search.study.settings import Stop
 from search.study.spec import Search
 from search.study.spec import prepare as prepare
+from search.tracking import saved_view
 from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker, open_tracker
 from search.trial import provenance
@@ -231,6 +232,7 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
         tags |= {Tag.PLACES: json.dumps(search.places)}
         tags |= {Tag.COST: search.mode.cost} if search.mode.cost else {}
         parent = tracker.start(search.name, tags, params)
+        saved_view.write(tracker)
     with parent.resumable():
         if found:
             parent.params({name: value for name, value in params.items() if name not in found[0].data.params})

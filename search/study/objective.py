@@ -31,7 +31,7 @@ from search.tracking.tracker import Run
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
 from search.trial.deadly import deadly
-from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform
+from search.trial.run import Rejected, TrialResult, end_rejected, open_run, perform, run_name
 
 OF_IT: tuple[str, ...] = (Tag.MACHINE, Tag.CODE, Tag.DATA_SHA256)  # where, with what and on what a result was found
 
@@ -190,8 +190,10 @@ def _cheap(session: Session, record: Record) -> Record | None:
 
 
 def _open(session: Session, trial: FrozenTrial, composed: Composed, config: str, **tags: str) -> Run:
-    tags = {Tag.TRIAL: str(trial.number), Tag.CONFIG_SHA256: config} | tags
-    name, overrides = f"trial-{trial.number:>03}", trial.user_attrs[OfTrial.OVERRIDES]
+    overrides = trial.user_attrs[OfTrial.OVERRIDES]
+    differs = difference(overrides, session.search.baseline)
+    tags = {Tag.TRIAL: str(trial.number), Tag.DIFFERS: differs, Tag.CONFIG_SHA256: config} | tags
+    name = run_name(f"{trial.number:>03}", differs)
     return open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
 
 

@@ -16,6 +16,7 @@ from denoise.config.compose import raw_compose
 from denoise.errors import UserError
 from denoise.metrics import COST, VAL_LOSS
 from search.console.printed_commands import make, named
+from search.space.option import difference
 from search.storages.attributes import OfTrial
 from search.storages.trials import OVER, Trials
 from search.study.objective import found_with, weights_file
@@ -25,7 +26,7 @@ from search.tracking import weights
 from search.tracking.record import OUTCOMES, Record, of_run
 from search.tracking.tags import Tag
 from search.tracking.tracker import STATUS, Run, Tracker
-from search.trial.run import open_run
+from search.trial.run import open_run, run_name
 
 ENDS = {  # what a run may say of a trial, the first is written: a complete one whose value is no number is a FAIL
     TrialState.COMPLETE: ("complete",),
@@ -165,7 +166,8 @@ def write_anew(session: Session, trial: FrozenTrial) -> None:
     tags |= found_with(of_run(old)) if old is not None else {Tag.MACHINE: "{}", Tag.CODE: "unknown"}
     overrides = overrides_of(session.search, trial)
     composed = raw_compose(tuple(overrides))
-    name = f"trial-{number:>03}"
+    tags[Tag.DIFFERS] = difference(overrides, session.search.baseline)
+    name = run_name(f"{number:>03}", tags[Tag.DIFFERS])
     run = open_run(session.tracker, composed, overrides, "trial", name, session.parent.run_id, **tags)
     more = {} if migrated else _files(session, run, own)
     if old is not None:

@@ -17,7 +17,7 @@ from search.tracking.record import Record
 from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial.config_hash import config_sha256
-from search.trial.run import open_run, perform
+from search.trial.run import open_run, perform, run_name
 
 
 def at(overrides: Sequence[str], settings: Transfer) -> list[str]:
@@ -66,7 +66,9 @@ def train(
             if found is not None:
                 tracker.client.delete_run(found.run_id)
             display.trial_starts(one.number, f"{settings.path} {settings.to}")
-            name = f"transfer-{one.number:>03}" if one.number is not None else "transfer"
+            name = run_name(
+                "transfer" if one.number is None else f"transfer {one.number:>03}", f"{settings.path} {settings.to}"
+            )
             run = open_run(
                 tracker, composed, overrides, "transfer", name, parent.run_id, **{str(Tag.TRANSFERS): one.run_id}
             )

@@ -21,6 +21,8 @@ def params(choices: Mapping[str, str | None], cfg: Any, kinds: Sequence[str], sp
         found[path] = cfg[path]
     found |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_steps", "accelerator", "precision")}
     found["data.batch_size"] = cfg.data.batch_size
+    if "lr" in cfg.optimizer:  # one column for all optimizers
+        found["optimizer.lr"] = cfg.optimizer.lr
     for place, option in choices.items():
         if "@" in place and option:
             kind, _, path = place.partition("@")

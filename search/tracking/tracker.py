@@ -29,7 +29,7 @@ from search.tracking.tags import Tag
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}  # stopped early is no error
 MODEL = "denoise-search"
 
 record = of_run  # a run as a record
@@ -291,6 +291,6 @@ class Run:
             self.tracker.client.set_terminated(self.run_id, "KILLED")
 
     def end(self, outcome: str, tags: Mapping[str, str] | None = None) -> None:
-        """Write what waits and close the run: complete FINISHED, pruned KILLED, failed FAILED."""
+        """Write what waits and close the run: complete and pruned FINISHED, failed FAILED."""
         self.flush({Tag.OUTCOME: outcome, **(tags or {})})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])

@@ -14,7 +14,7 @@ from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
-from search.trial.run import ProgressDisplay, open_run, perform
+from search.trial.run import ProgressDisplay, open_run, perform, run_name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
         )
     here, there = provenance.describe(), tag(recorded.run_id, recorded.tags, Tag.MACHINE, dict, {})
     stop_at = recorded.step if recorded.outcome == "pruned" else None
-    of, name = {str(Tag.REPRODUCES): recorded.run_id}, f"again-{recorded.run_id[:8]}"
+    of, name = {str(Tag.REPRODUCES): recorded.run_id}, run_name(f"again {recorded.run_id[:8]}")
     run = open_run(tracker, composed, recorded.overrides, "reproduce", name, **of)
     done = perform(composed, run, screen, stop_at=stop_at)
     if done.kind == "refused":

@@ -24,6 +24,7 @@ from search.trial import open_runs, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
 
 P = ParamSpec("P")
+MOST_LETTERS = 100  # of a name in a list
 TESTED = "test.safetensors"  # the losses of the test triples, and the image of each
 Stop = Callable[[int, float, dict[str, float]], bool]  # at a step, with its objective and all metrics until then
 
@@ -84,6 +85,11 @@ class MetricsForwarder:
 
     def on_step(self) -> None:
         watchdog.voice.beat()
+
+
+def run_name(what: str, differs: str = "") -> str:
+    """What a run is called in lists: 001 muon lr 0.01."""
+    return f"{what} {differs}".strip()[:MOST_LETTERS]
 
 
 def open_run(

@@ -76,7 +76,7 @@ def test_all_runs_are_closed_and_what_there_is_is_shown(number: signal.Signals, 
     assert text.splitlines()[-1] == "interrupted; the same command resumes it"
     with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
         runs = dict(books.execute("SELECT name, status FROM runs"))
-    ended = {name: runs.pop(name) for name in ("trial-000", "trial-001")}
+    ended = {name: runs.pop(name) for name in ("000 baseline", "001 relu")}
     assert set(ended.values()) == {"FINISHED"} and list(runs.values()) == ["KILLED"] * 2, runs
 
 
@@ -91,10 +91,11 @@ def test_a_training_that_is_interrupted_says_what_the_same_command_does(
     quick.free(monkeypatch)
     monkeypatch.setattr(train, "prepare", lambda cfg: SimpleNamespace(start=[]))
     monkeypatch.setattr(*((train, "fit") if where == "fit" else (Run, "artifacts")), interrupted)
-    assert main(["train", f"store={tmp_path / 'runs'}", *quick.SMALL[:2]]) == 130
+    given = quick.SMALL[:2]
+    assert main(["train", f"store={tmp_path / 'runs'}", *given]) == 130
     assert capsys.readouterr().err == "interrupted; the same command begins anew, as another run\n"
     with closing(sqlite3.connect(tmp_path / "runs" / "mlflow.db")) as books:
-        assert list(books.execute("SELECT name, status FROM runs")) == [("train", "KILLED")]
+        assert list(books.execute("SELECT name, status FROM runs")) == [(f"train {' '.join(given)}", "KILLED")]
 
 
 PLACES = [

@@ -85,12 +85,12 @@ def test_best_is_the_lowest_number_of_a_complete_trial(given_records: list[Recor
         ({}, "baseline"),
         ({"activation": "gelu"}, "gelu"),
         ({"optimizer": "lion", "optimizer.lr": "0.0012345"}, "lion lr 0.00123"),
-        ({"optimizer.lr": "0.004"}, "optimizer lr 0.004"),
+        ({"optimizer.lr": "0.004"}, "adamw lr 0.004"),
         ({"activation": "none"}, "no activation"),
         ({"dropout": "0.25"}, "dropout 0.25"),
         (
             {"activation": "swish", "activation.beta": "1.5", "optimizer.lr": "0.01"},
-            "swish beta 1.5, optimizer lr 0.01",
+            "swish beta 1.5, adamw lr 0.01",
         ),
     ],
 )

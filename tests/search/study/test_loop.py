@@ -99,7 +99,7 @@ def test_bad_trials_are_stopped_early(first: Searched) -> None:
 
 def test_optuna_mlflow_and_the_leaderboard_agree_on_every_trial(first: Searched) -> None:
     listed = {row["trial"]: row for row in first.leaderboard}
-    status = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    status = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
     assert set(listed) == set(first.by_number())
     tracker = Tracker(None, "denoise-search", first.store)
     for trial in first.study.trials:
@@ -197,7 +197,7 @@ decision.should_stop = die
 """,
     "a trial's outcome is written and its run is not closed": """
 def die(self, run_id, status=None, end_time=None):
-    if status == "KILLED":
+    if status == "FINISHED":
         os._exit(9)
     close(self, run_id, status, end_time)
 
