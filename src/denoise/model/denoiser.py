@@ -13,7 +13,7 @@ class Denoiser(nn.Module):
     """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise): noisy images and their sigma -> clean images.
 
     c_skip = sd^2 / (s^2 + sd^2), c_out = s sd / sqrt(s^2 + sd^2), c_in = 1 / sqrt(s^2 + sd^2), c_noise = ln(s) / 4
-    with s = sigma, sd = sigma_data (EDM, table 1). x: (B, C, S, S) in units of the data, sigma: (B,).
+    with s = sigma, sd = sigma_data (EDM, table 1). x: (B, C, H, W) in units of the data, sigma: (B,).
     """
 
     def __init__(self, backbone: nn.Module, sigma_data: float, P_mean: float, P_std: float) -> None:

@@ -85,7 +85,7 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
     backbone = catalog.call(
-        model, kind="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
+        model, kind="model", image_size=data.shape[1:], channels=data.channels, num_classes=num_classes, parts=parts
     )
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:

@@ -179,15 +179,15 @@ def fit(
     result.weights_sha256 = sha256(weights)
     if result.outcome == "complete":
         with blamed():
-            result.samples = grid_png(draw(cfg, module.denoiser, module.data))
+            result.samples = grid_png(draw(cfg, module.denoiser, module.data), module.data.kind)
     return result
 
 
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
-    """Draw images with the config's solver from noise keyed by `seed`: (N, C, S, S) in about [-1, 1]."""
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are."""
     solver = {name: value for name, value in cfg.solver.items() if name not in ("steps", "images")}
     count, device = cfg.solver.images, next(denoiser.parameters()).device
-    noise = torch.randn(count, data.channels, data.size, data.size, generator=stream(seed, "sample/noise"))
+    noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
@@ -213,7 +213,7 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
         denoiser.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
         raise UserError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
-    return grid_png(draw(cfg, denoiser, data, seed))
+    return grid_png(draw(cfg, denoiser, data, seed), data.kind)
 
 
 def data_sha256(cfg: DictConfig) -> str:
@@ -243,7 +243,7 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     classes = data.num_classes if cfg.model.class_conditional else 0
     return {
         PARAMETERS: cost.parameters(denoiser),
-        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes),
     }
 
 
