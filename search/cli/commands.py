@@ -86,20 +86,20 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     composed = _compose(options)
-    cfg = composed.cfg
     with _waits():
         load(*LEARNS, *TRACKS)
         from denoise.training import train as training
         from search.report.progress import Display
         from search.trial.run import open_run, perform
 
-    module = training.prepare(pretrained.resolve(cfg))
-    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
-    _say(notes(composed))
+        composed, overrides = training.settle(composed, options.overrides, options.config_name or "train")
+    module = training.prepare(pretrained.resolve(composed.cfg))
+    tracker = open_tracker(composed.cfg.tracking.uri, composed.cfg.tracking.experiment, store_of(composed.cfg))
+    _say([*training.data_notes(composed.cfg), *notes(composed)])
     for report in module.start:
         for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
-    run = open_run(tracker, composed, [each for each in options.overrides if key(each) not in WHERE], "train", "train")
+    run = open_run(tracker, composed, [each for each in overrides if key(each) not in WHERE], "train", "train")
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
         done = perform(composed, run, display)

@@ -17,6 +17,7 @@ from denoise.model.initialize import finish, initialize
 from denoise.process_state import steady
 from denoise.randomness import seeded
 from denoise.training.accelerator import ACCELERATORS
+from denoise.training.measured import denoiser_of
 from denoise.training.module import DenoiseModule
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -76,7 +77,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
         backbone = build_backbone(cfg, data, parts)
     put_in(backbone)
     stages = initialize(backbone, parts, cfg.seed)
-    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
+    denoiser: Denoiser = catalog.call(denoiser_of(cfg, data), backbone, kind="denoiser")
     return denoiser, stages
 
 

@@ -47,6 +47,7 @@ from denoise.training.build import prepare as prepare
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
+from denoise.training.measured import settle as settle
 from denoise.training.module import DenoiseModule
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
@@ -219,6 +220,15 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
 def data_sha256(cfg: DictConfig) -> str:
     """sha256 of the content of the config's data."""
     return data_images.content_hash(cfg.data)
+
+
+def data_notes(cfg: DictConfig) -> list[str]:
+    """What the user should know of the config's data, a line each."""
+    data = data_images.load(cfg.data)
+    if data.sigma_data is None:
+        return data.notes
+    said = f"data: standard deviation of the training images {data.sigma_data:g}; sigma_data {cfg.data.sigma_data:g}"
+    return [*data.notes, said]
 
 
 def test_images(cfg: DictConfig) -> int:
