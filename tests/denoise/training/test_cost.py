@@ -35,6 +35,11 @@ def test_flops_of_convolutions():
     assert counted(1, 5, 1) == 2 * forward(1, 5) + 3 * forward(5, 1)
 
 
+def test_flops_are_of_the_images_own_shape():
+    model = Denoiser(Convolutions(3, 3), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
+    assert cost.flops_per_step(model, 4, (3, 6, 10), num_classes=0) == 2 * (2 * 4 * 6 * 10 * 3 * 3 * 9)
+
+
 def tiny(*overrides: str):
     base = ["model.width=8", "model.embedding_dim=16", "model.num_heads=2", "trainer.accelerator=cpu"]
     return prepare(compose.compose([*base, *overrides]).cfg).denoiser
