@@ -231,7 +231,7 @@ def sample(options: argparse.Namespace) -> int:
 
     solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
     cfg = compose([*check_known(chosen).overrides, *solver]).cfg
-    store = store_of(composed.cfg)
+    store = training.keep_in(store_of(composed.cfg))
     with tempfile.TemporaryDirectory() as temporary:
         png = training.sample(cfg, weights.fetch(tracker, chosen, Path(temporary)), cfg.seed)
     path = read_only.put(store, f"samples-{chosen.run_id[:8]}.png", png)

@@ -11,8 +11,6 @@ from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from search.space.search_space import NOT_THE_TRIALS
 
-KEPT = ("cache", "memory")  # where data are kept, which no training depends on
-
 
 def plain_config(composed: Composed) -> dict[str, Any]:
     """The resolved config of a training, without what no training depends on."""
@@ -20,8 +18,7 @@ def plain_config(composed: Composed) -> dict[str, Any]:
     assert isinstance(content, dict)
     if not content["trainer"].get("test_samples"):  # it was not always there: what is not tested keeps its name
         content["trainer"].pop("test_samples", None)
-    for place in KEPT:
-        content["data"].pop(place, None)
+    content["data"].pop("memory", None)  # where images lie, which no training depends on
     return {str(key): value for key, value in content.items() if key not in NOT_THE_TRIALS}
 
 

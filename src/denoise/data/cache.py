@@ -19,22 +19,28 @@ from torch import Tensor
 from denoise.data.collect import Allocate
 from denoise.data.images import SPLITS, Images, check
 from denoise.data.split import cut
-from denoise.paths import place
 
 VERSION = 1  # of how data are decoded and kept: what another version has kept is made anew
 IMAGES, ABOUT = "images.npy", "about.json"
+kept_in: Path | None = None
 
 
-def kept(folder: str | None, named: Any, memory: float, make: Callable[[Allocate], Images]) -> Images:
-    """What `make` makes, from its file in `folder` where it has been made before.
+def keep_in(store: Path) -> Path:
+    """Keep decoded data in `store`/data from now on, in this process; before, they are in memory only."""
+    global kept_in
+    kept_in = store.expanduser() / "data"
+    return store
+
+
+def kept(named: Any, memory: float, make: Callable[[Allocate], Images]) -> Images:
+    """What `make` makes, from its file in the store where it has been made before.
 
     `named` is plain data that tells it from others. Several processes that want the same wait for the one that makes
     it. More than `memory` GB of images are streamed. What cannot be written is kept in memory.
     """
-    if folder is None:
+    if kept_in is None:
         return make(np.empty)
-    name = hashlib.sha256(json.dumps([VERSION, named]).encode()).hexdigest()[:32]
-    home = place(folder, f"data.cache={folder}") / name
+    home = kept_in / hashlib.sha256(json.dumps([VERSION, named]).encode()).hexdigest()[:32]
     found = _read(home)
     if found is None:
         try:

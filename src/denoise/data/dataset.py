@@ -28,7 +28,6 @@ def dataset(
     flip: bool = False,
     most_unreadable: float = 0.05,
     memory: float = 4.0,
-    cache: str | None = None,
 ) -> Images:
     """Read the column `image` of every row, as data=folder reads a file, and the classes in the column `label`.
 
@@ -49,7 +48,7 @@ def dataset(
     told |= {"files": [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]}
     told |= {"most_unreadable": most_unreadable}
     where = f"data.root={root}"
-    data = kept(cache, told, memory, partial(_made, path, where, image, label, size, channels, most_unreadable))
+    data = kept(told, memory, partial(_made, path, where, image, label, size, channels, most_unreadable))
     return replace(data, flip=flip)
 
 

@@ -28,7 +28,6 @@ def emoji(
     channels: int = 3,
     flip: bool = False,
     memory: float = 4.0,
-    cache: str | None = None,
 ) -> Images:
     """Read every bitmap of the font over white: 70 % train, 15 % validation, 15 % test, no classes.
 
@@ -50,7 +49,7 @@ def emoji(
         "bytes": path.stat().st_size,
         "changed": path.stat().st_mtime_ns,
     }
-    data = kept(cache, told, memory, partial(_made, path, size, channels))
+    data = kept(told, memory, partial(_made, path, size, channels))
     return replace(data, flip=flip)
 
 

@@ -25,7 +25,6 @@ def folder(
     flip: bool = False,
     most_unreadable: float = 0.05,
     memory: float = 4.0,
-    cache: str | None = None,
 ) -> Images:
     """Read every image below `root`, cut to the middle and brought to `image_size`, a number or [height, width].
 
@@ -45,7 +44,6 @@ def folder(
     told = {"folder": str(home.resolve()), "size": size, "channels": channels, "most_unreadable": most_unreadable}
     told |= {"files": [each for each in found if each[0] not in skipped]}
     data = kept(
-        cache,
         told,
         memory,
         lambda allocate: collect(

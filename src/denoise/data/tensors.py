@@ -21,7 +21,7 @@ ENDINGS = (".npz", ".npy", ".pt", ".pth", ".safetensors")
 FORM = "x of (N, C, H, W)"
 
 
-def tensors(root: str | None = None, memory: float = 4.0, cache: str | None = None) -> Images:
+def tensors(root: str | None = None, memory: float = 4.0) -> Images:
     """Read `x` (N, C, H, W), uint8 or floats, perhaps `y` (N,), and further arrays of N rows, which are conditions.
 
     Bytes, and floats in [-1, 1] of one or three channels, are pictures; anything else is a latent. 70 % are to train,
@@ -32,7 +32,7 @@ def tensors(root: str | None = None, memory: float = 4.0, cache: str | None = No
         raise UserError(f"data.root={root}: not a file of arrays; legal: {', '.join(ENDINGS)}")
     found = path.stat()
     told = {"tensors": str(path.resolve()), "size": found.st_size, "changed": found.st_mtime_ns}
-    return kept(cache, told, memory, partial(_made, path, f"data.root={root}"))
+    return kept(told, memory, partial(_made, path, f"data.root={root}"))
 
 
 def _made(path: Path, where: str, allocate: Any) -> Images:

@@ -8,8 +8,10 @@ from omegaconf import DictConfig
 from denoise.config.compose import Composed, compose
 from denoise.config.legal import select
 from denoise.data import images
+from denoise.data.cache import keep_in as keep_in
 from denoise.data.images import Images
 from denoise.errors import UserError
+from denoise.paths import place
 
 AUTO = "auto"
 MEASURED = ("data.sigma_data", "denoiser.sigma_data")  # the second follows the first unless it is typed
@@ -18,8 +20,10 @@ MEASURED = ("data.sigma_data", "denoiser.sigma_data")  # the second follows the 
 def settle(composed: Composed, overrides: Sequence[str], root: str = "train") -> tuple[Composed, list[str]]:
     """The config with numbers for what it leaves to be measured, and the overrides that say them.
 
-    They are part of every record from here on, so that a run is reproduced without a second look. Errors: UserError.
+    They are part of every record from here on, so that a run is reproduced without a second look. What is decoded for
+    that is kept in the config's store. Errors: UserError.
     """
+    keep_in(place(composed.cfg.store, f"store={composed.cfg.store}"))
     settled = list(overrides)
     for path in MEASURED:
         if select(composed.cfg, path) == AUTO:

@@ -47,6 +47,7 @@ from denoise.training.build import prepare as prepare
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
+from denoise.training.measured import keep_in as keep_in
 from denoise.training.measured import settle as settle
 from denoise.training.module import DenoiseModule
 

@@ -36,12 +36,21 @@ def numbered(folder: str, count: int) -> list[str]:
     return [f"{folder}/{i}.png" for i in range(count)]
 
 
-def read(root: Path, **more) -> Images:
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch):
+    monkeypatch.setattr(cache, "kept_in", None)
+
+
+def read(root: Path, kept: Path | None = None, **more) -> Images:
+    """With `kept`, from the file of a store there."""
+    if kept is not None:
+        cache.keep_in(kept)
     return folder.folder(str(root), **{"image_size": 8, **more})
 
 
 def typed(root: Path, store: Path, *more: str) -> Images:
-    return load(compose.compose(["data=folder", f"data.root={root}", f"store={store}", *more]).cfg.data)
+    cache.keep_in(store)
+    return load(compose.compose(["data=folder", f"data.root={root}", *more]).cfg.data)
 
 
 def sizes(data: Images) -> tuple[int, ...]:
@@ -249,43 +258,43 @@ def same(one: Images, other: Images) -> bool:
 
 
 def test_what_was_decoded_is_kept_and_a_changed_folder_is_noticed(tmp_path, monkeypatch):
-    root, kept = write(tmp_path / "photos", *numbered("cat", 9), *numbered("dog", 9)), str(tmp_path / "kept")
-    first = read(root, cache=kept)
-    assert same(first, read(root)) and first.content_hash() == read(root).content_hash()
-    assert first.sigma() == read(root).sigma()
+    root = write(tmp_path / "photos", *numbered("cat", 9), *numbered("dog", 9))
+    in_memory, first = read(root), read(root, tmp_path / "store")
+    assert same(first, in_memory) and first.content_hash() == in_memory.content_hash()
+    assert first.sigma() == in_memory.sigma() and in_memory.sigma_data is None
     decoded = []
     real = folder.pixels
     monkeypatch.setattr(folder, "pixels", lambda file, *args: decoded.append(file) or real(file, *args))
-    again = read(root, cache=kept)
+    again = read(root)
     assert not decoded and same(first, again) and again.notes == first.notes
     assert all(torch.equal(again.labels[split], first.labels[split]) for split in SPLITS)
-    assert read(root, cache=kept, flip=True).flip and not decoded
+    assert read(root, flip=True).flip and not decoded
     for change in (lambda: write(root, "cat/new.png", seed=5), lambda: write(root, "cat/new.png", seed=6)):
         change()
-        assert not same(first, read(root, cache=kept)) and len(decoded) == 19
+        assert not same(first, read(root)) and len(decoded) == 19
         decoded.clear()
-    read(root, cache=kept, image_size=4)
+    read(root, image_size=4)
     assert len(decoded) == 19
 
 
 @pytest.mark.parametrize("damage", ["images.npy", "about.json", "labels.npy"])
 def test_a_file_that_is_not_whole_is_made_anew(tmp_path, damage):
-    root, kept = write(tmp_path / "photos", *numbered("cat", 9)), tmp_path / "kept"
-    first = read(root, cache=str(kept))
+    root = write(tmp_path / "photos", *numbered("cat", 9))
+    first, kept = read(root, tmp_path), tmp_path / "data"
     whole = first.images["train"].clone()
     (file,) = kept.glob(f"*/{damage}")
     file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(read(root, cache=str(kept)).images["train"], whole)
+    assert torch.equal(read(root).images["train"], whole)
     assert json.loads(next(kept.glob("*/about.json")).read_text())["num_classes"] == 1
 
 
 def test_several_that_begin_together_decode_once(tmp_path, monkeypatch):
-    root, kept = write(tmp_path / "photos", *numbered("cat", 30)), tmp_path / "kept"
+    root, kept = write(tmp_path / "photos", *numbered("cat", 30)), tmp_path / "data"
     decoded = []
     real = folder.pixels
     monkeypatch.setattr(folder, "pixels", lambda file, *args: decoded.append(file) or real(file, *args))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: read(root, cache=str(kept)), range(4)))
+        found = list(pool.map(lambda _: read(root, tmp_path), range(4)))
     assert len(decoded) == 30 and all(same(found[0], one) for one in found)
     assert [path.name for path in kept.iterdir()] == [next(kept.iterdir()).name], "nothing half-made is left"
 
@@ -293,7 +302,7 @@ def test_several_that_begin_together_decode_once(tmp_path, monkeypatch):
 def test_where_nothing_can_be_written_the_images_are_in_memory(tmp_path):
     root = write(tmp_path / "photos", *numbered("cat", 9))
     (tmp_path / "file").write_text("")
-    data = read(root, cache=str(tmp_path / "file" / "kept"))
+    data = read(root, tmp_path / "file")
     assert sizes(data) == (7, 1, 1) and "not kept in" in data.notes[-1]
 
 
@@ -301,7 +310,7 @@ def test_more_than_the_memory_is_streamed(tmp_path):
     root = write(tmp_path / "photos", *numbered("cat", 9))
     bytes_of_all = 9 * 3 * 8 * 8
     for memory, streamed in ((bytes_of_all / 1e9, False), ((bytes_of_all - 1) / 1e9, True)):
-        assert read(root, cache=str(tmp_path / "kept"), memory=memory).streamed == streamed
+        assert read(root, tmp_path, memory=memory).streamed == streamed
 
 
 def test_a_store_is_made_only_for_what_can_be_read(tmp_path):
@@ -310,5 +319,6 @@ def test_a_store_is_made_only_for_what_can_be_read(tmp_path):
         raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        cache.kept(str(tmp_path / "a" / "b"), "named", 1.0, refuse)
+        cache.keep_in(tmp_path / "a" / "b")
+        cache.kept("named", 1.0, refuse)
     assert not any(tmp_path.iterdir())

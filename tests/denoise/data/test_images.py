@@ -409,3 +409,12 @@ def test_what_is_streamed_is_the_same():
 def test_a_batch_size_that_cannot_be_is_refused(batch_size):
     with pytest.raises(UserError, match=f"data.batch_size={batch_size}"):
         Batches(numbered(50), batch_size, seed=0)
+
+
+def test_the_page_names_every_key_of_every_file():
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs" / "your_data.md").read_text(encoding="utf-8")
+    for path in sorted((root / "conf" / "data").glob("*.yaml")):
+        keys = set(compose.compose([f"data={path.stem}"]).cfg.data) - {"_target_", "limits", "words"}
+        missing = {key for key in keys if f"`data.{key}`" not in page}
+        assert f"data={path.stem}" in page and not missing, f"docs/your_data.md: {path.stem} {missing}"

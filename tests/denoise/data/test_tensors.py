@@ -11,12 +11,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from denoise.config import compose
-from denoise.data import dataset, emoji, load
+from denoise.data import cache, dataset, emoji, load
 from denoise.data.images import SPLITS, Images, floats
 from denoise.data.tensors import tensors
 from denoise.errors import UserError
 
 COUNT = 20
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch):
+    monkeypatch.setattr(cache, "kept_in", None)
 
 
 def arrays(channels: int = 4, kind: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -44,8 +49,11 @@ def write(folder: Path, form: str, content: dict[str, torch.Tensor]) -> Path:
 @pytest.mark.parametrize("form", [".npz", ".npy", ".pt", ".safetensors"])
 def test_each_row_keeps_its_label_and_its_conditions(tmp_path, form, kept):
     path = write(tmp_path, form, arrays())
-    data = tensors(str(path), cache=str(tmp_path / "kept") if kept else None)
-    data = tensors(str(path), cache=str(tmp_path / "kept")) if kept else data
+    if kept:
+        cache.keep_in(tmp_path)
+        tensors(str(path))
+    data = tensors(str(path))
+    assert bool(data.sha256) == kept
     assert data.kind == "latent" and data.shape == (4, 2, 3) and [len(data.images[s]) for s in SPLITS] == [14, 3, 3]
     rows = {split: x[:, 0, 0, 0].long() for split, x in data.images.items()}
     assert sorted(torch.cat(list(rows.values())).tolist()) == list(range(COUNT))
@@ -98,7 +106,8 @@ def test_arrays_of_another_form_are_refused(tmp_path, case):
     content, said = REFUSED[case]
     path = write(tmp_path, ".npz", content)
     with pytest.raises(UserError, match=said) as refusal:
-        load(compose.compose(["data=tensors", f"data.root={path}", f"store={tmp_path}/store"]).cfg.data)
+        cache.keep_in(tmp_path / "store")
+        load(compose.compose(["data=tensors", f"data.root={path}"]).cfg.data)
     assert "\n" not in str(refusal.value) and not (tmp_path / "store").exists()
 
 
@@ -177,7 +186,7 @@ FORMS = {"whole": (14, 3, 3), "splits": (10, 6, 4), "parquet": (10, 2, 8), "imag
 def test_a_data_set_on_disk_is_read(tmp_path, form):
     path = saved(tmp_path, form)
     columns = ("image", "label") if form == "imagefolder" else ("picture", "kind")
-    data = dataset.dataset(str(path), *columns, image_size=8, cache=str(tmp_path / "kept"))
+    data = dataset.dataset(str(path), *columns, image_size=8)
     assert tuple(len(data.images[split]) for split in SPLITS) == FORMS[form] and data.num_classes == 2
     for split in SPLITS:
         assert torch.equal(data.images[split][:, 0, 0, 0].long() % 2, data.labels[split])

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from denoise.config.compose import compose
+from denoise.data import cache
 from denoise.evaluation.ensemble import Member, evaluate
 from denoise.evaluation.inspection import inspect
 from denoise.evaluation.reach import look
@@ -19,11 +20,17 @@ MODELS = {"unet": TINY, "dit": DIT}
 SHAPES = {"wide": (3, 4, 12), "latent": (4, 8, 4), "two channels": (2, 4, 4), "one row": (1, 2, 6)}
 
 
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch):
+    monkeypatch.setattr(cache, "kept_in", None)
+
+
 def typed(folder, shape, *more):
     draw = np.random.default_rng(0)
     spread = 1.0 if shape[0] in (2, 4) else 0.2
     np.savez(folder / "x.npz", x=(spread * draw.standard_normal((40, *shape))).clip(-4, 4).astype(np.float32))
-    base = [f"data.root={folder}/x.npz", f"store={folder}/store", "data.batch_size=8", "trainer.max_steps=2"]
+    cache.keep_in(folder)
+    base = [f"data.root={folder}/x.npz", "data.batch_size=8", "trainer.max_steps=2"]
     return compose(["data=tensors", *base, "trainer.val_every=2", "trainer.accelerator=cpu", *more]).cfg
 
 
