@@ -97,11 +97,11 @@ def with_torchs_own(denoiser: EDM) -> EDM:
 
 def loaders(cfg: DictConfig, data: images.Images, workers: int) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Loaders of training batches, shuffled, and of as many validation samples as an evaluation of ours has."""
-    held = data.images["validation"]
+    held = images.floats(data.images["validation"])
     order = torch.arange(cfg.trainer.val_samples) % len(held)
     options: dict[str, Any] = {"batch_size": cfg.data.batch_size, "num_workers": workers}
     options["persistent_workers"] = workers > 0
-    training = TensorDataset(data.images["train"], data.labels["train"])
+    training = TensorDataset(images.floats(data.images["train"]), data.labels["train"])
     validation = TensorDataset(held[order], data.labels["validation"][order])
     return DataLoader(training, shuffle=True, drop_last=True, **options), DataLoader(validation, **options)
 

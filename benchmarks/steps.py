@@ -167,7 +167,7 @@ def part_b(size: Size, say: Say) -> tuple[dict[str, Any], list[Row]]:
     turn = iter(range(10**9))
     work: dict[str, tuple[float, Callable[[], object]]] = {
         "step": (
-            cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+            cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes),
             lambda: bare.learn(inputs[next(turn) % len(inputs)]),
         ),
         "matrix": (2.0 * MATRIX**3, lambda: torch.mm(a, b, out=c)),

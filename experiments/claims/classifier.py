@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from denoise.config import catalog
+from denoise.data.batches import Batches
 from denoise.data.digits import digits
-from denoise.data.images import Batches, Images
+from denoise.data.images import Images
 from denoise.randomness import seeded
 
 PIXELS, CLASSES = 64, 10

@@ -87,20 +87,20 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     composed = _compose(options)
-    cfg = composed.cfg
     with _waits():
         load(*LEARNS, *TRACKS)
         from denoise.training import train as training
         from search.report.progress import Display
         from search.trial.run import open_run, perform, run_name
 
-    module = training.prepare(pretrained.resolve(cfg))
-    tracker = open_tracker(cfg.tracking.uri, cfg.tracking.experiment, store_of(cfg))
-    _say(notes(composed))
+        composed, overrides = training.settle(composed, options.overrides, options.config_name or "train")
+    module = training.prepare(pretrained.resolve(composed.cfg))
+    tracker = open_tracker(composed.cfg.tracking.uri, composed.cfg.tracking.experiment, store_of(composed.cfg))
+    _say([*training.data_notes(composed.cfg), *notes(composed)])
     for report in module.start:
         for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
-    own = list(Overrides(options.overrides).without(WHERE))
+    own = list(Overrides(overrides).without(WHERE))
     run = open_run(tracker, composed, own, "train", run_name("train", " ".join(own)))
     with Display("training", 1, console=console) as display:
         display.trial_starts(None, " ".join(options.overrides) or "the default config")
@@ -232,7 +232,7 @@ def sample(options: argparse.Namespace) -> int:
 
     solver = [text for text in options.overrides if text.startswith(("solver", "seed"))]
     cfg = compose([*check_known(chosen).overrides, *solver]).cfg
-    store = store_of(composed.cfg)
+    store = training.keep_in(store_of(composed.cfg))
     with tempfile.TemporaryDirectory() as temporary:
         png = training.sample(cfg, weights.fetch(tracker, chosen, Path(temporary)), cfg.seed)
     path = read_only.put(store, f"samples-{chosen.run_id[:8]}.png", png)

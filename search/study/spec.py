@@ -72,14 +72,14 @@ class Search:
 
 def prepare(typed: Sequence[str]) -> Search:
     """Check a search down to the baseline's model and optimizer, writing nothing. Errors: UserError."""
-    composed, overrides = read(typed)
+    composed, overrides = train.settle(*read(typed), root="search")
     cfg = composed.cfg
     kind = mode.find(composed)
     if cfg.search.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", str(cfg.search.name)):
         raise UserError(f"search.name={cfg.search.name}: not a name; letters, digits, dots, dashes and _ are legal")
     if cfg.search.equal not in EQUAL:
         raise UserError(f"search.equal={cfg.search.equal}: unknown; {choose(str(cfg.search.equal), EQUAL)}")
-    missing = space.drop_missing(composed, overrides)
+    missing = train.data_notes(cfg) + space.drop_missing(composed, overrides)
     found = space.build(composed, overrides, kind.asked(composed))
     acting = inert.find(composed, found)
     if acting.idle:

@@ -31,6 +31,7 @@ def plain_config(composed: Composed) -> dict[str, Any]:
 def named_by(composed: Composed) -> dict[str, Any]:
     """What of a config names a training: without what its files declare as legal, and without what was added later."""
     content = bare(plain_config(composed))
+    content["data"].pop("memory", None)  # where images lie, which no training depends on
     for group, name, absent in ADDED:
         if content[group].get(name) == absent:
             del content[group][name]

@@ -7,6 +7,7 @@ from rich.text import Text
 from denoise.config.compose import compose
 from denoise.errors import UserError
 from denoise.metrics import TEST_LOSS, VAL_LOSS
+from denoise.training import train
 from search.console.tables import Fitting
 from search.tracking import weights
 from search.tracking.record import Record, check_known, tag
@@ -38,6 +39,7 @@ def reproduce(tracker: Tracker, recorded: Record, screen: ProgressDisplay) -> Re
     """
     if recorded.outcome not in ("complete", "pruned"):
         raise UserError(f"RUN={recorded.run_id}: ended as {recorded.outcome}, there is no result to compare with")
+    train.keep_in(tracker.store)
     composed = compose(check_known(recorded).overrides)
     if config_sha256(composed) != recorded.tags.get(Tag.CONFIG_SHA256):
         raise UserError(

@@ -34,7 +34,7 @@ from search.trial import provenance
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", "search", "conf")
-ELSEWHERE = {"boto3", "botocore"}  # of docker/requirements.in: what makes the bucket of the service
+ELSEWHERE = {"boto3", "botocore", "datasets"}  # of docker/requirements.in: makes the service's bucket; of an extra
 CALLED = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "hydra": "hydra-core"}  # by its distribution
 
 

@@ -21,7 +21,7 @@ from omegaconf._utils import get_omega_conf_dumper  # private, of 2.3.1: OmegaCo
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog, fast_compose, keys, limits, plain
-from denoise.config.legal import check_domains, check_type, select
+from denoise.config.legal import check_domains, check_type, select, takes_list
 from denoise.config.parse import parse as parse
 from denoise.config.parse import quoted as quoted
 from denoise.config.parse import readable
@@ -252,7 +252,8 @@ def _check_value(override: Override, base: Composed) -> None:
         raise UserError(f"{text}: {_no_such_key(name, base)}")
     if not override.is_delete() and not name.startswith(OPEN):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
-        check_type(text, override.value(), default, list(words))
+        if not (isinstance(override.value(), list) and takes_list(base.cfg, name)):
+            check_type(text, override.value(), default, list(words))
 
 
 def _check_space(text: str, value: Any, name: str, base: Composed) -> None:

@@ -50,6 +50,12 @@ def limits_of(cfg: DictConfig, path: str) -> Any:
     return None
 
 
+def takes_list(cfg: DictConfig, path: str) -> bool:
+    """Tell whether the limits at a path have a length: then a list of numbers is legal, though the default be one."""
+    limits = limits_of(cfg, path)
+    return limits is not None and limits != "text" and len(limits) == 3
+
+
 def check_value(path: str, value: Any, default: Any, words: Sequence[str] = (), limits: Any = None) -> None:
     """Refuse a value of another type than the default's, or outside the limits. Errors: UserError."""
     check_type(f"{path}={as_text(value)}", value, default, words)

@@ -13,7 +13,7 @@ from denoise.errors import UserError
 
 FORM = "write {type: float, low: 0.1, high: 1.0, log: true} or {type: categorical, choices: [a, b]}"
 
-LIMITS = "write [low, high], for a list [low, high, length], or text for a word"
+LIMITS = "write [low, high], for a list, or a number or a list, [low, high, length], or text for a word"
 
 
 def is_domain(node: Mapping[str, Any]) -> bool:
@@ -105,7 +105,10 @@ def check_domain(where: str, value: Any, domain: Mapping[str, Any]) -> None:
 
 
 def check_limits(where: str, value: Any, limits: Any) -> None:
-    """Refuse a value, or an element of a list, outside its declared limits; null is no one's value."""
+    """Refuse a value, or an element of a list, outside its declared limits; null is no one's value.
+
+    Of limits with a length a number is legal too where the default is one: the type of a value is checked before.
+    """
     if limits == "text":
         if not isinstance(value, str) or not value:
             raise UserError(f"{where}={as_text(value)}: must be a word")
@@ -113,7 +116,7 @@ def check_limits(where: str, value: Any, limits: Any) -> None:
     low, high = limits[0], limits[1]
     between = f"{low:g} or more" if high >= 1e6 else f"{low:g} to {high:g}"
     values = list(value) if isinstance(value, list | tuple | ListConfig) else [value]
-    if len(limits) == 3 and len(values) != limits[2]:
+    if len(limits) == 3 and len(values) != limits[2] and isinstance(value, list | tuple | ListConfig):
         raise UserError(f"{where}={as_text(value)}: must be a list of {limits[2]}, each {between}")
     number = int if isinstance(low, int) and isinstance(high, int) else int | float
     for one in values:

@@ -2,7 +2,8 @@
 
 import torch
 
-from denoise.data.images import Images, resize, split
+from denoise.data.images import Images
+from denoise.data.split import resize, split
 
 
 def digits(image_size: int = 8) -> Images:

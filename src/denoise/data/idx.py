@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoise.data.images import Images, resize, split
+from denoise.data.images import Images, floats
+from denoise.data.split import resize, split
 from denoise.errors import UserError
 from denoise.paths import place
 
@@ -32,7 +33,7 @@ def read_idx(path: Path) -> Tensor:
         shape = struct.unpack(f">{ndim}I", raw[4 : 4 + 4 * ndim])
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise UserError(f"data.root: cannot read {path} as an idx file ({error}); fetch it again") from error
-    body = raw[4 + 4 * ndim :]
+    body = memoryview(raw)[4 + 4 * ndim :]
     if zero != 0 or kind != 8 or len(body) != math.prod(shape):
         raise UserError(f"data.root: {path} is not a whole idx file of bytes; fetch it again")
     return torch.from_numpy(np.frombuffer(body, dtype=np.uint8).copy()).view(*shape)
@@ -64,7 +65,9 @@ def fashion_mnist(root: str | None = None, image_size: int = 28) -> Images:
                 )
         if len(images) != len(labels):
             raise UserError(f"data.root: {len(images)} images but {len(labels)} labels in {folder}; fetch them again")
-        found[part] = (resize(images[:, None].float() / 127.5 - 1, image_size), labels.long())
+        pixels = images[:, None]
+        kept = images.shape[1:] == (image_size, image_size)  # as bytes: what is made of them in a batch is the same
+        found[part] = (pixels if kept else resize(floats(pixels), image_size), labels.long())
     data = split(*found["train"], (0.15, 0.0), num_classes=10)
     data.images["test"], data.labels["test"] = found["test"]
     return data

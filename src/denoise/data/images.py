@@ -1,8 +1,9 @@
-"""Images in memory with a fixed split, and how a batch is looked up."""
+"""Images in memory, or in a file that is mapped, with a fixed split."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
@@ -11,113 +12,117 @@ from torch import Tensor
 
 from denoise.config import catalog
 from denoise.errors import UserError
-from denoise.randomness import stream
 
 NOT_THE_LOADERS = ("batch_size", "sigma_data")
 SPLITS = ("train", "validation", "test")
+KINDS = ("picture", "latent")
 SLACK = 1 + 1e-4  # pixels lie in [-1, 1]; rounding may go a little beyond
+CHUNK = 1 << 22  # numbers that are looked at together
 
 
 @dataclass(frozen=True)
 class Images:
-    """A data set in memory: images (N, C, S, S) float32 in [-1, 1] and labels (N,) int64, by split."""
+    """A data set: images (N, C, H, W) by split, uint8 or float32, and labels (N,) int64.
+
+    kind: picture, of pixels in [-1, 1], bytes meaning x / 127.5 - 1; or latent, of any numbers; flip: whether training
+    images are mirrored at random; conditions: name -> split -> (N, ...), what else goes with an image; notes: what
+    the user should know, a line each; streamed: the images stay in their file, and batches are read ahead; sha256,
+    sigma_data: the content's, where they are known.
+    """
 
     images: dict[str, Tensor]
     labels: dict[str, Tensor]
     num_classes: int
+    kind: str = "picture"
+    flip: bool = False
+    conditions: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    streamed: bool = False
+    sha256: str = ""
+    sigma_data: float | None = None
 
     def __deepcopy__(self, memo: object) -> "Images":
         return self  # read-only and large: copies of a model that holds it share it
 
     @property
-    def channels(self) -> int:
-        """1 for grey images, 3 for coloured ones."""
-        return self.images["train"].shape[1]
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.images["train"].shape[1:]
+        return channels, height, width
 
     @property
-    def size(self) -> int:
-        """Height and width in pixels."""
-        return self.images["train"].shape[-1]
+    def channels(self) -> int:
+        """1 for grey images, 3 for coloured ones."""
+        return self.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.shape[2]
+
+    def look_up(self, split: str, index: Tensor) -> Tensor:
+        """The images of a split at these places, as a network takes them: (B, C, H, W) float32."""
+        images = self.images[split]
+        return floats(images[index.to(images.device)])
 
     def to(self, device: torch.device) -> "Images":
-        """Put all of it on `device`."""
-        if self.images["train"].device == device:
+        """Put all of it on `device`; of what is streamed, nothing."""
+        if self.streamed or self.images["train"].device == device:
             return self
-        images = {split: x.to(device) for split, x in self.images.items()}
-        return Images(images, {split: y.to(device) for split, y in self.labels.items()}, self.num_classes)
+
+        def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {split: x.to(device) for split, x in tensors.items()}
+
+        conditions = {name: moved(arrays) for name, arrays in self.conditions.items()}
+        return replace(self, images=moved(self.images), labels=moved(self.labels), conditions=conditions)
 
     def content_hash(self) -> str:
-        """sha256 over the shapes and bytes of every split, images and labels."""
+        """sha256 over the shapes and numbers of every split: images, labels, conditions.
+
+        Bytes count as the floats that a network takes: the same pictures have the same hash, however they are kept.
+        """
+        if self.sha256:
+            return self.sha256
         digest = hashlib.sha256()
+        named = [("", self.images), ("", self.labels)]
+        named += [(f"/{name}", arrays) for name, arrays in sorted(self.conditions.items())]
         for split in SPLITS:
-            for tensor in (self.images[split], self.labels[split]):
-                digest.update(f"{split}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(tensor.cpu().contiguous().numpy().tobytes())
+            for name, arrays in named:
+                tensor = arrays[split]
+                kind = torch.float32 if tensor.dtype == torch.uint8 and not name else tensor.dtype
+                digest.update(f"{split}{name}{tuple(tensor.shape)}{kind}".encode())
+                for part in chunks(tensor):
+                    digest.update((part if name else floats(part)).cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
-
-class Batches:
-    """Training batches by optimizer step: each epoch is a permutation keyed by (seed, epoch), the last part left out.
-
-    Errors: UserError where a batch is larger than the data.
-    """
-
-    def __init__(self, data: Images, batch_size: int, seed: int) -> None:
-        count = len(data.images["train"])
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}: must be 1 or more; legal: 1 to {count}")
-        if batch_size > count:
-            raise UserError(
-                f"data.batch_size={batch_size}: larger than the {count} training images; take data.batch_size={count} "
-                "or less"
-            )
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.per_epoch = count // batch_size
-        self.epoch = -1
-        self.order = torch.empty(0)
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Look up the batch of an optimizer step: images (B, C, S, S) and labels (B,)."""
-        epoch, place = divmod(step, self.per_epoch)
-        images = self.data.images["train"]
-        if epoch != self.epoch:
-            order = torch.randperm(len(images), generator=stream(self.seed, "data/order", epoch))
-            self.epoch, self.order = epoch, order.to(images.device)
-        index = self.order[place * self.batch_size : (place + 1) * self.batch_size]
-        return images[index], self.data.labels["train"][index]
+    def sigma(self) -> float:
+        """The standard deviation of all numbers of the training images, to four digits: sigma_data."""
+        if self.sigma_data is not None:
+            return self.sigma_data
+        total, squares, count = 0.0, 0.0, 0
+        for part in chunks(self.images["train"]):
+            x = floats(part).double()
+            total, squares, count = total + x.sum().item(), squares + x.square().sum().item(), count + x.numel()
+        return float(f"{max(squares / count - (total / count) ** 2, 0.0) ** 0.5:.4g}")
 
 
-def split(images: Tensor, labels: Tensor, fractions: tuple[float, float], num_classes: int) -> Images:
-    """Cut into train, validation and test by a permutation that never changes; fractions: validation, test."""
-    order = torch.randperm(len(images), generator=stream(0, "data/split"))
-    held = [round(fraction * len(images)) for fraction in fractions]
-    parts = torch.split(order, [len(images) - sum(held), *held])
-    return Images(
-        {name: images[index] for name, index in zip(SPLITS, parts, strict=True)},
-        {name: labels[index] for name, index in zip(SPLITS, parts, strict=True)},
-        num_classes,
-    )
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Bring (N, C, S, S) to another size by bilinear interpolation, antialiased. Errors: UserError for no squares."""
-    check_square(images)
-    if size < 1:
-        raise UserError(
-            f"data.image_size={size}: must be 1 or more; leave it out for the data's own {images.shape[-1]}"
-        )
-    if size == images.shape[-1]:
+def floats(images: Tensor) -> Tensor:
+    """x / 127.5 - 1 of bytes, with the same bits on every device; floats as they are."""
+    if images.dtype != torch.uint8:
         return images
-    return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+    by = torch.full((), 127.5, device=images.device)  # by a number, CUDA would multiply with its rounded inverse
+    return images.float().div_(by).sub_(1)
 
 
-def check_square(images: Tensor) -> None:
-    """Refuse images that a square network would have to squash. Errors: UserError."""
-    height, width = images.shape[-2:]
-    if height != width or not height:
-        raise UserError(
-            f"data: images of {height}x{width} pixels are no squares; pad them or cut them to squares first"
-        )
+def chunks(rows: Tensor) -> Iterator[Tensor]:
+    """The rows, some at a time."""
+    if len(rows):
+        yield from rows.split(max(1, CHUNK // max(1, rows[0].numel())))
 
 
 def check(data: Images) -> Images:
@@ -127,6 +132,8 @@ def check(data: Images) -> Images:
     """
     if not isinstance(data, Images):
         raise UserError(f"data: the loader returned {type(data).__name__}; it must return denoise.data.Images")
+    if data.kind not in KINDS:
+        raise UserError(f"data: kind {data.kind!r}; legal: {', '.join(KINDS)}")
     for name in SPLITS:
         images, labels = data.images.get(name), data.labels.get(name)
         if images is None or labels is None:
@@ -134,34 +141,47 @@ def check(data: Images) -> Images:
                 f"data: no {name} split; give images and labels for {', '.join(SPLITS)} (test may be empty)"
             )
         _check_split(name, images, labels, data)
+    for condition, arrays in data.conditions.items():
+        counts = {split: len(arrays[split]) if split in arrays else None for split in SPLITS}
+        if counts != {split: len(images) for split, images in data.images.items()}:
+            raise UserError(f"data: {condition} has {counts} rows; give one for each image of each split")
     return data
 
 
 def _check_split(name: str, images: Tensor, labels: Tensor, data: Images) -> None:
     shape = tuple(images.shape)
-    if images.ndim != 4 or images.dtype != torch.float32:
-        raise UserError(f"data: {name} images are {images.dtype} of shape {shape}; give torch.float32 of (N, C, S, S)")
+    if images.ndim != 4 or images.dtype not in (torch.float32, torch.uint8):
+        raise UserError(
+            f"data: {name} images are {images.dtype} of shape {shape}; give torch.float32 or torch.uint8 of "
+            "(N, C, H, W)"
+        )
     if labels.shape != (len(images),) or labels.dtype != torch.int64:
         said = f"{labels.dtype} of shape {tuple(labels.shape)}"
         raise UserError(f"data: {len(images)} {name} images but labels {said}; give torch.int64 of ({len(images)},)")
-    check_square(images)
+    if 0 in shape[1:]:
+        raise UserError(f"data: {name} images are of shape {shape[1:]}: without a pixel")
     if images.shape[1:] != data.images["train"].shape[1:]:
         raise UserError(f"data: {name} images are of shape {shape[1:]}, train images of others; give all the same")
     if not len(images):
         if name == "test":
             return
         raise UserError(f"data: no {name} images; give more images, or hold more of them back for the {name} split")
-    low, high = (pixel.item() for pixel in images.aminmax())  # either is NaN where any pixel is
-    if not -SLACK <= low <= high <= SLACK:
-        finite = low == low and abs(low) < float("inf") and high < float("inf")
-        way = "bring them there; bytes by x / 127.5 - 1" if finite else "leave out the images that are not finite"
-        raise UserError(f"data: {name} pixels are {low:g} to {high:g}, outside -1 to 1; {way}")
+    if images.dtype != torch.uint8 and not data.sha256:  # with a hash it was checked before
+        _check_range(name, images, data.kind)
     first, last = (label.item() for label in labels.aminmax())
     if not 0 <= first <= last < data.num_classes:
         raise UserError(
             f"data: {name} labels are {first} to {last}, but there are {data.num_classes} classes; legal: 0 to "
             f"{data.num_classes - 1}"
         )
+
+
+def _check_range(name: str, images: Tensor, kind: str) -> None:
+    low, high = (pixel.item() for pixel in images.aminmax())  # either is NaN where any pixel is
+    finite = low == low and abs(low) < float("inf") and high < float("inf")
+    if not finite or (kind == "picture" and not -SLACK <= low <= high <= SLACK):
+        way = "bring them there; bytes by x / 127.5 - 1" if finite else "leave out the images that are not finite"
+        raise UserError(f"data: {name} pixels are {low:g} to {high:g}, outside -1 to 1; {way}")
 
 
 def load(cfg: DictConfig) -> Images:

@@ -93,7 +93,7 @@ def _run(cfg: DictConfig, backbone: nn.Module, data: Images) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of one image; more threads wait for each other beside other processes
     try:
-        backbone(torch.zeros(1, data.channels, data.size, data.size), torch.zeros(1), labels)
+        backbone(torch.zeros(1, *data.shape), torch.zeros(1), labels)
     except Exception:  # what is wrong with it, its training says
         return
     finally:

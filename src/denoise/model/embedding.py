@@ -30,13 +30,19 @@ class Fourier(nn.Module):
         return nn.functional.pad(waves, (0, 1)) if self.dim % 2 else waves
 
 
-def sin_cos_2d(dim: int, size: int) -> Tensor:
-    """[sin(y w), cos(y w), sin(x w), cos(x w)], w = 10000^(-i / (dim/4)): (size * size, dim).
+def sin_cos_2d(dim: int, height: int, width: int) -> Tensor:
+    """[sin(y w), cos(y w), sin(x w), cos(x w)], w = 10000^(-i / (dim/4)): (height * width, dim).
 
     Vaswani et al. 2017, arXiv:1706.03762, in two dimensions. `dim` must be a multiple of 4.
     """
     frequency = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
-    place = torch.arange(size)[:, None] * frequency  # (size, dim/4)
-    y = place[:, None].expand(size, size, -1)
-    x = place[None].expand(size, size, -1)
-    return torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=-1).reshape(size * size, dim)
+    place = torch.arange(max(height, width))[:, None] * frequency  # (size, dim/4)
+    y = place[:height, None].expand(height, width, -1)
+    x = place[None, :width].expand(height, width, -1)
+    return torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=-1).reshape(height * width, dim)
+
+
+def as_size(image_size: tuple[int, int]) -> str:
+    """Say height and width: 32 of a square, 32x48 else."""
+    height, width = image_size
+    return f"{height}" if height == width else f"{height}x{width}"

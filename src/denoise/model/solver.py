@@ -22,7 +22,7 @@ def sigma_steps(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, r
 
 @torch.no_grad()
 def euler(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None = None) -> Tensor:
-    """x <- x + (s' - s) (x - D(x; s)) / s, first order. noise: (B, C, S, S) of unit variance -> images."""
+    """x <- x + (s' - s) (x - D(x; s)) / s, first order. noise: (B, C, H, W) of unit variance -> images."""
     x = noise * sigmas[0]
     for sigma, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         slope = (x - denoise(x, x.new_full((len(x),), sigma), labels)) / sigma
@@ -32,7 +32,7 @@ def euler(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None
 
 @torch.no_grad()
 def heun(denoise: Denoise, noise: Tensor, sigmas: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Euler's step, then the mean of the slopes at both ends, second order. noise: (B, C, S, S) -> images."""
+    """Euler's step, then the mean of the slopes at both ends, second order. noise: (B, C, H, W) -> images."""
     x = noise * sigmas[0]
     for sigma, after in zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True):
         slope = (x - denoise(x, x.new_full((len(x),), sigma), labels)) / sigma

@@ -1,5 +1,6 @@
 """The U-Net backbone."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,12 +8,13 @@ from torch import Tensor, nn
 
 from denoise.errors import UserError
 from denoise.model.block import NoiseEmbedding, Parts, ResidualBlock, TransformerOnMap
+from denoise.model.embedding import as_size
 
 
 class UNet(nn.Module):
     """Residual and transformer blocks down to the coarsest resolution and up again, with skip connections.
 
-    (B, channels, S, S), c_noise (B,), labels (B,) or None -> (B, channels, S, S). Ronneberger et al. 2015,
+    (B, channels, H, W), c_noise (B,), labels (B,) or None -> (B, channels, H, W). Ronneberger et al. 2015,
     arXiv:1505.04597, in the residual form of Ho et al. 2020, arXiv:2006.11239. `channel_mult` has one entry per
     level, 0 the finest; the image size must divide by 2^(levels - 1). The levels in `attention_levels` have a
     transformer block after each residual block; the middle has one if the coarsest level has.
@@ -22,7 +24,7 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
+        image_size: tuple[int, int],
         channels: int,
         num_classes: int,
         parts: Parts,
@@ -104,12 +106,13 @@ class UNet(nn.Module):
         return self.conv_out(self.activation_out(self.norm_out(h)))
 
 
-def check_size(image_size: int, levels: int) -> None:
+def check_size(image_size: tuple[int, int], levels: int) -> None:
     """Refuse an image size that `levels` levels do not divide."""
     factor = 2 ** (levels - 1)
-    if image_size % factor or image_size < factor:
-        fit = max(1, (image_size & -image_size).bit_length())
+    side = math.gcd(*image_size)
+    if side % factor:
+        fit = max(1, (side & -side).bit_length())
         raise UserError(
             f"model.channel_mult: {levels} levels need an image size that {factor} divides, the data have "
-            f"{image_size}; take at most {fit} entries, or another data.image_size"
+            f"{as_size(image_size)}; take at most {fit} entries, or another data.image_size"
         )

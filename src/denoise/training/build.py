@@ -17,6 +17,7 @@ from denoise.model.initialize import finish, initialize
 from denoise.process_state import steady
 from denoise.randomness import seeded
 from denoise.training.accelerator import ACCELERATORS
+from denoise.training.measured import denoiser_of
 from denoise.training.module import DenoiseModule
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -87,7 +88,7 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
         backbone = build_backbone(cfg, data, parts)
     put_in(backbone)
     stages = initialize(backbone, parts, cfg.seed)
-    denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
+    denoiser: Denoiser = catalog.call(denoiser_of(cfg, data), backbone, kind="denoiser")
     return denoiser, stages
 
 
@@ -96,7 +97,7 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     model = {name: value for name, value in cfg.model.items() if name not in OF_TRAINING}
     backbone = catalog.call(
-        model, kind="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
+        model, kind="model", image_size=data.shape[1:], channels=data.channels, num_classes=num_classes, parts=parts
     )
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:

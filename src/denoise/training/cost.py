@@ -21,15 +21,16 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def flops_per_step(denoiser: Denoiser, batch_size: int, channels: int, size: int, num_classes: int) -> int:
+def flops_per_step(denoiser: Denoiser, batch_size: int, shape: tuple[int, int, int], num_classes: int) -> int:
     """Count the floating-point operations of one training step, forward and backward, as torch's counter does.
 
     Matrix products, convolutions and attention, two operations a multiply-add; elementwise maths and the
-    optimizer are left out. Counted on two images, then scaled to the batch; once for all models of the same layers.
+    optimizer are left out. Counted on two images of `shape` (channels, height, width), then scaled to the batch; once
+    for all models of the same layers.
     """
-    probed = (tuple(_layers(denoiser)), channels, size, num_classes)
+    probed = (tuple(_layers(denoiser)), shape, num_classes)
     if probed not in _counted:
-        _counted[probed] = _count(denoiser, channels, size, num_classes)
+        _counted[probed] = _count(denoiser, shape, num_classes)
     return _counted[probed] * batch_size
 
 
@@ -52,13 +53,13 @@ def _layers(model: nn.Module) -> Iterator[tuple[object, ...]]:
             yield name, type(module).__name__, shapes, tuple(sorted(plain.items(), key=str))
 
 
-def _count(denoiser: Denoiser, channels: int, size: int, num_classes: int) -> int:
+def _count(denoiser: Denoiser, shape: tuple[int, int, int], num_classes: int) -> int:
     probe = 2
     # without storage torch's operators are Python, which takes two or three times as long as to compute a small model
-    small = parameters(denoiser) <= SMALL_MODEL and size <= SMALL_IMAGE
+    small = parameters(denoiser) <= SMALL_MODEL and max(shape[1:]) <= SMALL_IMAGE
     place = "cpu" if small else "meta"
     blank = copy.deepcopy(denoiser).to(place).eval()  # eval: nothing is drawn
-    images = torch.zeros(probe, channels, size, size, device=place)
+    images = torch.zeros(probe, *shape, device=place)
     labels = torch.zeros(probe, dtype=torch.int64, device=place) if num_classes else None
     # the counter does not know the CPU's own attention
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -10,7 +10,8 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from denoise.data.images import Batches, Images
+from denoise.data.batches import Batches
+from denoise.data.images import Images
 from denoise.denoiser.edm import LogNormal
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.fault import ends_no_loop
@@ -44,14 +45,22 @@ class FixedSet:
     noise band. Which image (`order`) and which noise it has is the same for every trial, whatever its seed.
     """
 
-    def __init__(self, data: Images, ruler: LogNormal, count: int, split: str = "validation") -> None:
-        images = data.images[split]
-        self.order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(images)
-        order = self.order.to(images.device)
-        self.images, self.labels = images[order], data.labels[split][order]
-        self.sigma = ruler.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(images.device)
-        noise = torch.randn(self.images.shape, generator=stream(0, f"{split}/noise"))
-        self.noise = noise.to(images.device)
+    def __init__(
+        self,
+        data: Images,
+        ruler: LogNormal,
+        count: int,
+        split: str = "validation",
+        device: torch.device | None = None,
+    ) -> None:
+        self.order = torch.randperm(count, generator=stream(0, f"{split}/order")) % len(data.images[split])
+        images = data.look_up(split, self.order)
+        device = device or images.device
+        self.images = images.to(device)
+        self.labels = _rows(data.labels[split], self.order).to(device)
+        self.conditions = {n: _rows(arrays[split], self.order).to(device) for n, arrays in data.conditions.items()}
+        self.sigma = ruler.sigma((torch.arange(count, dtype=torch.float64) + 0.5) / count).float().to(device)
+        self.noise = torch.randn(images.shape, generator=stream(0, f"{split}/noise")).to(device)
 
     def parts(self, size: int) -> list[slice]:
         """Divide into batches of at most so many, each with noise levels from end to end, as a training's have."""
@@ -60,6 +69,10 @@ class FixedSet:
 
     def __deepcopy__(self, memo: object) -> "FixedSet":
         return self
+
+
+def _rows(array: Tensor, index: Tensor) -> Tensor:
+    return array[index.to(array.device)]
 
 
 class DenoiseModule(LightningModule):
@@ -113,9 +126,12 @@ class DenoiseModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         self.data = self.data.to(self.device)
-        self.batches = Batches(self.data, self.batch_size, self.seed)
-        self.triples = FixedSet(self.data, self.ruler, self.val_samples)
-        self.seen = FixedSet(self.data, self.ruler, self.gap_samples, "train") if self.gap_samples else None
+        self.batches = Batches(self.data, self.batch_size, self.seed, self.device)
+        self.triples = self._fixed(self.val_samples, "validation")
+        self.seen = self._fixed(self.gap_samples, "train") if self.gap_samples else None
+
+    def _fixed(self, count: int, split: str) -> FixedSet:
+        return FixedSet(self.data, self.ruler, count, split, self.device)
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
@@ -218,7 +234,7 @@ class DenoiseModule(LightningModule):
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:
         """Evaluate the triples of test images, which no search has seen."""
-        triples = FixedSet(self.data, self.ruler, self.test_samples, "test")
+        triples = self._fixed(self.test_samples, "test")
         self.key_others("test")
         with parametrize.cached():
             self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}

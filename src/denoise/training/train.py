@@ -47,6 +47,8 @@ from denoise.training.build import prepare as prepare
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
+from denoise.training.measured import keep_in as keep_in
+from denoise.training.measured import settle as settle
 from denoise.training.module import DenoiseModule
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
@@ -179,7 +181,7 @@ def fit(
     result.weights_sha256 = sha256(weights)
     if result.outcome == "complete":
         with blamed():
-            result.samples = grid_png(draw(cfg, module.denoiser, module.data))
+            result.samples = grid_png(draw(cfg, module.denoiser, module.data), module.data.kind)
     return result
 
 
@@ -187,11 +189,11 @@ OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does no
 
 
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
-    """Draw images with the config's solver from noise keyed by `seed`: (N, C, S, S) in about [-1, 1]."""
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are."""
     solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
     scale = cfg.solver.get("guidance", 1.0)
     count, device = cfg.solver.images, next(denoiser.parameters()).device
-    noise = torch.randn(count, data.channels, data.size, data.size, generator=stream(seed, "sample/noise"))
+    noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
@@ -222,12 +224,21 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
         denoiser.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
         raise UserError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
-    return grid_png(draw(cfg, denoiser, data, seed))
+    return grid_png(draw(cfg, denoiser, data, seed), data.kind)
 
 
 def data_sha256(cfg: DictConfig) -> str:
     """sha256 of the content of the config's data."""
     return data_images.content_hash(cfg.data)
+
+
+def data_notes(cfg: DictConfig) -> list[str]:
+    """What the user should know of the config's data, a line each."""
+    data = data_images.load(cfg.data)
+    if data.sigma_data is None:
+        return data.notes
+    said = f"data: standard deviation of the training images {data.sigma_data:g}; sigma_data {cfg.data.sigma_data:g}"
+    return [*data.notes, said]
 
 
 def test_images(cfg: DictConfig) -> int:
@@ -252,7 +263,7 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     classes = data.num_classes if cfg.model.class_conditional else 0
     return {
         PARAMETERS: cost.parameters(denoiser),
-        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.channels, data.size, classes),
+        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes),
     }
 
 

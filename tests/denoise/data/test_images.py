@@ -1,7 +1,10 @@
 """Data sets: splits, range, hashes, idx files, and batches."""
 
+import copy
 import gzip
+import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ from hypothesis import strategies as st
 
 from denoise.config import compose
 from denoise.data import idx, load
+from denoise.data.batches import Batches
 from denoise.data.digits import digits
-from denoise.data.images import Batches, Images, check, content_hash, resize, split
+from denoise.data.images import Images, check, content_hash, floats
+from denoise.data.split import reorder, resize, split
 from denoise.errors import UserError
 
 FASHION = Path(idx.FASHION_MNIST)
@@ -49,11 +54,11 @@ def test_digits_are_split_whole():
 @given(st.integers(10, 200), st.floats(0, 0.4), st.floats(0, 0.4))
 def test_a_split_is_a_permutation_and_always_the_same(count, validation, test):
     x = torch.arange(count)
-    one = split(x.view(-1, 1, 1, 1), x, (validation, test), num_classes=2)
+    one = split(x.view(-1, 1, 1, 1).clone(), x, (validation, test), num_classes=2)
     parts = torch.cat([one.labels[name] for name in ("train", "validation", "test")])
     assert sorted(parts.tolist()) == list(range(count))
     assert len(one.labels["validation"]) == round(validation * count) and len(one.labels["test"]) == round(test * count)
-    again = split(x.view(-1, 1, 1, 1), x, (validation, test), num_classes=2)
+    again = split(x.view(-1, 1, 1, 1).clone(), x, (validation, test), num_classes=2)
     assert torch.equal(one.labels["train"], again.labels["train"])
     assert torch.equal(one.images["train"].flatten(), one.labels["train"])
 
@@ -64,11 +69,12 @@ def test_range_and_sigma_data(name):
         pytest.skip("Debian's dataset-fashion-mnist is not here")
     cfg = compose.compose([f"data={name}"]).cfg.data
     data = load(cfg)
-    assert data.num_classes == 10 and data.channels == 1 and data.size == cfg.image_size
-    for images, labels in zip(data.images.values(), data.labels.values(), strict=True):
+    assert data.num_classes == 10 and data.shape == (1, cfg.image_size, cfg.image_size)
+    pixels = {name: floats(images) for name, images in data.images.items()}
+    for images, labels in zip(pixels.values(), data.labels.values(), strict=True):
         assert -1 <= images.min() and images.max() <= 1 and labels.unique().tolist() == list(range(10))
-    assert data.images["train"].min() == -1 and data.images["train"].max() == 1
-    assert cfg.sigma_data == pytest.approx(data.images["train"].double().std().item(), rel=0.01)
+    assert pixels["train"].min() == -1 and pixels["train"].max() == 1
+    assert cfg.sigma_data == pytest.approx(pixels["train"].double().std().item(), rel=0.01)
 
 
 def test_fashion_mnist_is_whole():
@@ -90,10 +96,60 @@ def test_hash_is_of_the_content():
 GOLDEN_DIGITS = "0917ab1a7c940e7c"
 
 
+BYTES = torch.arange(256, dtype=torch.uint8)
+
+
+def test_bytes_are_the_floats_that_they_were():
+    assert torch.equal(floats(BYTES), BYTES.float() / 127.5 - 1)
+    assert floats(BYTES).double().numpy() == pytest.approx([k / 127.5 - 1 for k in range(256)], abs=1e-7)
+    kept = floats(BYTES)
+    assert floats(kept) is kept
+
+
+@given(st.integers(1, 40), st.sampled_from([1, 2, 3]), st.integers(1, 5), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_a_hash_is_of_what_a_network_takes(count, channels, height, width):
+    """Of bytes and of floats the same, and the one that was taken of the whole array at once."""
+    pixels = torch.arange(count * channels * height * width).view(count, channels, height, width).byte()
+    labels = torch.arange(count) % 3
+    parts = {"train": slice(0, count), "validation": slice(0, 1), "test": slice(0, 0)}
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        for tensor in ((pixels.float() / 127.5 - 1)[part], labels[part]):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode() + tensor.numpy().tobytes())
+    for form in (pixels, floats(pixels)):
+        data = Images({n: form[p] for n, p in parts.items()}, {n: labels[p] for n, p in parts.items()}, 3)
+        assert data.content_hash() == digest.hexdigest()
+
+
+def test_a_hash_is_of_conditions_too():
+    data, more = numbered(3), {"text": {name: torch.arange(3.0) for name in ("train", "validation", "test")}}
+    data = Images(*({n: by["train"] for n in more["text"]} for by in (data.images, data.labels)), num_classes=3)
+    hashes = {replace(data, conditions=c).content_hash() for c in ({}, more, {"other": more["text"]})}
+    other = more["text"] | {"test": torch.arange(3.0) + 1}
+    assert len(hashes | {replace(data, conditions={"text": other}).content_hash()}) == 4
+
+
+@given(st.integers(0, 60), st.randoms())
+def test_rows_are_put_in_order_in_place(count, random):
+    order = list(range(count))
+    random.shuffle(order)
+    rows = np.arange(2 * count).reshape(count, 2)
+    wanted = rows[order]
+    reorder(rows, order)
+    assert (rows == wanted).all()
+
+
+def test_a_split_holds_the_images_once():
+    images = torch.arange(40.0).view(40, 1, 1, 1)
+    data = split(images, torch.arange(40), (0.2, 0.1), num_classes=40)
+    assert {x.untyped_storage().data_ptr() for x in data.images.values()} == {images.untyped_storage().data_ptr()}
+
+
 @pytest.mark.parametrize("size", [4, 8, 12, 16])
 def test_another_image_size(size):
     data = digits(size)
-    assert data.size == size and data.images["train"].abs().max() <= 1
+    assert data.shape == (1, size, size) and data.images["train"].abs().max() <= 1
     with pytest.raises(UserError, match="data.image_size=0"):
         resize(data.images["train"], 0)
 
@@ -129,7 +185,7 @@ def test_idx_files_are_read(tmp_path, packed):
     data = idx.fashion_mnist(str(tmp_path), image_size=6)
     assert {name: len(x) for name, x in data.images.items()} == {"train": 34, "validation": 6, "test": 12}
     wanted = torch.tensor(arrays[ROWS["t10k"][0]])[:, None] / 127.5 - 1
-    torch.testing.assert_close(data.images["test"], wanted.float())
+    torch.testing.assert_close(floats(data.images["test"]), wanted.float())
     assert data.labels["test"].tolist() == arrays[ROWS["t10k"][1]].tolist()
     assert idx.fashion_mnist(str(tmp_path), image_size=6).content_hash() == data.content_hash()
 
@@ -232,10 +288,9 @@ OWN = {
     "inf": ("images", with_pixel(float("inf")), "pixels are 0 to inf.*not finite"),
     "-inf": ("images", with_pixel(float("-inf")), "pixels are -inf to 0.*not finite"),
     "bytes in floats": ("images", 127.5 * (with_pixel(1) + 1), "pixels are 127.5 to 255, outside -1 to 1; .*127.5 - 1"),
-    "bytes": ("images", with_pixel(1).byte(), "torch.uint8 .*give torch.float32"),
-    "doubles": ("images", with_pixel(1).double(), "torch.float64 .*give torch.float32"),
-    "no channels": ("images", with_pixel(1)[:, 0], r"\(12, 4, 4\); give .*\(N, C, S, S\)"),
-    "not square": ("images", torch.zeros(12, 1, 4, 6), "4x6 pixels are no squares"),
+    "doubles": ("images", with_pixel(1).double(), "torch.float64 .*give torch.float32 or torch.uint8"),
+    "no channels": ("images", with_pixel(1)[:, 0], r"\(12, 4, 4\); give .*\(N, C, H, W\)"),
+    "no pixels": ("images", torch.zeros(12, 1, 0, 6), r"\(1, 0, 6\): without a pixel"),
     "too few": ("images", torch.zeros(11, 1, 4, 4), "11 .* images but labels .*12"),
     "class too high": ("labels", torch.arange(12), "labels are 0 to 11, but there are 3 classes; legal: 0 to 2"),
     "class below 0": ("labels", torch.arange(12) % 3 - 1, "labels are -1 to 1, but there are 3 classes"),
@@ -253,7 +308,7 @@ def test_data_that_cannot_be_used_are_refused_with_the_way_on(case, name):
 
 
 def test_splits_belong_together():
-    assert check(own()).size == 4
+    assert check(own()).shape == (1, 4, 4)
     nothing = {"test_images": torch.zeros(0, 1, 4, 4), "test_labels": torch.zeros(0, dtype=torch.int64)}
     assert len(check(own(**nothing)).images["test"]) == 0
     with pytest.raises(UserError, match="no validation images"):
@@ -264,6 +319,29 @@ def test_splits_belong_together():
         check(Images({"train": torch.zeros(3, 1, 4, 4)}, {"train": torch.arange(3)}, num_classes=3))
     with pytest.raises(UserError, match="the loader returned dict"):
         check({})  # type: ignore[arg-type]
+
+
+def test_a_latent_may_be_of_any_numbers_that_are_finite():
+    wide = {f"{name}_images": 9 * with_pixel(1).expand(-1, 4, -1, -1) for name in ("train", "validation", "test")}
+    assert check(replace(own(**wide), kind="latent")).channels == 4
+    with pytest.raises(UserError, match="pixels are 0 to 9, outside"):
+        check(own(**wide))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match="not finite"):
+            check(replace(own(train_images=with_pixel(value)), kind="latent"))
+    with pytest.raises(UserError, match="'sound'; legal: picture, latent"):
+        check(replace(own(), kind="sound"))
+
+
+def test_a_condition_has_a_row_for_each_image():
+    text = {name: torch.zeros(12, 5) for name in ("train", "validation", "test")}
+    data = check(replace(own(), conditions={"text": text}))
+    text["train"][:, 0] = torch.arange(12)
+    batches = Batches(data, 5, seed=0)
+    found = batches.conditions(3)["text"]
+    assert found.shape == (5, 5) and (found[:, 0].long() % 3).tolist() == batches(3)[1].tolist()
+    with pytest.raises(UserError, match="text has .*one for each image"):
+        check(replace(own(), conditions={"text": text | {"test": torch.zeros(11, 5)}}))
 
 
 def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path):
@@ -300,7 +378,43 @@ def test_a_batch_is_found_by_its_step_alone():
     assert forward[0] != Batches(numbered(50), 8, seed=1)(0)[1].tolist()
 
 
+def sided(count: int, **more) -> Images:
+    """Images of two pixels, i at the left and 100 + i at the right, in bytes."""
+    pixels = torch.stack([torch.arange(count), 100 + torch.arange(count)], dim=1).byte().view(count, 1, 1, 2)
+    return Images({"train": pixels}, {"train": torch.arange(count)}, num_classes=count, **more)
+
+
+def test_half_of_a_batch_is_mirrored_and_always_the_same_half():
+    plain, flipped = Batches(sided(60), 20, seed=0), Batches(sided(60, flip=True), 20, seed=0)
+    turned = 0
+    for step in range(30):
+        (x, labels), (y, same) = plain(step), flipped(step)
+        swapped = (y.flip(-1) == x).flatten(1).all(1)
+        assert torch.equal(labels, same) and ((y == x).flatten(1).all(1) ^ swapped).all()
+        assert torch.equal(y, Batches(sided(60, flip=True), 20, seed=0)(step)[0])
+        turned += int(swapped.sum())
+    assert 240 < turned < 360
+    assert not torch.equal(flipped(0)[0], Batches(sided(60, flip=True), 20, seed=1)(0)[0])
+
+
+def test_what_is_streamed_is_the_same():
+    plain, streamed = Batches(sided(50, flip=True), 8, seed=0), Batches(sided(50, flip=True, streamed=True), 8, seed=0)
+    for step in [0, 1, 2, 3, 3, 2, 9, 4, 5, 6, 7, 20]:
+        for x, y in zip(plain(step), streamed(step), strict=True):
+            assert torch.equal(x, y)
+        streamed = copy.deepcopy(streamed) if step == 4 else streamed
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 51])
 def test_a_batch_size_that_cannot_be_is_refused(batch_size):
     with pytest.raises(UserError, match=f"data.batch_size={batch_size}"):
         Batches(numbered(50), batch_size, seed=0)
+
+
+def test_the_page_names_every_key_of_every_file():
+    root = Path(__file__).resolve().parents[3]
+    page = (root / "docs" / "your_data.md").read_text(encoding="utf-8")
+    for path in sorted((root / "conf" / "data").glob("*.yaml")):
+        keys = set(compose.compose([f"data={path.stem}"]).cfg.data) - {"_target_", "limits", "words"}
+        missing = {key for key in keys if f"`data.{key}`" not in page}
+        assert f"data={path.stem}" in page and not missing, f"docs/your_data.md: {path.stem} {missing}"

@@ -1,5 +1,7 @@
 """Backbones and their blocks: shapes, conditioning, placements, dropout, and how weights start."""
 
+import itertools
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +15,7 @@ from denoise.config import catalog, compose
 from denoise.errors import UserError
 from denoise.model.block import PLACEMENTS, Parts
 from denoise.model.dit import DiT
+from denoise.model.embedding import sin_cos_2d
 from denoise.model.initialize import initialize
 from denoise.model.unet import UNet
 from denoise.training.train import build_parts
@@ -26,16 +29,24 @@ def with_parts(zero_output: bool = True, **change) -> Parts:
     return Parts(**each, zero_output=zero_output)
 
 
-def unet(parts: Parts = PARTS, size: int = 8, channels: int = 1, classes: int = 0, seed: int = 0, **model) -> nn.Module:
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def unet(
+    parts: Parts = PARTS, size: int | tuple[int, int] = 8, channels: int = 1, classes: int = 0, seed: int = 0, **model
+) -> nn.Module:
     small = {"width": 4, "num_heads": 2, "embedding_dim": 8}
-    built = UNet(size, channels, classes, parts, **{**small, **model})
+    built = UNet(sides(size), channels, classes, parts, **{**small, **model})
     initialize(built, parts, seed)
     return built
 
 
-def dit(parts: Parts = PARTS, size: int = 8, channels: int = 1, classes: int = 0, seed: int = 0, **model) -> nn.Module:
+def dit(
+    parts: Parts = PARTS, size: int | tuple[int, int] = 8, channels: int = 1, classes: int = 0, seed: int = 0, **model
+) -> nn.Module:
     small = {"dim": 8, "depth": 2, "num_heads": 2, "embedding_dim": 8}
-    built = DiT(size, channels, classes, parts, **{**small, **model})
+    built = DiT(sides(size), channels, classes, parts, **{**small, **model})
     initialize(built, parts, seed)
     return built
 
@@ -44,9 +55,9 @@ BACKBONES = {"unet": unet, "dit": dit}
 both = pytest.mark.parametrize("build", BACKBONES.values(), ids=BACKBONES)
 
 
-def inputs(size: int = 8, channels: int = 1, classes: int = 0, batch: int = 3) -> tuple:
+def inputs(size: int | tuple[int, int] = 8, channels: int = 1, classes: int = 0, batch: int = 3) -> tuple:
     torch.manual_seed(0)
-    x, c_noise = torch.randn(batch, channels, size, size), torch.randn(batch) / 2
+    x, c_noise = torch.randn(batch, channels, *sides(size)), torch.randn(batch) / 2
     return x, c_noise, torch.arange(batch) % classes if classes else None
 
 
@@ -65,7 +76,8 @@ def stirred(model: nn.Module) -> nn.Module:
 @given(data=st.data(), levels=st.integers(1, 3), channels=st.sampled_from([1, 3]), classes=st.sampled_from([0, 3]))
 @settings(max_examples=25, deadline=None)
 def test_unet_keeps_any_size_that_its_depth_divides(data, levels, channels, classes):
-    size = 2 ** (levels - 1) * data.draw(st.integers(1, 5), "size over the factor")
+    height, width = (2 ** (levels - 1) * data.draw(st.integers(1, 5), "size over the factor") for _ in range(2))
+    size = (height, width)
     mult = data.draw(st.lists(st.sampled_from([1, 2, 3]), min_size=levels, max_size=levels), "channel_mult")
     attention = data.draw(st.sets(st.integers(0, levels - 1)), "attention_levels")
     blocks = data.draw(st.integers(1, 2), "blocks_per_level")
@@ -80,29 +92,38 @@ def test_unet_keeps_any_size_that_its_depth_divides(data, levels, channels, clas
 
 @given(
     patch=st.integers(1, 4),
-    patches=st.integers(1, 5),
+    patches=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     channels=st.sampled_from([1, 3]),
     classes=st.sampled_from([0, 3]),
     depth=st.integers(1, 2),
 )
 @settings(max_examples=25, deadline=None)
 def test_dit_keeps_any_size_that_its_patch_divides(patch, patches, channels, classes, depth):
-    size = patch * patches
+    size = (patch * patches[0], patch * patches[1])
     model = dit(with_parts(zero_output=False), size, channels, classes, patch_size=patch, depth=depth)
     x, c_noise, labels = inputs(size, channels, classes, batch=2)
     y = model(x, c_noise, labels)
     assert y.shape == x.shape and y.isfinite().all() and y.abs().max() > 0
 
 
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (5, 3), (1, 4)])
+def test_each_position_has_the_waves_of_its_row_and_column(height, width):
+    dim = 8
+    frequency = [10000.0 ** (-i / (dim // 4)) for i in range(dim // 4)]
+    for y, x in itertools.product(range(height), range(width)):
+        wanted = [wave(at * f) for at in (y, x) for wave in (math.sin, math.cos) for f in frequency]
+        torch.testing.assert_close(sin_cos_2d(dim, height, width)[y * width + x], torch.tensor(wanted))
+
+
 def test_dit_puts_each_patch_back_where_it_was():
     """With blocks that add nothing, a pixel that changes in one patch changes only that patch of the output."""
-    model = dit(with_parts(zero_output=True), size=6, patch_size=2)
+    model = dit(with_parts(zero_output=True), size=(4, 6), patch_size=2)
     nn.init.normal_(model.out.weight)
-    x, c_noise, _ = inputs(6)
+    x, c_noise, _ = inputs((4, 6))
     moved = x.clone()
     moved[:, :, 3, 4] += 1  # row 1, column 2 of the patches
     changed = (model(moved, c_noise) - model(x, c_noise)).abs().amax(dim=(0, 1)) > 0
-    where = torch.zeros(6, 6, dtype=torch.bool)
+    where = torch.zeros(4, 6, dtype=torch.bool)
     where[2:4, 4:6] = True
     assert torch.equal(changed, where)
 
@@ -112,6 +133,8 @@ def test_dit_puts_each_patch_back_where_it_was():
     [
         (lambda: unet(size=6, channel_mult=[1, 2, 2]), "take at most 2 entries"),
         (lambda: unet(size=9), "model.channel_mult"),
+        (lambda: unet(size=(8, 6), channel_mult=[1, 2, 2]), "the data have 8x6; take at most 2 entries"),
+        (lambda: dit(size=(12, 8), patch_size=3), "image size 12x8; legal: 1, 2, 4"),
         (lambda: unet(attention_levels=[2]), "legal: 0, 1"),
         (lambda: unet(num_heads=3), "model.num_heads=3"),
         (lambda: dit(size=9, patch_size=2), "legal: 1, 3, 9"),

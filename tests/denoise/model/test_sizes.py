@@ -43,7 +43,7 @@ DITS = st.fixed_dictionaries(
 def takes_a_step(build: Any, model: dict[str, Any], classes: int, parts: Parts = PARTS) -> bool:
     """Train one step, all weights finite and some moved; False where it is refused as a refusal has to be."""
     try:
-        net: nn.Module = build(SIZE, 1, classes, parts, **model)
+        net: nn.Module = build((SIZE, SIZE), 1, classes, parts, **model)
     except UserError as refusal:
         said = re.match(r"model\.(\w+)", str(refusal))
         assert said and said[1] in model and re.search(r"legal: \d|take |such as ", str(refusal)), str(refusal)

@@ -25,7 +25,7 @@ class Convolutions(nn.Module):
 
 def counted(*channels: int, batch: int = 4, size: int = 6) -> int:
     model = EDM(Convolutions(*channels), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
-    return cost.flops_per_step(model, batch, channels[0], size, num_classes=0)
+    return cost.flops_per_step(model, batch, (channels[0], size, size), num_classes=0)
 
 
 def forward(a: int, b: int, batch: int = 4, size: int = 6) -> int:
@@ -36,6 +36,11 @@ def test_flops_of_convolutions():
     """Forward, the gradient of the weight, and of the input but for the first layer, whose input needs none."""
     assert counted(3, 3) == 2 * forward(3, 3)
     assert counted(1, 5, 1) == 2 * forward(1, 5) + 3 * forward(5, 1)
+
+
+def test_flops_are_of_the_images_own_shape():
+    model = EDM(Convolutions(3, 3), sigma_data=0.5, P_mean=-1.2, P_std=1.2)
+    assert cost.flops_per_step(model, 4, (3, 6, 10), num_classes=0) == 2 * (2 * 4 * 6 * 10 * 3 * 3 * 9)
 
 
 def tiny(*overrides: str):
@@ -51,14 +56,16 @@ def test_flops_scale_with_the_batch_and_leave_the_model_as_it_was(overrides):
     model = tiny(*overrides)
     classes = 10 if "model.class_conditional=true" in overrides else 0
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    one, eight, odd = (cost.flops_per_step(model, batch, 1, 8, classes) for batch in (2, 16, 5))
+    one, eight, odd = (cost.flops_per_step(model, batch, (1, 8, 8), classes) for batch in (2, 16, 5))
     assert one > 0 and eight == 8 * one and odd == 5 * one // 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert not any(p.grad is not None and p.grad.any() for p in model.parameters()) and model.training
 
 
 def test_flops_grow_with_the_width():
-    assert cost.flops_per_step(tiny("model.width=16"), 2, 1, 8, 0) > 2 * cost.flops_per_step(tiny(), 2, 1, 8, 0)
+    assert cost.flops_per_step(tiny("model.width=16"), 2, (1, 8, 8), 0) > 2 * cost.flops_per_step(
+        tiny(), 2, (1, 8, 8), 0
+    )
 
 
 CONFIGS = [
@@ -77,8 +84,8 @@ def test_what_was_counted_for_one_model_holds_for_another():
     """A count is kept by layers; whatever was counted before, the answer is that of counting anew."""
     for overrides in [*CONFIGS, *reversed(CONFIGS)]:
         model, classes = tiny(*overrides), 10 if "model.class_conditional=true" in overrides else 0
-        kept = cost.flops_per_step(model, 2, 1, 8, classes)
-        assert kept == 2 * cost._count(model, 1, 8, classes), overrides
+        kept = cost.flops_per_step(model, 2, (1, 8, 8), classes)
+        assert kept == 2 * cost._count(model, (1, 8, 8), classes), overrides
 
 
 @pytest.mark.parametrize("overrides", [*CONFIGS, ("model=dit", "model.dim=16", "model.depth=1")])
@@ -86,9 +93,9 @@ def test_a_model_counts_the_same_with_and_without_storage(overrides, monkeypatch
     """Small ones are counted while they compute, large ones on torch's meta device."""
     model = prepare(compose.compose([*overrides, "trainer.num_threads=1"]).cfg).denoiser
     classes = 10 if "model.class_conditional=true" in overrides else 0
-    computed = cost._count(model, 1, 8, classes)
+    computed = cost._count(model, (1, 8, 8), classes)
     monkeypatch.setattr(cost, "SMALL_MODEL", 0)
-    assert cost._count(model, 1, 8, classes) == computed
+    assert cost._count(model, (1, 8, 8), classes) == computed
 
 
 def test_parameters_are_those_that_train():
