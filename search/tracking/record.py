@@ -122,7 +122,8 @@ def check_known(record: Record) -> Record:
     """Refuse a record with a component that is not here: one of the user's own, whose folder was not given."""
     for text in record.overrides:
         kind, _, option = text.partition("=")
-        if kind.partition("@")[0] in catalog.KINDS and option not in (*catalog.options(kind.partition("@")[0]), "null"):
+        kind = kind.partition("@")[0]
+        if kind in catalog.KINDS and option != "null" and not catalog.known(kind, option):
             raise UserError(
                 f"RUN={record.run_id}: {text} is no option here; a component of your own needs its folder: add "
                 "--config-dir FOLDER"

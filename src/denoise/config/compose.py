@@ -118,7 +118,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
 
 
 def _path(kind: str, option: str) -> Path | None:
-    return catalog.entry(kind, option).path if option in catalog.options(kind) else None
+    return catalog.entry(kind, option).path if catalog.known(kind, option) else None
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,9 @@ from denoise.config import catalog
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.errors import UserError, choose
+from denoise.foreign.as_built import KINDS as AS_BUILT
+from denoise.foreign.as_built import brings_its_own, is_as_built
+from denoise.foreign.host import Host, host
 from denoise.initializer.stage import Scope, Stage
 from denoise.kernels.put_in import put_in
 from denoise.model.block import Part, Parts
@@ -37,7 +40,7 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
         val_samples=cfg.trainer.val_samples,
         test_samples=cfg.trainer.test_samples,
         class_conditional=cfg.model.class_conditional,
-        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+        memory_format=_memory_format(cfg),
         **more,
     )
 
@@ -74,8 +77,15 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     parts = build_parts(cfg)
     with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
         backbone = build_backbone(cfg, data, parts)
-    put_in(backbone)
-    stages = initialize(backbone, parts, cfg.seed)
+    if isinstance(backbone, Host):
+        _check_unused(cfg)
+        with seeded(cfg.seed, "others/surgery"):
+            for module in backbone.operate(parts).modules:
+                put_in(module)
+        stages = backbone.initialize(parts, cfg.seed)
+    else:
+        put_in(backbone)
+        stages = initialize(backbone, parts, cfg.seed)
     denoiser: Denoiser = catalog.call(cfg.denoiser, backbone, kind="denoiser")
     return denoiser, stages
 
@@ -83,10 +93,24 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
 def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
     """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError."""
     num_classes = data.num_classes if cfg.model.class_conditional else 0
+    if brings_its_own(cfg.model):
+        return _of_parts(cfg, host(cfg.model, tuple(data.images["train"].shape[1:]), num_classes))
+    for kind in AS_BUILT:
+        own = {f"parts.{name}.{kind}": part.get(kind) for name, part in cfg.parts.items()}
+        if place := next((path for path, node in ({kind: cfg[kind]} | own).items() if is_as_built(node)), None):
+            raise UserError(
+                f"{place}=as_built: keeps what a model of your own has (model=mine, model=diffusers), and this "
+                f"one takes its {kind} from here; legal: {', '.join(catalog.options(kind))}"
+            )
     model = {name: value for name, value in cfg.model.items() if name != "class_conditional"}
     backbone = catalog.call(
         model, kind="model", image_size=data.size, channels=data.channels, num_classes=num_classes, parts=parts
     )
+    return _of_parts(cfg, backbone)
+
+
+def _of_parts(cfg: DictConfig, backbone: Any) -> Any:
+    """Refuse choices for a part that a backbone does not have."""
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
             raise UserError(
@@ -104,7 +128,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         nodes = {kind: own.get(kind) or cfg[kind] for kind in kinds}
         for kind, node in nodes.items():
             _check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
-        chosen = {kind: catalog.factory(kind, node) for kind, node in nodes.items()}
+        chosen: Any = {k: None if is_as_built(node) else catalog.factory(k, node) for k, node in nodes.items()}
         placement, dropout = own.get("placement"), own.get("dropout")
         return Part(
             **chosen,
@@ -113,6 +137,23 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
 
     return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def _memory_format(cfg: DictConfig) -> torch.memory_format:
+    """Contiguous for a network that is not ours: it may take views that channels_last does not have."""
+    last = cfg.trainer.channels_last and not brings_its_own(cfg.model)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _check_unused(cfg: DictConfig) -> None:
+    """Refuse what a network that is not ours does not take from a config."""
+    for name, default in (("placement", "pre"), ("dropout", 0.0)):
+        own = {f"parts.{part}.{name}": node.get(name) for part, node in cfg.parts.items()}
+        for path, value in ({name: cfg[name]} | own).items():
+            if value not in (None, default):
+                raise UserError(
+                    f"{path}={value}: a model of your own has its own {name}, which surgery leaves; legal: {default}"
+                )
 
 
 def _check_inplace(node: DictConfig, path: str) -> None:
