@@ -37,6 +37,7 @@ class Host(Stochastic):
     from the stream (seed, "layer/..." , step): two forwards of one step draw the same.
     """
 
+    foreign = True  # its parameters are grouped by the layers that own them
     steps: Tensor
 
     def __init__(

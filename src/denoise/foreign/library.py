@@ -38,7 +38,8 @@ def diffusers(path: str | None = None, weights: str = "random") -> nn.Module:
         ) from error
     name = str(config.get("_class_name"))
     found: Any = getattr(library, name, None) if name.isidentifier() else None
-    if not isinstance(found, type) or library.ModelMixin not in found.__mro__:
+    known = isinstance(found, type) and issubclass(found, library.ModelMixin)
+    if not known:
         raise UserError(
             f"model.path={path}: its _class_name is {name}, which is no model of diffusers {library.__version__}"
         )
