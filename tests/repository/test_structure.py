@@ -110,7 +110,7 @@ BUILDING_BLOCKS = {
     },
 }
 VERBS = (
-    "install search train ui best reproduce report sample up down logs catalog inspect bench test "
+    "install search train ui best reproduce report sample up down logs catalog inspect sites bench test "
     "test-faults test-docker lint help lock"
 )
 

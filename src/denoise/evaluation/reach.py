@@ -18,6 +18,7 @@ from denoise.data import images
 from denoise.data.images import Images
 from denoise.foreign.as_built import brings_its_own, is_as_built
 from denoise.foreign.host import Host
+from denoise.foreign.sites import Site, of_ours
 from denoise.model.block import Part, Parts
 from denoise.model.initialize import layers_of, start_at_zero
 from denoise.process_state import steady
@@ -78,6 +79,28 @@ def look(cfg: DictConfig) -> Look:
     return Look(backbone, dict(places), frozenset(n for n, module in backbone.named_modules() if module in zeroed))
 
 
+@steady()
+def sites(cfg: DictConfig) -> list[Site]:
+    """List the sites of a config's network in the order in which they run. Errors: UserError."""
+    data = images.load(cfg.data)
+    with seeded(cfg.seed, "reach"):
+        if brings_its_own(cfg.model):
+            host: Host = build_backbone(cfg, data, None)
+            return host.sites
+        backbone = build_backbone(cfg, data, build_parts(cfg))
+        labels = torch.zeros(2, dtype=torch.int64) if cfg.model.class_conditional else None
+        shape = data.images["train"].shape[1:]
+        return of_ours(backbone, lambda: backbone(torch.zeros(2, *shape), torch.zeros(2), labels))
+
+
+def listing(cfg: DictConfig) -> list[str]:
+    """The sites of a config's network, a line each, and how many of them options reach. Errors: UserError."""
+    found = sites(cfg)
+    counts = {kind: [not site.why for site in found if site.kind == kind] for kind in TAKEN}
+    reached = ", ".join(f"{kind} {sum(each)} of {len(each)}" for kind, each in counts.items())
+    return [*(site.text() for site in found), f"reached: {reached}"]
+
+
 def differ(one: Look, other: Look) -> bool:
     """Tell whether two networks differ in anything: a layer, a setting, a shape, a first value, what starts at zero.
 
@@ -113,7 +136,7 @@ def _met(text: str) -> Look:
     for site in host.sites:
         present[site.kind, site.part] += 1
         places[site.kind, site.part] += not site.why
-    zeroed = set()
+    zeroed = set[str]()
     for layer in host.layers():
         places["initializer", layer.part] += 1
         places["weight_normalization", layer.part] += layer.normalizable

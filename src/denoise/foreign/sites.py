@@ -10,6 +10,7 @@ from torch import nn
 from denoise.foreign.behavior import feed_forward_width, is_attention, is_elementwise, is_gate, norm_axis
 from denoise.foreign.census import Call, Census, Operator, Shape, census
 from denoise.foreign.functions import ACTIVATION_CLASSES, ACTIVATIONS, GATE_CLASSES
+from denoise.model.initialize import owners
 
 GATE = "a gate, or an output in a range: not an activation"
 ATTENTION = "stands inside attention"
@@ -58,6 +59,25 @@ def find(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Site], Census]:
         met.setdefault(key, site)
     forwards = [found for call in taken.calls if (found := finder.feed_forward(call)) is not None]
     return [*met.values(), *_outermost(forwards)], taken
+
+
+def of_ours(backbone: nn.Module, run: Callable[[], Any]) -> list[Site]:
+    """The sites of a backbone that takes its components from factories: where one of them runs."""
+    known = owners(backbone)
+    names = {module: (name, own_part) for name, (module, own_part) in known.items()}
+    return [
+        Site(
+            str(module.kind),
+            type(module).__name__,
+            *names[module][:1],
+            _class(c.owner),
+            c.line,
+            c.shape,
+            names[module][1],
+        )
+        for c in census(backbone, run).calls
+        if isinstance(module := c.what, nn.Module) and isinstance(getattr(module, "kind", None), str)
+    ]
 
 
 class _Finder:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Optimizer
 
-
-LAYERS = (nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, ParametrizationList)
-LAYERS += (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LAYERS: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, ParametrizationList),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
 
 def is_matrix(parameter: Tensor) -> bool:

@@ -90,8 +90,11 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     return denoiser, stages
 
 
-def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
-    """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError."""
+def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
+    """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError.
+
+    A network that brings its own components is hosted, and left as it is.
+    """
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     if brings_its_own(cfg.model):
         return _of_parts(cfg, host(cfg.model, tuple(data.images["train"].shape[1:]), num_classes))

@@ -93,7 +93,7 @@ def test_the_noise_level_in_each_unit(c_noise: float) -> None:
 
 
 def test_a_step_has_the_noise_level_of_the_ladder() -> None:
-    """x_t = sqrt(a) x0 + sqrt(1 - a) e, by its own product in float64; between steps it lies between, at ends it stays."""
+    """x_t = sqrt(a) x0 + sqrt(1 - a) e, in float64; between steps it lies between, at the ends it stays."""
     kept, expected = 1.0, []
     for step in range(1000):
         kept *= 1 - (1e-4 + (0.02 - 1e-4) * step / 999)
