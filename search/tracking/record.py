@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from denoise.config import catalog, plain
+from denoise.config import catalog, plain, trust
 from denoise.config.compose import parse
 from denoise.errors import UserError, choose
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
@@ -15,6 +15,7 @@ from search.console.printed_commands import WHERE, key
 from search.tracking.tags import Tag
 
 OUTCOMES = ("complete", "pruned", "failed", "running")
+OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
 
 
 @dataclass
@@ -87,7 +88,10 @@ def check(record: Record) -> Record:
 def check_overrides(overrides: Sequence[str], where: str) -> None:
     """Refuse overrides of a record or of a best.yaml that are more than choices and values: they were not typed."""
     for text in overrides:
-        if "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
+        if found := OWN_MODEL.fullmatch(text):
+            if not trust.consented(found[1]):
+                raise UserError(f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies")
+        elif "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
             raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
         plain.check_text(text, where)
         try:
