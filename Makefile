@@ -157,8 +157,8 @@ lock: ## make requirements.lock from pyproject.toml: ARGS="--upgrade" for newer 
 	off='{off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)}'
 	awk "/^[a-z#]/ $$off !off && NF" .venv-lock/all >requirements.lock
 	for extra in $(EXTRAS); do    # what is beyond requirements.lock, at the versions that it pins
-	  sed -n 's/^\([a-z0-9-]*==[^ ;]*\).*/\1/p' .venv-lock/all >.venv-lock/pinned
-	  cp requirements-$$extra.lock .venv-lock/$$extra 2>/dev/null || true
+	  awk '/^[a-z]/ && !/^torch==/ {print $$1}' .venv-lock/all >.venv-lock/pinned
+	  cat .venv-lock/all $$(ls requirements-$$extra.lock 2>/dev/null || true) >.venv-lock/$$extra    # whose hashes are known
 	  compile --extra $$extra --constraint .venv-lock/pinned --output-file .venv-lock/$$extra
 	  awk 'NR == FNR {if ($$1 ~ /==/) known[$$1]; next} '"/^[a-z#]/ $$off"' /^[a-z]/ {off = off || ($$1 in known)} !off && NF' \
 	    requirements.lock .venv-lock/$$extra >requirements-$$extra.lock

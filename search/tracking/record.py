@@ -90,7 +90,9 @@ def check_overrides(overrides: Sequence[str], where: str) -> None:
     for text in overrides:
         if found := OWN_MODEL.fullmatch(text):
             if not trust.consented(found[1]):
-                raise UserError(f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies")
+                raise UserError(
+                    f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies"
+                )
         elif "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
             raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
         plain.check_text(text, where)

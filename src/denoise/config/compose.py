@@ -27,7 +27,7 @@ from denoise.config.override import quoted as quoted
 from denoise.config.override import readable
 from denoise.errors import UserError, choose
 
-OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys the user may add and take away
+OPEN = ("search.kinds.", "search.domains.", "model.kwargs.")  # mappings whose keys the user may add and take away
 DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
 
 

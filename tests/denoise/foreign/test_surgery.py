@@ -1,9 +1,11 @@
 """Surgery on sixteen architectures: what runs, what is reached, what is left and why; and the traps of replacing."""
 
 import copy
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
 
@@ -380,3 +382,9 @@ def test_a_census_leaves_modes_buffers_and_the_generator_as_they_were() -> None:
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
     assert [module.training for module in model] == [False, True, False, False] and taken.drew
     assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_the_page_has_this_table() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "your_model.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+)[^|]* \| (\d+) of (\d+) \| (\d+) of (\d+) \| (\d+) of (\d+) \|", page, re.MULTILINE)
+    assert {name: tuple(zip(map(int, n[::2]), map(int, n[1::2]), strict=True)) for name, *n in rows} == TABLE
