@@ -10,6 +10,10 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# install: further packages, each of a lock file of its own; what was installed once stays
+EXTRA :=
+EXTRAS := diffusers
+EXTRA_STAMPS := $(addprefix $(STAMP)-,$(filter $(EXTRAS),$(EXTRA)))
 ARGS ?=
 RUN ?=
 # compose: search, report, best, ... in a container of the service that make up has started
@@ -22,12 +26,12 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample up down logs catalog inspect bench test test-faults test-docker lint lock
+VERBS := help install search train ui best reproduce report sample up down logs catalog inspect sites bench test test-faults test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
-KNOWN := ARGS RUN ENGINE PYTHON TORCH
+KNOWN := ARGS RUN ENGINE EXTRA PYTHON TORCH
 ODD := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
-OTHER := $(filter-out $(VERBS) $(STAMP),$(MAKECMDGOALS))
+OTHER := $(filter-out $(VERBS) $(STAMP) $(STAMP)-%,$(MAKECMDGOALS))
 quoted = $(if $(word 2,$1),'$1',$1)
 GIVEN := $(strip $(foreach name,$(ODD),$(call quoted,$(name)=$(value $(name)))) $(OTHER))
 AS_ARGS := $(foreach name,$(filter args Args,$(ODD)),$(value $(name)))
@@ -41,6 +45,9 @@ endif
 ifneq ($(filter-out $(ENGINES),$(ENGINE)),)
 $(error ENGINE=$(ENGINE): unknown; legal: $(ENGINES), or leave it out for this machine's own .venv)
 endif
+ifneq ($(filter-out $(EXTRAS),$(EXTRA)),)
+$(error EXTRA=$(EXTRA): unknown; legal: $(EXTRAS), or leave it out)
+endif
 
 .PHONY: $(VERBS)
 
@@ -49,7 +56,15 @@ help: ## list the verbs
 	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=<mlflow run id> names a run.'
 	@echo '  ENGINE=compose does it in the service that make up has started.'
 
-install: $(STAMP) ## install what is missing into .venv, from the lock
+install: $(STAMP) $(EXTRA_STAMPS) ## install what is missing into .venv, from the lock: EXTRA=diffusers for its models too
+
+$(STAMP)-%: requirements-%.lock $(STAMP)
+	@exec 9>$(VENV)/.lock
+	if command -v flock >/dev/null; then flock 9; fi
+	echo "installing $* into $(VENV)"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-$*.lock
+	$(PY) -m pip check
+	touch $@
 
 $(STAMP): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'; then
@@ -64,6 +79,9 @@ $(STAMP): requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv $(VENV) || { echo 'python -m venv failed; on Debian: apt-get install python3.11-venv' >&2; exit 2; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	for extra in $(EXTRAS); do    # what was added once is brought to its lock too
+	  [ ! -e $(STAMP)-$$extra ] || $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-$$extra.lock
+	done
 	# where the packages are, as seen from site-packages: a folder that is copied or moved has its own
 	printf '%s\n' ../../../../src ../../../.. >"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/denoise-search.pth
 	$(PY) -m pip check
@@ -102,6 +120,9 @@ logs: ## what the service says: ARGS="-f worker"
 catalog: $(STAMP) ## print the components, write docs/kinds
 	@$(PY) -IS search/cli/from_make.py search $@
 
+sites: $(HERE) ## list the places of a model that options reach, without training: ARGS="model=diffusers model.path=..."
+	@$(START) $@
+
 inspect: $(HERE) ## signal and gradient through depth at initialization, in seconds
 	@$(START) $@
 
@@ -129,7 +150,16 @@ lock: ## make requirements.lock from pyproject.toml: ARGS="--upgrade" for newer 
 	echo 'torch and its CUDA packages are taken off: make install brings them' >&2
 	echo '$(firstword $(TORCH))' >.venv-lock/torch
 	cp requirements.lock .venv-lock/all    # what it pins stays, as long as pyproject.toml has it so
-	.venv-lock/bin/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --unsafe-package torch \
-	  --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	  --no-header --all-extras --output-file .venv-lock/all $$ARGS pyproject.toml
-	awk '/^[a-z#]/ {off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)} !off && NF' .venv-lock/all >requirements.lock
+	compile() { .venv-lock/bin/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	  --unsafe-package torch --constraint .venv-lock/torch --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-emit-options --no-header "$$@" $$ARGS pyproject.toml; }
+	compile --extra postgres --extra test --extra lint --output-file .venv-lock/all
+	off='{off = ($$1 ~ /^(#|(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==)/)}'
+	awk "/^[a-z#]/ $$off !off && NF" .venv-lock/all >requirements.lock
+	for extra in $(EXTRAS); do    # what is beyond requirements.lock, at the versions that it pins
+	  awk '/^[a-z]/ && !/^torch==/ {print $$1}' .venv-lock/all >.venv-lock/pinned
+	  cat .venv-lock/all $$(ls requirements-$$extra.lock 2>/dev/null || true) >.venv-lock/$$extra    # whose hashes are known
+	  compile --extra $$extra --constraint .venv-lock/pinned --output-file .venv-lock/$$extra
+	  awk 'NR == FNR {if ($$1 ~ /==/) known[$$1]; next} '"/^[a-z#]/ $$off"' /^[a-z]/ {off = off || ($$1 in known)} !off && NF' \
+	    requirements.lock .venv-lock/$$extra >requirements-$$extra.lock
+	done

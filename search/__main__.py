@@ -31,11 +31,16 @@ VERBS = {
     "report": "the leaderboard, the confirmation and the verdicts again",
     "sample": "draw images from the weights of the best run (or --run ID)",
     "catalog": "print the components",
+    "sites": "list the places of a model that options reach, without training",
     "inspect": "signal and gradient through depth at initialization, in seconds",
 }
 REPOSITORY = ("install", "up", "down", "logs", "bench", "test", "test-faults", "test-docker", "lint", "lock")  # of make
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
-FLAGS = {"config_name": ("train", "inspect"), "cfg": ("search", "train", "inspect"), "check": ("catalog",)}
+FLAGS = {
+    "config_name": ("train", "inspect", "sites"),
+    "cfg": ("search", "train", "inspect", "sites"),
+    "check": ("catalog",),
+}
 AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
 
 
@@ -158,7 +163,7 @@ def _trust(options: argparse.Namespace) -> None:
     if consent or options.config_name:
         trust.allow(compose(consent, options.config_name or "train").cfg.allow or [])
     catalog.check_own()
-    if best is not None and options.verb in ("train", "inspect"):
+    if best is not None and options.verb in ("train", "inspect", "sites"):
         options.overrides = best_file.beneath(best.expanduser() / f"{best_file.NAME}.yaml", options.overrides)
 
 

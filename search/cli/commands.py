@@ -4,19 +4,16 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from rich.live import Live
-from rich.spinner import Spinner
 
 from denoise.config.compose import Composed, compose, notes
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from search.cli import choose_run, mlflow_server
+from search.cli.waiting import say, waits
 from search.console.console import Out
 from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
@@ -46,7 +43,7 @@ def search(options: argparse.Namespace) -> int:
     from search.workers.pool import WorkerPool
 
     with WorkerPool(options.typed) as pool:
-        with _waits():
+        with waits(console):
             if not options.worker:  # at once: what a worker imports takes seconds too
                 pool.resize(int(likely_several(asked.cfg)))
                 load("torch")
@@ -65,7 +62,7 @@ def search(options: argparse.Namespace) -> int:
         stores = loop.open_stores(prepared)
         if prepared.settings.shared:
             shared.ask(stores[0], options.overrides)
-        _say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
+        say([*prepared.notes, *notes(prepared.composed, prepared.space.options)])
         try:
             with Display(prepared.name, prepared.total, console=console) as display:
                 answer = loop.run(prepared, *stores, display, began, pool)
@@ -87,7 +84,7 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     composed = _compose(options)
-    with _waits():
+    with waits(console):
         load(*LEARNS, *TRACKS)
         from denoise.training import train as training
         from search.report.progress import Display
@@ -96,7 +93,7 @@ def train(options: argparse.Namespace) -> int:
         composed, overrides = training.settle(composed, options.overrides, options.config_name or "train")
     module = training.prepare(pretrained.resolve(composed.cfg))
     tracker = open_tracker(composed.cfg.tracking.uri, composed.cfg.tracking.experiment, store_of(composed.cfg))
-    _say([*training.data_notes(composed.cfg), *notes(composed)])
+    say([*training.data_notes(composed.cfg), *notes(composed)])
     for report in module.start:
         for text in leaderboard.start(report.summary, report.left):
             console.print(text, soft_wrap=True)
@@ -142,7 +139,7 @@ def ui(options: argparse.Namespace) -> int:
 def best(options: argparse.Namespace) -> int:
     """Print the best trial's overrides as a command and write best.yaml into the store."""
     composed = compose(options.overrides)
-    with _waits():
+    with waits(console):
         tracker = choose_run.tracker(composed)
         found = choose_run.chosen(tracker, options.run)
     chosen, store = found.record, store_of(composed.cfg)
@@ -169,7 +166,7 @@ def best(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Train a run again and compare; 1 where they differ on the same machine."""
     composed = compose(options.overrides)
-    with _waits():
+    with waits(console):
         tracker = choose_run.tracker(composed)
         chosen = choose_run.chosen(tracker, options.run).record
         load(*LEARNS)
@@ -198,7 +195,7 @@ def reproduce(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Show the leaderboard of the latest search, or of the search RUN."""
     composed = compose(options.overrides)
-    with _waits():
+    with waits(console):
         tracker = choose_run.tracker(composed)
         from search.confirmation import stored
         from search.report import summary
@@ -207,14 +204,14 @@ def report(options: argparse.Namespace) -> int:
     parent = choose_run.search_of(tracker, options.run)
     tags, search_id = parent.data.tags, parent.info.run_id
     records, baseline = tracker.records(search_id), tag(search_id, tags, Tag.BASELINE, list, [])
-    _say(reconcile.missed(tracker, search_id, records))
+    say(reconcile.missed(tracker, search_id, records))
     cost = tag(search_id, tags, Tag.COST, [*NAMES])
     found, findings = stored.stored(tracker, search_id), summary.findings(tracker, search_id)
     if found is None and Tag.CONFIRMED in tags:
         console.print(f"its confirmation is gone, torn or of another version; the same {named('search')} makes it anew")
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
         said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds"
-        _say([f"{said}; the same {named('search')} trains them again"])
+        say([f"{said}; the same {named('search')} trains them again"])
     shown = (records, baseline, parent.info.run_name, found, findings, cost)
     summary.show(console, *shown, starts=summary.starts(tags.get(Tag.STARTS, "")))
     return 0
@@ -223,7 +220,7 @@ def report(options: argparse.Namespace) -> int:
 def sample(options: argparse.Namespace) -> int:
     """Draw a grid of images from a run's weights into the store; the current folder where that cannot be written."""
     composed = compose([text for text in options.overrides if not text.startswith("solver")])
-    with _waits():
+    with waits(console):
         tracker = choose_run.tracker(composed)
         chosen = choose_run.chosen(tracker, options.run).record
         load(*LEARNS)
@@ -244,7 +241,7 @@ def inspect(options: argparse.Namespace) -> int:
     """Show signal and gradient through depth at initialization, without training."""
     options.overrides = (typed := Overrides(options.overrides)).over(["zero_output=false"])
     composed = _compose(options)
-    with _waits():
+    with waits(console):
         load(*LEARNS)
         from denoise.evaluation import inspection
         from search.report import network_health
@@ -266,6 +263,18 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def sites(options: argparse.Namespace) -> int:
+    """List every site of a config's network: what stands there, where, and whether options reach it."""
+    composed = _compose(options)
+    with waits(console):
+        load("torch")
+        from denoise.evaluation import reach
+
+    for text in reach.listing(composed.cfg):
+        console.print(printable(text), soft_wrap=True, markup=False, highlight=False)
+    return 0
+
+
 def catalog(options: argparse.Namespace) -> int:
     """Print the catalogue, write its pages; with --check only tell whether they are fresh."""
     from search.catalog_pages import pages
@@ -279,19 +288,6 @@ def _compose(options: argparse.Namespace) -> Composed:
     root = options.config_name or "train"
     _show_config(options, root)
     return compose(options.overrides, root)
-
-
-def _waits() -> AbstractContextManager[object]:
-    """Show on a terminal that something happens, before there is anything to show."""
-    if not sys.stdout.isatty():  # a worker's pipe carries messages, whatever the environment says of colours
-        return nullcontext()
-    shown = Spinner("dots", "loading torch, Lightning and MLflow")
-    return Live(shown, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-
-
-def _say(lines: Sequence[str]) -> None:
-    for each in lines:
-        print(line(each), file=sys.stderr)
 
 
 def _show_config(options: argparse.Namespace, root: str) -> None:

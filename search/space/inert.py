@@ -18,6 +18,7 @@ from search.space.search_space import Space, kind_of, path_of
 
 OF_NETWORK = ("model", "parts", "placement", "dropout", "zero_output")  # a free domain elsewhere acts on any network
 OPENED_BY = {"activation": "feed_forward", "placement": "normalization"}  # an option of which may be what lets it act
+OPENED_IN_OTHERS = {"zero_output": "initializer"}  # in a network that brings its own components
 MOST = 60  # networks that are built for a question that stays open; then it is left to the trials
 
 
@@ -130,7 +131,7 @@ class _Looks:
         self.space, self.left = space, MOST
 
     def at(self, cfg: DictConfig) -> Look:
-        self.left -= 1
+        self.left -= "call" not in cfg.model  # one that brings its own is met once, whatever is chosen for it
         if self.left < 0:
             raise _Enough
         return reach.look(cfg)
@@ -152,12 +153,13 @@ def _still_open(names: Sequence[str], cfg: DictConfig, first: Look, space: Space
     From each network that takes something which those before did not, one change more is tried. What is still open
     after MOST of them is left to the trials.
     """
+    opened_by = OPENED_IN_OTHERS if "call" in cfg.model else OPENED_BY
     looks, waiting, known, idle = _Looks(space), [cfg], set(first.places), list(names)
     try:
         idle = [name for name in idle if not looks.acts(name, cfg, first)]
         while waiting and idle:
             here = waiting.pop(0)
-            for name, value in list(_changes(space, idle)):
+            for name, value in list(_changes(space, idle, opened_by)):
                 there = _changed(here, name, value)
                 try:
                     other = looks.at(there)
@@ -176,12 +178,12 @@ def _still_open(names: Sequence[str], cfg: DictConfig, first: Look, space: Space
     return idle
 
 
-def _changes(space: Space, idle: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _changes(space: Space, idle: Sequence[str], opened_by: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """The values and options, of those that act themselves, that may let one of the idle ones act."""
     for path, domain in space.free.items():
         if path.split(".")[0] in OF_NETWORK and path not in idle:
             yield from ((path, value) for value in _values(domain))
-    kinds = {OPENED_BY.get(kind_of(name) if name in space.options else name.split(".")[-1]) for name in idle}
+    kinds = {opened_by.get(kind_of(name) if name in space.options else name.split(".")[-1]) for name in idle}
     for place, options in space.options.items():
         if kind_of(place) in kinds and place not in idle:
             yield from ((place, option) for option in options)

@@ -243,6 +243,8 @@ def _options(place: str, given: Any, composed: Composed) -> list[str]:
         places = [*catalog.KINDS, *(name for name in composed.choices if "@" in name)]
         raise UserError(f"search.kinds.{place}: nothing is chosen there; {choose(place, places)}")
     names, controls = catalog.options(kind), composed.cfg.search.controls
+    if "call" in composed.cfg.model and catalog.known(kind, catalog.AS_BUILT):  # a model that brings its own
+        names = [catalog.AS_BUILT, *names]
     if given == "tuned":
         return [str(chosen(composed, place)[0])]
     if given is None or given == "all":

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from denoise.config import catalog, plain
+from denoise.config import catalog, plain, trust
 from denoise.config.overrides import key
 from denoise.config.parse import parse
 from denoise.errors import UserError, choose
@@ -16,6 +16,7 @@ from search.console.printed_commands import WHERE
 from search.tracking.tags import Tag
 
 OUTCOMES = ("complete", "pruned", "failed", "running")
+OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
 
 
 @dataclass
@@ -88,7 +89,12 @@ def check(record: Record) -> Record:
 def check_overrides(overrides: Sequence[str], where: str) -> None:
     """Refuse overrides of a record or of a best.yaml that are more than choices and values: they were not typed."""
     for text in overrides:
-        if "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
+        if found := OWN_MODEL.fullmatch(text):
+            if not trust.consented(found[1]):
+                raise UserError(
+                    f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies"
+                )
+        elif "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
             raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
         plain.check_text(text, where)
         try:
@@ -123,7 +129,8 @@ def check_known(record: Record) -> Record:
     """Refuse a record with a component that is not here: one of the user's own, whose folder was not given."""
     for text in record.overrides:
         kind, _, option = text.partition("=")
-        if kind.partition("@")[0] in catalog.KINDS and option not in (*catalog.options(kind.partition("@")[0]), "null"):
+        kind = kind.partition("@")[0]
+        if kind in catalog.KINDS and option != "null" and not catalog.known(kind, option):
             raise UserError(
                 f"RUN={record.run_id}: {text} is no option here; a component of your own needs its folder: add "
                 "--config-dir FOLDER"

@@ -25,10 +25,14 @@ def stream(seed: int, name: str, step: int = 0, device: torch.device | str = "cp
 
 
 @contextmanager
-def seeded(seed: int, name: str, step: int = 0) -> Iterator[None]:
-    """Key torch's global CPU generator for code that takes no generator; its state is put back after."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int, name: str, step: int = 0, device: torch.device | None = None) -> Iterator[None]:
+    """Key torch's global CPU generator, a GPU's too, for code that takes no generator; their states are put back."""
+    gpu = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if gpu else []):
         torch.default_generator.manual_seed(key(seed, name, step))
+        if gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(key(seed, name, step))
         yield
 
 

@@ -45,6 +45,7 @@ KINDS = (
 LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no training depends on
 RESERVED = (*LEGAL, "elementwise")
 
+AS_BUILT = "as_built"  # in the folders of some kinds, and no component: a model that brings its own keeps what it has
 NAME = re.compile(r"[\w-]+")  # of an option, as a search can type it
 
 _folders: list[Path] = [CONF]
@@ -86,6 +87,9 @@ def add_folder(folder: Path) -> None:
     root = home / "conf" if (home / "conf").is_dir() else home
     if root in _folders:
         return
+    if root == home and not any(home.glob("*/*.yaml")) and not any(home.glob("*.yaml")) and any(home.glob("*.py")):
+        add_home(home)  # a model of the user's own, which needs no option file
+        return
     _check_names(root)
     _folders.insert(0, root)
     add_home(home)
@@ -122,17 +126,21 @@ def _check_names(root: Path) -> None:
 
 
 def options(kind: str) -> list[str]:
-    """List the options of `kind`: the files in its folders, in alphabetical order."""
+    """List the options of `kind`: the files in its folders, in alphabetical order, as_built left out."""
     if kind not in KINDS:
         raise UserError(f"{kind}: no such kind of component; {choose(kind, KINDS)}")
-    return sorted({path.stem for folder in _folders for path in (folder / kind).glob("*.yaml")})
+    return sorted({path.stem for folder in _folders for path in (folder / kind).glob("*.yaml")} - {AS_BUILT})
+
+
+def known(kind: str, option: str) -> bool:
+    """Tell whether `kind` has such an option, as_built too."""
+    return option in options(kind) or (option == AS_BUILT and (CONF / kind / f"{AS_BUILT}.yaml").exists())
 
 
 def entry(kind: str, option: str) -> Entry:
     """Read one option's file. Errors: UserError where there is no such kind or option."""
-    names = options(kind)
-    if option not in names:
-        raise UserError(f"{kind}={option}: unknown option; {choose(str(option), names)}")
+    if not known(kind, option):
+        raise UserError(f"{kind}={option}: unknown option; {choose(str(option), options(kind))}")
     return read(kind, option)
 
 

@@ -27,7 +27,7 @@ from denoise.config.parse import quoted as quoted
 from denoise.config.parse import readable
 from denoise.errors import UserError, choose
 
-OPEN = ("search.kinds.", "search.domains.")  # mappings whose keys the user may add and take away
+OPEN = ("search.kinds.", "search.domains.", "model.kwargs.")  # mappings whose keys the user may add and take away
 DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
 
 
@@ -118,7 +118,7 @@ def next_compose(overrides: tuple[str, ...], root: str = "train") -> Composed:
 
 
 def _path(kind: str, option: str) -> Path | None:
-    return catalog.entry(kind, option).path if option in catalog.options(kind) else None
+    return catalog.entry(kind, option).path if catalog.known(kind, option) else None
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ def as_tokens(x: Tensor) -> Tensor:
 
 def as_before(tokens: Tensor, x: Tensor) -> Tensor:
     """Tokens (B, T, C) as maps in channels_last, where x are maps."""
-    return tokens.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2) if x.ndim == 4 else tokens
+    return tokens.view(len(x), *x.shape[2:], x.shape[1]).permute(0, 3, 1, 2) if x.ndim == 4 else tokens
 
 
 def mean_of_groups(x: Tensor, num_groups: int) -> Tensor:
@@ -25,7 +25,7 @@ def mean_of_groups(x: Tensor, num_groups: int) -> Tensor:
     size = x.shape[-1] // num_groups
     first = x[:, :1, ::size].detach()
     first = first.unsqueeze(-1).expand(-1, -1, -1, size).flatten(2)
-    total = (x - first).sum(dim=1, keepdim=True).unflatten(-1, (num_groups, size))
+    total = (x - first).sum(dim=1, keepdim=True).view(len(x), 1, num_groups, size)
     mean = total.sum(dim=-1, keepdim=True) / max(1, size * x.shape[1])
     return first + mean.expand_as(total).flatten(2)
 

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim import Optimizer
+
+LAYERS: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, ParametrizationList),
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -16,10 +22,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Split trainable parameters in two: matrices, and the rest without weight decay.
 
     A matrix has two or more dimensions (a weight normalization's lengths, one number per output channel, are none)
-    and stands in no module that the catalogue built as an activation or a normalization, whatever its shape there.
+    and stands in no module that the catalogue built as an activation or a normalization, whatever its shape there. In a
+    network that is not ours it is the weight of a linear layer, a convolution or an attention: a table of an embedding,
+    a position or a gain that is written by hand is none, nor is what is tied to one.
     """
     components = [m for m in model.modules() if getattr(m, "kind", None) in ("activation", "normalization")]
     within = {id(parameter) for component in components for parameter in component.parameters()}
+    for module in (each for net in model.modules() if getattr(net, "foreign", False) for each in net.modules()):
+        if not isinstance(module, LAYERS):
+            within.update(id(parameter) for parameter in module.parameters(recurse=False))
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for parameter in model.parameters():

@@ -10,6 +10,9 @@ from denoise.data import images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError, choose
+from denoise.foreign.as_built import KINDS as AS_BUILT
+from denoise.foreign.as_built import brings_its_own, is_as_built
+from denoise.foreign.host import Host, host
 from denoise.initializer.stage import Scope, Stage
 from denoise.kernels.put_in import put_in
 from denoise.model.block import Part, Parts
@@ -17,7 +20,7 @@ from denoise.model.initialize import finish, initialize
 from denoise.process_state import steady
 from denoise.randomness import seeded
 from denoise.training.accelerator import ACCELERATORS
-from denoise.training.measured import denoiser_of
+from denoise.training.measured import with_measured
 from denoise.training.module import DenoiseModule
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -29,7 +32,7 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
     """Put a denoiser into the module that trains or evaluates it as the config says; `more`: what a training has."""
     return DenoiseModule(
         denoiser,
-        catalog.call(cfg.ruler, kind="ruler"),
+        catalog.call(with_measured(cfg.ruler, data), kind="ruler"),
         data,
         make_optimizer=catalog.factory("optimizer", cfg.optimizer),
         make_lr_schedule=catalog.factory("lr_schedule", cfg.lr_schedule),
@@ -42,7 +45,7 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
         test_samples=cfg.trainer.test_samples,
         class_conditional=cfg.model.class_conditional,
         class_dropout=cfg.model.get("class_dropout", 0.0),
-        memory_format=torch.channels_last if cfg.trainer.channels_last else torch.contiguous_format,
+        memory_format=_memory_format(cfg),
         **more,
     )
 
@@ -86,19 +89,43 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     parts = build_parts(cfg)
     with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
         backbone = build_backbone(cfg, data, parts)
-    put_in(backbone)
-    stages = initialize(backbone, parts, cfg.seed)
-    denoiser: Denoiser = catalog.call(denoiser_of(cfg, data), backbone, kind="denoiser")
+    if isinstance(backbone, Host):
+        _check_unused(cfg)
+        with seeded(cfg.seed, "others/surgery"):
+            for module in backbone.operate(parts).modules:
+                put_in(module)
+        stages = backbone.initialize(parts, cfg.seed)
+    else:
+        put_in(backbone)
+        stages = initialize(backbone, parts, cfg.seed)
+    denoiser: Denoiser = catalog.call(with_measured(cfg.denoiser, data), backbone, kind="denoiser")
     return denoiser, stages
 
 
-def build_backbone(cfg: DictConfig, data: Images, parts: Parts) -> Any:
-    """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError."""
+def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
+    """Build the config's backbone of these parts, its weights as torch starts them. Errors: UserError.
+
+    A network that brings its own components is hosted, and left as it is.
+    """
     num_classes = data.num_classes if cfg.model.class_conditional else 0
+    if brings_its_own(cfg.model):
+        return _of_parts(cfg, host(cfg.model, data.shape, num_classes))
+    for kind in AS_BUILT:
+        own = {f"parts.{name}.{kind}": part.get(kind) for name, part in cfg.parts.items()}
+        if place := next((path for path, node in ({kind: cfg[kind]} | own).items() if is_as_built(node)), None):
+            raise UserError(
+                f"{place}=as_built: keeps what a model of your own has (model=mine, model=diffusers), and this "
+                f"one takes its {kind} from here; legal: {', '.join(catalog.options(kind))}"
+            )
     model = {name: value for name, value in cfg.model.items() if name not in OF_TRAINING}
     backbone = catalog.call(
         model, kind="model", image_size=data.shape[1:], channels=data.channels, num_classes=num_classes, parts=parts
     )
+    return _of_parts(cfg, backbone)
+
+
+def _of_parts(cfg: DictConfig, backbone: Any) -> Any:
+    """Refuse choices for a part that a backbone does not have."""
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
             raise UserError(
@@ -116,7 +143,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         nodes = {kind: own.get(kind) or cfg[kind] for kind in kinds}
         for kind, node in nodes.items():
             _check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
-        chosen = {kind: catalog.factory(kind, node) for kind, node in nodes.items()}
+        chosen: Any = {k: None if is_as_built(node) else catalog.factory(k, node) for k, node in nodes.items()}
         placement, dropout = own.get("placement"), own.get("dropout")
         return Part(
             **chosen,
@@ -125,6 +152,23 @@ def build_parts(cfg: DictConfig) -> Parts:
         )
 
     return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+
+
+def _memory_format(cfg: DictConfig) -> torch.memory_format:
+    """Contiguous for a network that is not ours: it may take views that channels_last does not have."""
+    last = cfg.trainer.channels_last and not brings_its_own(cfg.model)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _check_unused(cfg: DictConfig) -> None:
+    """Refuse what a network that is not ours does not take from a config."""
+    for name, default in (("placement", "pre"), ("dropout", 0.0)):
+        own = {f"parts.{part}.{name}": node.get(name) for part, node in cfg.parts.items()}
+        for path, value in ({name: cfg[name]} | own).items():
+            if value not in (None, default):
+                raise UserError(
+                    f"{path}={value}: a model of your own has its own {name}, which surgery leaves; legal: {default}"
+                )
 
 
 def _check_inplace(node: DictConfig, path: str) -> None:

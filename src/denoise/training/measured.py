@@ -40,7 +40,6 @@ def sigma_data(data: Images) -> float:
     return found
 
 
-def denoiser_of(cfg: DictConfig, data: Images) -> Any:
-    """The config of the denoiser, measured where that has not been done: what is built alone, such as an inspection."""
-    node = cfg.denoiser
+def with_measured(node: DictConfig, data: Images) -> Any:
+    """The config of a denoiser or a ruler, measured where that has not been done: of what is built alone."""
     return {**node, "sigma_data": sigma_data(data)} if node.get("sigma_data") == AUTO else node

@@ -60,11 +60,15 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("train", ["--config-name", "train.yaml"], ["train.yaml", "--config-name NAME"]),
     ("train", ["--config-name", ""], ["--config-name", "NAME"]),
     ("train", ["--config-name", "search"], ["--config-name search", "legal: train"]),
-    ("search", ["--config-name", "train"], ["--config-name", "search does not look at it", "train, inspect take it"]),
-    ("reproduce", ["--config-name", "best"], ["--config-name", "reproduce does not", "train, inspect take it"]),
+    (
+        "search",
+        ["--config-name", "train"],
+        ["--config-name", "search does not look at it", "inspect, sites take it"],
+    ),
+    ("reproduce", ["--config-name", "best"], ["--config-name", "reproduce does not", "train, inspect, sites take it"]),
     ("train", ["--config-dir", ""], ["--config-dir", "no folder"]),
     ("train", ["--check"], ["--check", "train does not", "catalog takes it"]),
-    ("ui", ["--cfg"], ["--cfg", "ui does not", "search, train, inspect take it"]),
+    ("ui", ["--cfg"], ["--cfg", "ui does not", "search, train, inspect, sites take it"]),
     # unknown options, one of each group
     ("train", ["activation=swih"], ["activation=swih", "'swish'"]),
     ("train", ["optimizer=adamww"], ["optimizer=adamww", "'adamw'"]),

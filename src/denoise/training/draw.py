@@ -1,0 +1,58 @@
+"""Images that a trained denoiser draws."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch.nn.utils import parametrize
+
+from denoise.config import catalog
+from denoise.data import images as data_images
+from denoise.data.images import Images
+from denoise.denoiser.preconditioned import Denoiser
+from denoise.errors import UserError
+from denoise.model.solver import guided, sigma_steps
+from denoise.pictures.grid import grid_png
+from denoise.randomness import seeded, stream
+from denoise.training.build import build_denoiser
+
+OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
+
+
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are."""
+    solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
+    scale = cfg.solver.get("guidance", 1.0)
+    count, device = cfg.solver.images, next(denoiser.parameters()).device
+    noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
+    labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    was_training = denoiser.training
+    denoiser.eval()
+    with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
+        images: torch.Tensor = catalog.call(
+            solver,
+            guided(denoiser, scale) if scale != 1 and labels is not None else denoiser,
+            noise.to(device),
+            sigma_steps(cfg.solver.steps, denoiser.sigma_min, denoiser.sigma_max),
+            labels,
+            kind="solver",
+        )
+    denoiser.train(was_training)
+    return images
+
+
+def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
+    """Draw a grid of samples as PNG from averaged weights in a safetensors file.
+
+    Errors: UserError where the weights are not those of the config.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    data = data_images.load(cfg.data)
+    denoiser = build_denoiser(cfg, data)
+    try:
+        denoiser.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
+        raise UserError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
+    return grid_png(draw(cfg, denoiser, data, seed), data.kind)
