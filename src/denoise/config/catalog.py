@@ -129,9 +129,12 @@ def options(kind: str) -> list[str]:
 
 def entry(kind: str, option: str) -> Entry:
     """Read one option's file. Errors: UserError where there is no such kind or option."""
-    names = options(kind)
-    if option not in names:
-        raise UserError(f"{kind}={option}: unknown option; {choose(str(option), names)}")
+    if (
+        kind not in KINDS
+        or "/" in str(option)
+        or not any((folder / kind / f"{option}.yaml").exists() for folder in _folders)
+    ):
+        raise UserError(f"{kind}={option}: unknown option; {choose(str(option), options(kind))}")
     return read(kind, option)
 
 
