@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # with more a search has several processes
 
 import numpy as np
 import pytest
@@ -26,6 +26,8 @@ from search.tracking import new_database
 torch.set_num_threads(1)
 for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)  # what is printed is as wide, and as coloured, as where nothing is said of it
+for name in ("no_proxy", "NO_PROXY"):  # servers of the tests are on this machine
+    os.environ[name] = f"{os.environ.get(name, '')},127.0.0.1,localhost".lstrip(",")
 # Examples are the same at each run and on each machine, and may take their time; --hypothesis-profile=new draws others
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("new", settings.get_profile("same"), derandomize=False, database=None)

@@ -100,8 +100,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 
 def without_python() -> dict[str, str]:
-    """The environment without what says where modules are."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW"))}
+    """The environment without what says where modules are; and pip asks no index whether there is a newer one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW", "PIP_"))}
+    return kept | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @pytest.fixture

@@ -33,14 +33,8 @@ from denoise.errors import UserError, choose
 from denoise.fault import said
 
 KINDS = (
-    "activation",
-    "normalization",
-    "weight_normalization",
-    "initializer",
-    "feed_forward",
-    "optimizer",
-    "lr_schedule",
-    "denoiser",
+    *("activation", "normalization", "weight_normalization", "initializer", "feed_forward"),
+    *("optimizer", "lr_schedule", "denoiser"),
 )
 LEGAL = ("space", "words", "limits", "control", "needs", "expects")  # what no training depends on
 RESERVED = (*LEGAL, "elementwise")
@@ -134,7 +128,9 @@ def options(kind: str) -> list[str]:
 
 def known(kind: str, option: str) -> bool:
     """Tell whether `kind` has such an option, as_built too."""
-    return option in options(kind) or (option == AS_BUILT and (CONF / kind / f"{AS_BUILT}.yaml").exists())
+    if kind not in KINDS or "/" in str(option):
+        return False
+    return any((folder / kind / f"{option}.yaml").exists() for folder in _folders)
 
 
 def entry(kind: str, option: str) -> Entry:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import sqlite3
@@ -232,14 +233,19 @@ def test_reproduce_a_pruned_trial_up_to_where_it_was_stopped(
     assert "bit for bit" in out and repr(pruned.value) in out
 
 
-@pytest.fixture
-def trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, str]:
-    store = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    store = tmp_path_factory.mktemp("trained") / "runs"
     assert main(["train", f"store={store}", *TINY]) == 0
-    capsys.readouterr()
     tracker = Tracker(None, "denoise-search", store)
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     return store, run.info.run_id
+
+
+@pytest.fixture
+def trained(training: tuple[Path, str], tmp_path: Path) -> tuple[Path, str]:
+    """A store with one training in it, and its run: a copy, which may be spoilt."""
+    return Path(shutil.copytree(training[0], tmp_path / "runs")), training[1]
 
 
 def tamper(store: Path, *statements: tuple[str, tuple[object, ...]]) -> None:

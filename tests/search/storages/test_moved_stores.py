@@ -58,7 +58,8 @@ hooks: list[Any] = []
 
 def outside(paths: list[str], store: Path) -> list[str]:
     """Those that lie neither in the store nor where any program may write."""
-    allowed = (str(store), tempfile.gettempdir() + "/tmp", "/dev/", "/proc/", os.path.expanduser("~/.cache"))
+    caches = [os.environ.get("XDG_CACHE_HOME"), os.environ.get("MPLCONFIGDIR"), os.path.expanduser("~/.cache")]
+    allowed = (str(store), tempfile.gettempdir() + "/tmp", "/dev/", "/proc/", *filter(None, caches))
     found = [os.path.abspath(path) for path in paths if ":memory:" not in path and "__pycache__" not in path]
     # pytest's own folders lie in the temporary one: a store beside this one is not allowed
     return [p for p in found if not p.startswith(allowed) or (str(store.parent) in p and not p.startswith(str(store)))]
