@@ -11,7 +11,8 @@ import yaml as pyyaml
 from rich.table import Table
 from rich.text import Text
 
-from denoise.config.compose import as_file, as_yaml
+from denoise import best_file
+from denoise.config.compose import as_yaml
 from denoise.metrics import VAL_LOSS
 from search.analysis import equivalent_trials
 from search.analysis.ranking import best, rank
@@ -126,7 +127,7 @@ def best_yaml(overrides: Sequence[str], says: str, run_id: str) -> bytes:
     """
     head = f"# {line(says)}\n# its weights: run {run_id}\n"
     head += f"# {command(['--config-dir', 'FOLDER_OF_THIS_FILE', '--config-name', 'best'])}\n"
-    return hide(head + as_yaml(as_file(overrides))).encode()
+    return hide(head + as_yaml(best_file.content(overrides))).encode()
 
 
 def says(record: Record, search: str) -> str:

@@ -29,7 +29,8 @@ FLOORS = {
         "randomness interruption errors pictures precision metrics",
         "process_state fault paths",
         "config",
-        "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule denoiser data",
+        "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule denoiser data "
+        "best_file",
         "model kernels",
         "foreign",
         "training",
@@ -65,6 +66,7 @@ DOORS = {
     "fault",
     "interruption",
     "paths",
+    "best_file",
 }  # what search may enter
 EXCEPTIONS = {("search.samplers", "randomness")}  # a draw is keyed like all others
 ABOVE = {"optuna", "mlflow", "search"}  # denoise knows nothing of these

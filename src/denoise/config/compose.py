@@ -177,22 +177,6 @@ def as_yaml(plain: Any) -> str:
     )
 
 
-def as_file(overrides: Sequence[str]) -> dict[str, Any]:
-    """The config file that chooses and sets the same, on top of train.yaml."""
-    groups: list[dict[str, Any]] = []
-    values: dict[str, Any] = {}
-    for override in map(parse, overrides):
-        if is_group(override):
-            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
-            continue
-        *path, last = override.key_or_group.split(".")
-        node = values
-        for name in path:
-            node = node.setdefault(name, {})
-        node[last] = override.value()
-    return {"defaults": ["train", *groups, "_self_"], **values}
-
-
 def is_group(override: Override) -> bool:
     """Tell a choice of an option (activation=swish) from a value (optimizer.lr=0.01)."""
     return "." not in override.key_or_group and override.key_or_group in _groups()

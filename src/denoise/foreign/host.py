@@ -19,7 +19,7 @@ from denoise.foreign.census import Census, Shape
 from denoise.foreign.operate import Operation, own_activation, put
 from denoise.foreign.sites import Site, by_rank, find
 from denoise.initializer.stage import Scope, Stage
-from denoise.randomness import Stochastic, seeded, stream
+from denoise.randomness import Stochastic, of_part, seeded, stream
 
 TIMES = ("t1000", "t01", "c_noise", "sigma")
 PARTS = ("residual", "transformer", "embedding")
@@ -91,7 +91,7 @@ class Host(Stochastic):
 
     def _keyed(self, device: torch.device) -> Any:
         assert self.clock is not None
-        return seeded(self.clock.seed, self.stream_name, self.clock.step, device)
+        return seeded(self.clock.seed, of_part(self.stream_name, self.clock.part), self.clock.step, device)
 
     def _meet(self, shape: Shape, num_classes: int) -> None:
         """Run the network once as it is: find out how it is called, what it returns, and its sites."""
