@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from denoise.config.compose import Composed, compose
+from denoise.config.compose import Composed, compose, parse
 from denoise.config.legal import select
 from denoise.data import images
 from denoise.data.cache import keep_in as keep_in
@@ -27,6 +27,7 @@ def settle(composed: Composed, overrides: Sequence[str], root: str = "train") ->
     settled = list(overrides)
     for path in MEASURED:
         if select(composed.cfg, path) == AUTO:
+            settled = [text for text in settled if parse(text).key_or_group != path]
             settled.append(f"{path}={sigma_data(images.load(composed.cfg.data))}")
             composed = compose(settled, root)
     return composed, settled

@@ -30,7 +30,7 @@ def measured() -> float:
 
 def test_a_settled_config_is_the_one_with_the_number():
     composed, overrides = settle(compose(AUTO), AUTO)
-    assert overrides == [*AUTO, f"data.sigma_data={measured()}"]
+    assert overrides == [*TINY, f"data.sigma_data={measured()}"]
     assert composed.cfg.data.sigma_data == composed.cfg.denoiser.sigma_data == measured() != 0.75
     typed = compose([f"data.sigma_data={measured()}", *TINY])
     assert config_sha256(composed) == config_sha256(typed)
@@ -40,7 +40,7 @@ def test_a_settled_config_is_the_one_with_the_number():
 def test_the_denoisers_own_is_measured_too():
     overrides = ["denoiser.sigma_data=auto", *TINY]
     composed, settled = settle(compose(overrides), overrides)
-    assert settled[-1] == f"denoiser.sigma_data={measured()}" and composed.cfg.data.sigma_data == 0.75
+    assert settled == [*TINY, f"denoiser.sigma_data={measured()}"] and composed.cfg.data.sigma_data == 0.75
 
 
 def test_what_is_built_without_a_record_measures():
