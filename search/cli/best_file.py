@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoise import best_file
-from denoise.config.overrides import key
+from denoise.config.overrides import Overrides, key
 from denoise.errors import UserError
 from search.console.printed_commands import named
 from search.tracking.record import check_overrides
 
 NAME = "best"  # of --config-name
+HOSTED = ("mine", "diffusers")  # models that bring their own components
 
 
 def folder(given: Sequence[Path]) -> Path:
@@ -43,3 +44,10 @@ def read(path: Path) -> list[str]:
     found = best_file.read(path)
     check_overrides(found, str(path))
     return found
+
+
+def in_a_script(config: Sequence[str], path: Path) -> list[str]:
+    """How a script of the user's own does the same to a model of their own; nothing for a model of this project."""
+    if Overrides(config).values.get("model") not in HOSTED:
+        return []
+    return [f'# in your own script: import denoise; print(denoise.apply(model, "{path}").text())']

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from denoise.config.compose import Composed, compose, notes
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
-from search.cli import choose_run, mlflow_server
+from search.cli import best_file, choose_run, mlflow_server
 from search.cli.waiting import say, waits
 from search.console.console import Out
 from search.console.printed_commands import WHERE, listed, make, named
@@ -157,7 +157,7 @@ def best(options: argparse.Namespace) -> int:
         path = store / "best.yaml"
         path.write_bytes(leaderboard.best_yaml(config, found.says, chosen.run_id))
         again = make("train", ["--config-dir", str(store), "--config-name", "best"])
-        says += [f"# the same as a config: {path}; {again}"]
+        says += [f"# the same as a config: {path}; {again}", *best_file.in_a_script(config, path)]
     for text in says:
         print(printable(hide(text)))
     return 0
