@@ -257,6 +257,11 @@ def call(
         raise UserError(f"{where}: {said(error)}") from error
 
 
+def takes(target: str, kind: str) -> frozenset[str]:
+    """The parameters of what a `_target_` names. Errors: UserError where it is not trusted; ImportError."""
+    return _accepted(find(target, (kind,), kind))
+
+
 @cache
 def _accepted(target: Any) -> frozenset[str]:
     return frozenset(inspect.signature(target).parameters)
