@@ -17,7 +17,7 @@ from torch.nn import functional
 from denoise.config import catalog, trust
 from denoise.config.compose import compose
 from denoise.errors import UserError
-from denoise.evaluation import reach
+from denoise.evaluation import inspection, reach
 from denoise.foreign.arguments import ladder, step_of
 from denoise.foreign.host import Host, host
 from denoise.optimizer import parameter_groups
@@ -257,6 +257,17 @@ def test_what_the_data_say_is_passed_where_it_is_meant(num_classes: int, rows: i
     trust.allow([__name__])
     net = host({"_target_": f"{__name__}.Wide", "call": "auto"}, (2, 8, 8), num_classes).net
     assert (net.first.in_channels, net.first.out_channels, net.table.num_embeddings) == (2, 7, rows)
+
+
+def test_plain_layers_of_a_model_s_own_are_refused_in_one_line(mine: list[str]) -> None:
+    with pytest.raises(UserError, match="such as normalization=group_norm initializer=torch_default$"):
+        inspection.inspect(compose([*mine, "activation=relu"]).cfg)
+    chosen = ["activation=relu", "normalization=group_norm", "initializer=torch_default"]
+    found = inspection.inspect(compose([*mine, *chosen, "normalization.num_groups=2"]).cfg)
+    assert [layer.name for layer in found.network] == [
+        "net.replaced_calls.silu_0.module",
+        "net.replaced_calls.silu_1.module",
+    ]
 
 
 def test_a_training_records_its_sites(mine: list[str]) -> None:
