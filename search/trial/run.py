@@ -184,6 +184,8 @@ def _ended(
     if result.health:
         files["health.svg"] = result.health
     tags: dict[str, str] = {}
+    if result.sites:
+        files["sites.txt"] = result.sites.encode()
     if result.start:
         files["initializer.txt"] = "\n".join(report.text() for report in result.start).encode()
         read = [report.sha256 for report in result.start if report.sha256]

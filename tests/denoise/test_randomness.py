@@ -248,3 +248,15 @@ def test_a_process_killed_at_any_moment_can_be_resumed(whole, tmp_path):
     saved = torch.load(checkpoint, weights_only=True)["global_step"]
     assert saved in (4, 7)
     resumed(checkpoint, whole, whole[1].met, saved)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_what_draws_on_a_gpu_is_keyed_there_too_and_its_generator_is_put_back() -> None:
+    device = torch.device("cuda")
+    before = torch.cuda.get_rng_state()
+    draws = []
+    for step in (0, 0, 1):
+        with seeded(0, "a", step, device):
+            draws.append(torch.rand(4, device=device).tolist())
+    assert draws[0] == draws[1] != draws[2]
+    assert torch.equal(torch.cuda.get_rng_state(), before)

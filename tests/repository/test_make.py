@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_what_is_neither_a_verb_nor_a_variable_is_refused_before_anything_runs(
     done = run(place, f"make {typed}")
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert right in line and "ARGS RUN ENGINE PYTHON TORCH" in line
+    assert right in line and "ARGS RUN ENGINE EXTRA PYTHON TORCH" in line
     printed = re.search(r"; write (make .*)\.  Stop\.", line)
     if printed and "VALUE" not in printed[1]:  # it can be typed as it stands there
         assert arrived(place, printed[1])[0] == shlex.split(printed[1])[1]
@@ -200,6 +201,33 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(folder, ["make", "install", f"PYTHON={sys.executable}"])
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def test_an_extra_is_installed_from_its_own_lock_and_stays(installed: Path, tmp_path: Path) -> None:
+    """With a pip that writes down what it is asked for: an install without the extra afterwards keeps it current."""
+    folder = tmp_path / "clone"
+    shutil.copytree(installed, folder, symlinks=True)
+    shutil.copy(ROOT / "requirements-diffusers.lock", folder)
+    asked, wants = folder / "asked", "-r requirements-diffusers.lock"
+    (folder / "pip" / "__main__.py").write_text(
+        f"import sys; open({str(asked)!r}, 'a').write(' '.join(sys.argv) + chr(10))"
+    )
+    assert run(folder, ["make", "install", "EXTRA=diffusers"]).returncode == 0
+    assert wants in asked.read_text() and "-r requirements.lock" not in asked.read_text(), "the rest is there already"
+    asked.unlink()
+    assert "Nothing to be done" in run(folder, ["make", "install", "EXTRA=diffusers"]).stdout
+    assert "Nothing to be done" in run(folder, ["make", "install"]).stdout
+    (folder / "venv" / "__main__.py").write_text("")  # which makes what is there already
+    os.utime(folder / "pyproject.toml", (time.time() + 60, time.time() + 60))
+    assert run(folder, ["make", "install", f"PYTHON={sys.executable}"]).returncode == 0
+    assert "-r requirements.lock" in asked.read_text() and wants in asked.read_text()
+    assert (folder / ".venv" / ".installed-diffusers").exists()
+
+
+def test_an_unknown_extra_is_refused(place: Path) -> None:
+    done = run(place, ["make", "install", "EXTRA=difusers"])
+    assert done.returncode == 2 and "EXTRA=difusers: unknown; legal: diffusers" in done.stderr
+    assert "Nothing to be done" in run(place, ["make", "install"], EXTRA="of the environment").stdout
 
 
 @pytest.mark.parametrize("way", ["cp", "mv"])

@@ -187,8 +187,7 @@ def check_target(found: Entry) -> None:
 def build(kind: str, option: str, *args: Any, **parameters: Any) -> Any:
     """Call an option's target: build("activation", "swish", beta=2.0), build("optimizer", "adamw", params, lr=1e-3).
 
-    The positional arguments are the kind's call shape, an activation's [num_channels]; the parameters replace the
-    file's defaults.
+    The positional arguments are the kind's call shape; the parameters replace the file's defaults.
     Errors: UserError for an unknown option or parameter, and for a value that the target refuses.
     """
     found = entry(kind, option)
@@ -257,12 +256,14 @@ def call(
 
 
 def _leaves_its_process(content: Mapping[str, Any]) -> bool:
-    """Tell whether all that is built is ours or torch's, and imported: then the process stays as it was.
-
-    A network has hundreds of components; to look at the whole process beside each takes longer than to build them.
-    """
+    """Tell whether all that is built is ours or torch's, and imported: then the process, as it was, is not looked at."""
     names = [name for name, _ in targets(content)]
     return all(name.startswith(("denoise.", "torch.")) and name.rpartition(".")[0] in sys.modules for name in names)
+
+
+def takes(target: str, kind: str) -> frozenset[str]:
+    """The parameters of what a `_target_` names. Errors: UserError where it is not trusted; ImportError."""
+    return _accepted(find(target, (kind,), kind))
 
 
 @cache

@@ -7,6 +7,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from denoise.errors import UserError
+from denoise.foreign.as_built import is_as_built
 from denoise.model.block import Part
 from denoise.pictures.depth import Curve, through_depth
 from denoise.pictures.figure import BLUE, ORANGE
@@ -59,6 +61,13 @@ def inspect(cfg: DictConfig) -> Inspection:
     The stack is DEPTH times linear, normalization, activation, without skip connections: what the components do by
     themselves. Its gradient starts at unit variance. Errors: UserError for a config that cannot be trained.
     """
+    own = [kind for kind in ("activation", "normalization", "initializer") if is_as_built(cfg[kind])]
+    if own:
+        wanted = {"activation": "silu", "normalization": "group_norm", "initializer": "torch_default"}
+        raise UserError(
+            f"inspect: {', '.join(own)} as_built: plain layers of a model's own cannot be built; choose them, such as "
+            f"{' '.join(f'{kind}={wanted[kind]}' for kind in own)}"
+        )
     module = prepare(cfg)
     module.setup("fit")
     inputs = module.draw(0)

@@ -143,7 +143,9 @@ def _met(text: str) -> Look:
         zeroed.update({layer.name} if not layer.weight.any() else ())
     trained = sum(parameter.requires_grad for parameter in host.parameters())
     places.update({(kind, ""): trained for kind in WHOLE if trained})
-    return Look(host, {place: count for place, count in places.items() if count}, frozenset(zeroed), dict(present))
+    return Look(
+        Outline(None), {place: count for place, count in places.items() if count}, frozenset(zeroed), dict(present)
+    )
 
 
 def _counted(parts: Parts, places: Counter[Place]) -> Parts:

@@ -19,6 +19,7 @@ from denoise.foreign.census import Census, Shape
 from denoise.foreign.operate import Operation, own_activation, put
 from denoise.foreign.sites import Site, by_rank, find
 from denoise.initializer.stage import Scope, Stage
+from denoise.process_state import steady
 from denoise.randomness import Stochastic, of_part, seeded, stream
 
 TIMES = ("t1000", "t01", "c_noise", "sigma")
@@ -68,6 +69,7 @@ class Host(Stochastic):
         self.whole = False  # whether the network takes steps as whole numbers alone
         self.blank = False  # whether it takes labels even where the data give it none: zeros
         self.draws = False
+        self.listing = ""  # of the sites, and what surgery has done at each
         self._meet(shape, num_classes)
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -149,8 +151,15 @@ class Host(Stochastic):
 
     def operate(self, parts: Any) -> Operation:
         """Put the components of `parts` in; what is None there stays as built."""
-        self.operation = put(self.net, self.sites, self.taken, parts)
-        return self.operation
+        done = put(self.net, self.sites, self.taken, parts)
+        self.listing = done.text()
+        return done
+
+    def reached(self) -> dict[str, float]:
+        """The share of the sites of each kind that options reach."""
+        kinds = sorted({site.kind for site in self.sites})
+        shares = {kind: [not site.why for site in self.sites if site.kind == kind] for kind in kinds}
+        return {kind: sum(each) / len(each) for kind, each in shares.items()}
 
     def layers(self) -> list[of_layers.ForeignLayer]:
         """The layers that an initializer and a weight normalization reach."""
@@ -168,7 +177,7 @@ class Host(Stochastic):
         """Set the weights of the parts that have an initializer, then weight normalizations; the last thing done."""
         stages = of_layers.initialize(self, parts, seed)
         self.sites = [replace(site, call=None) for site in self.sites]  # what was taken out is not kept
-        self.taken, self.operation, self._parts, self._calls = Census(), Operation(), {}, Counter()
+        self.taken, self._parts, self._calls = Census(), {}, Counter()
         return stages
 
 
@@ -178,8 +187,11 @@ def host(model: Mapping[str, Any], shape: Shape, num_classes: int) -> Host:
     own = {str(name): value for name, value in model.items() if name not in (*SETTINGS, "kwargs")}
     size = shape[1] if shape[1] == shape[2] else tuple(shape[1:])
     known = {"image_size": size, "channels": shape[0], "in_channels": shape[0], "out_channels": shape[0]}
-    known |= {"num_classes": num_classes}
+    known |= {"num_classes": num_classes} if num_classes else {}
     try:
+        with steady():
+            if "in_channels" in catalog.takes(str(model["_target_"]), "model"):
+                del known["channels"]  # then that is a width
         net = catalog.call(own | dict(model.get("kwargs") or {}), kind="model", optional=known)
     except UserError:
         raise

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from denoise.config import catalog
 from denoise.data import images as data_images
 from denoise.fault import Overheard, blame, blamed, line, of_memory
+from denoise.foreign.host import Host
 from denoise.initializer.stage import Report
 from denoise.interruption import heard_as_before
 from denoise.metrics import (
@@ -69,7 +70,7 @@ class Result:
     tested: with trainer.test_samples the losses of the test triples, float64, and the image of each;
     health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
     of the objective; start: what the initializer's second stage did, where it has one; weights_at: step -> what names
-    the trained weights then, at a few of the evaluations.
+    the trained weights then, at a few of the evaluations; sites: of a network that is not ours, a line each.
     """
 
     outcome: str
@@ -85,6 +86,7 @@ class Result:
     evaluating_seconds: float = 0.0
     start: list[Report] = field(default_factory=list)
     weights_at: dict[int, str] = field(default_factory=dict)
+    sites: str = ""
 
 
 def train(
@@ -168,6 +170,8 @@ def fit(
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, monitor.metrics, weights, failure=failure, start=module.start)
     result.tested, result.weights_at = module.tested, monitor.weights_at
+    if isinstance(module.denoiser.backbone, Host):
+        result.sites = module.denoiser.backbone.listing
     result.health = layers_by_steps(monitor.history)
     result.training_seconds, result.evaluating_seconds = monitor.training_seconds, monitor.evaluating_seconds
     if failure is not None:
@@ -215,7 +219,8 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     """Count what a prepared training costs before its first step: parameters, operations of a step."""
     data, denoiser = module.data, module.denoiser
     classes = data.num_classes if cfg.model.class_conditional else 0
-    return {
+    reached = denoiser.backbone.reached() if isinstance(denoiser.backbone, Host) else {}
+    return {f"reach/{kind}": share for kind, share in reached.items()} | {
         PARAMETERS: cost.parameters(denoiser),
         FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes),
     }

@@ -17,12 +17,13 @@ from torch.nn import functional
 from denoise.config import catalog, trust
 from denoise.config.compose import compose
 from denoise.errors import UserError
-from denoise.evaluation import reach
+from denoise.evaluation import inspection, reach
 from denoise.foreign.arguments import ladder, step_of
-from denoise.foreign.host import Host
+from denoise.foreign.host import Host, host
 from denoise.optimizer import parameter_groups
 from denoise.randomness import Clock, attach
 from denoise.training.build import prepare
+from denoise.training.train import train
 from search.space import inert, search_space
 from tests.denoise.foreign.zoo import HandUNet, needs_libraries
 
@@ -237,6 +238,44 @@ def test_the_baseline_is_the_model_untouched(mine: list[str]) -> None:
     assert not net.last.weight.any() and net.first.bias.any() and net.first.out_channels == 16
     again = prepare(compose([*mine, "model.kwargs={width:16}"]).cfg)
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
+
+
+class Wide(nn.Module):
+    """`channels` is a width here, and the class has classes of its own unless it is told."""
+
+    def __init__(self, in_channels: int, channels: int = 7, num_classes: int = 5) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(in_channels, channels, 1), nn.Conv2d(channels, in_channels, 1)
+        self.table = nn.Embedding(num_classes, channels)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.last(self.first(x) + (0 if y is None else self.table(y)[:, :, None, None]))
+
+
+@pytest.mark.parametrize(("num_classes", "rows"), [(0, 5), (3, 3)])
+def test_what_the_data_say_is_passed_where_it_is_meant(num_classes: int, rows: int) -> None:
+    trust.allow([__name__])
+    net = host({"_target_": f"{__name__}.Wide", "call": "auto"}, (2, 8, 8), num_classes).net
+    assert (net.first.in_channels, net.first.out_channels, net.table.num_embeddings) == (2, 7, rows)
+
+
+def test_plain_layers_of_a_model_s_own_are_refused_in_one_line(mine: list[str]) -> None:
+    with pytest.raises(UserError, match="such as normalization=group_norm initializer=torch_default$"):
+        inspection.inspect(compose([*mine, "activation=relu"]).cfg)
+    chosen = ["activation=relu", "normalization=group_norm", "initializer=torch_default"]
+    found = inspection.inspect(compose([*mine, *chosen, "normalization.num_groups=2"]).cfg)
+    assert [layer.name for layer in found.network] == [
+        "net.replaced_calls.silu_0.module",
+        "net.replaced_calls.silu_1.module",
+    ]
+
+
+def test_a_training_records_its_sites(mine: list[str]) -> None:
+    short = ["trainer.max_steps=2", "trainer.val_samples=4", "trainer.gap_samples=0", "solver.steps=2"]
+    cfg = compose([*mine, *short, "activation=relu"]).cfg
+    result = train(cfg)
+    assert result.metrics["reach/activation"] == 1 and result.metrics["reach/normalization"] == 1
+    assert result.sites.count(": reached") == 2 and "stays as built" in result.sites
 
 
 def test_an_initializer_reaches_what_is_asked_for_and_leaves_what_starts_at_zero(mine: list[str]) -> None:

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from denoise.config import catalog
 from denoise.config.compose import compose
+from denoise.errors import UserError
 from denoise.evaluation import reach
 from denoise.training.build import build_backbone, build_parts
 from search.__main__ import main
+from search.tracking.record import check_overrides
 
 NET = """
 import torch
@@ -47,3 +50,20 @@ def test_of_our_own_networks_each_place_runs_once(model: str) -> None:
             listed = [site for site in found if site.kind == kind and site.part == part]
             taken = counted.get((kind, part), 0)
             assert len(listed) == taken and not any(site.why for site in listed)
+
+
+def test_a_record_may_name_a_class_where_its_folder_was_given_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "class_of_mine.py").write_text(NET)
+    named = ["model=mine", "model._target_=class_of_mine.Small"]
+    for overrides in (named, ["model._target_=os.system"]):
+        with pytest.raises(UserError, match="names a class of your own; add --config-dir FOLDER"):
+            check_overrides(overrides, "RUN=a")
+    catalog.add_folder(tmp_path)
+    check_overrides(named, "RUN=a")
+    for override in (
+        "model._target_=os.system",
+        "activation._target_=class_of_mine.Small",
+        "+model._target_=os.system",
+    ):
+        with pytest.raises(UserError, match="names a class of your own|would choose code to run"):
+            check_overrides([override], "RUN=a")
