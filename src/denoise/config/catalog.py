@@ -256,7 +256,7 @@ def call(
 
 
 def _leaves_its_process(content: Mapping[str, Any]) -> bool:
-    """Tell whether all that is built is ours or torch's, and imported: then the process, as it was, is not looked at."""
+    """Tell whether all that is built is ours or torch's, and imported: it leaves the process as it was."""
     names = [name for name, _ in targets(content)]
     return all(name.startswith(("denoise.", "torch.")) and name.rpartition(".")[0] in sys.modules for name in names)
 
