@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -41,11 +44,41 @@ def named_by(composed: Composed) -> dict[str, Any]:
 
 
 def config_sha256(composed: Composed) -> str:
-    """sha256 of the resolved config and of the user's code in it: the same hash, the same training."""
+    """sha256 of the resolved config, of the user's code and the model's files: the same hash, the same training."""
     content = named_by(composed)
-    code = trust.own_code(content)
-    whole = content | {"own_code": code} if code else content
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    if code := trust.own_code(content):
+        content["own_code"] = code
+    if files := _files(content):
+        content["files"] = files
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _files(content: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of the files that a model's or a denoiser's `path` names; of weights only where they are kept."""
+    found = {}
+    for group in ("model", "denoiser"):
+        if path := content[group].get("path"):
+            kinds = (".json", ".safetensors", ".bin") if content[group].get("weights") == "keep" else (".json",)
+            digest = hashlib.sha256()
+            for file in described(Path(str(path)).expanduser()):
+                if file.suffix in kinds:
+                    digest.update(_sha256(file, file.stat().st_mtime_ns, file.stat().st_size).encode())
+            found[group] = digest.hexdigest()
+    return found
+
+
+def described(path: Path) -> list[Path]:
+    """The files of a model's folder, a pipeline's folders among them; the file itself where it is one."""
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    folders = [path, *(path / name for name in ("unet", "transformer", "scheduler"))]
+    return [file for folder in folders for file in sorted(folder.glob("*")) if file.is_file()]
+
+
+@cache
+def _sha256(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def bare(node: Any) -> Any:
