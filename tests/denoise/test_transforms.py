@@ -113,7 +113,7 @@ def test_gradients_sample_by_sample_of_a_network(kind, option, backbone):
     parts = Parts(*[replace(part, **{kind: made})] * 3, zero_output=False)
     small = {"width": 4} if backbone is UNet else {"dim": 8, "depth": 1}
     torch.manual_seed(0)
-    model = backbone(8, 1, 0, parts, num_heads=2, embedding_dim=8, **small).double().eval()
+    model = backbone((8, 8), 1, 0, parts, num_heads=2, embedding_dim=8, **small).double().eval()
     x, c_noise = torch.randn(3, 1, 8, 8, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
     learned = {name: p.detach() for name, p in model.named_parameters()}
 

@@ -289,7 +289,7 @@ def test_a_backbone_takes_a_step_with_it(option, backbone):
     part = replace(PARTS.residual, activation=catalog.factory("activation", node))
     parts = Parts(part, part, part, zero_output=False)
     small = {"width": 4} if backbone is UNet else {"dim": 8, "depth": 1}
-    model = backbone(8, 1, 0, parts, num_heads=2, embedding_dim=8, **small)
+    model = backbone((8, 8), 1, 0, parts, num_heads=2, embedding_dim=8, **small)
     initialize(model, parts, 0)
     found = [module for module in model.modules() if getattr(module, "kind", None) == "activation"]
     assert len(found) > 2

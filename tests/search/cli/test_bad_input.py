@@ -292,8 +292,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("search", [f"{DOMAIN}3"], ["search.domains.dropout=3", "type: float"]),
     (
         "search",
-        ["+search.domains.denoiser.P_mean={type:categorical,choices:[-1.2,-3.0]}"],
-        ["search.domains.denoiser.P_mean", "val/loss itself depends on it"],
+        ["+search.domains.ruler.P_mean={type:categorical,choices:[-1.2,-3.0]}"],
+        ["search.domains.ruler.P_mean", "val/loss itself depends on it"],
     ),
     (
         "search",

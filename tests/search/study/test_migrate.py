@@ -107,8 +107,7 @@ def test_a_value_that_is_searched_anew_is_what_the_old_trials_had() -> None:
 
 def test_what_is_over_a_new_cap_is_left_out() -> None:
     study, new = filled(asked(OLD)), asked(OLD)
-    new.settings.caps.parameters = 2500.0
-    found = migrate.collect(study, new.space, new.mode.points[0], new.settings.caps)
+    found = migrate.collect(study, new.space, new.mode.points[0], Caps(parameters=2500.0))
     assert len(found.trials) == 3
 
 

@@ -106,8 +106,8 @@ def test_all_three_outcomes_were_seen(local: Books) -> None:
 def test_params_are_the_searched_values_by_config_path(books: Books) -> None:
     for record in books.records:
         params = books.client.get_run(record.run_id).data.params
-        cfg = raw_compose(tuple(record.overrides)).cfg
-        chosen = dict(text.partition("=")[::2] for text in record.overrides)
+        composed = raw_compose(tuple(record.overrides))
+        cfg, chosen = composed.cfg, composed.choices
         for kind in catalog.KINDS:
             assert params[kind] == chosen[kind]
             for name in catalog.entry(kind, chosen[kind]).space:
