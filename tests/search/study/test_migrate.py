@@ -13,6 +13,7 @@ from search.space.search_space import Space
 from search.storages.trials import Trials
 from search.study import migrate, spec
 from search.study.loop import said
+from search.study.settings import Caps
 from search.study.spec import Search
 from search.trial import equal_time, provenance
 from search.trial.config_hash import config_sha256
