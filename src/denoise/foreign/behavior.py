@@ -89,11 +89,6 @@ def norm_axis(module: nn.Module, shape: Shape) -> int | None:
     return found if found is None else int(found)
 
 
-def is_norm(module: nn.Module, shape: Shape) -> bool:
-    """Whether a module normalizes inputs of this shape."""
-    return norm_axis(module, shape) is not None
-
-
 def feed_forward_width(module: nn.Module, shape: Shape) -> int | None:
     """The hidden width of a feed-forward, as that of a plain MLP of as many parameters; None for what is none.
 

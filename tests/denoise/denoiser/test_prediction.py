@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from denoise.denoiser.ladder import V, ladder
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.denoiser.scheduler import TARGETS, scheduler
 from denoise.errors import UserError
+from denoise.model.embedding import NO_CLASS
 from denoise.training.train import prepare
 
 OPTIONS = [name for name in catalog.options("denoiser") if name != "scheduler"]
@@ -169,3 +171,22 @@ def test_the_noisy_image_and_the_target_are_those_of_diffusers(
     target = {"epsilon": noise, "v_prediction": theirs.get_velocity(image, noise, t), "sample": image}[prediction]
     wanted = (Answer()(noisy, None, None) - target).square().flatten(1).mean(1)
     torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_class_dropout_hides_so_many_classes_and_a_hidden_one_adds_nothing() -> None:
+    given = ["trainer.accelerator=cpu", "model.width=8", "model.class_conditional=true"]
+    module = prepare(compose([*given, "model.class_dropout=0.25"]).cfg)
+    plain = prepare(compose(given).cfg)
+    labels = torch.cat([module.draw(step)[3] for step in range(40)])  # type: ignore[misc]
+    whole = torch.cat([plain.draw(step)[3] for step in range(40)])  # type: ignore[misc]
+    hidden = labels == NO_CLASS
+    assert abs(hidden.double().mean().item() - 0.25) < 0.04 and torch.equal(labels[~hidden], whole[~hidden])
+    embedding: Any = module.denoiser.backbone.embedding  # type: ignore[union-attr]
+    c_noise, none = torch.zeros(2), torch.full((2,), NO_CLASS)
+    told = embedding(c_noise, torch.tensor([0, 3]))
+    hidden_too = embedding(c_noise, none)
+    embedding.label = None
+    assert torch.equal(embedding(c_noise, None), hidden_too) and not torch.equal(told, hidden_too)
+    for wrong in (["model.class_dropout=0.1"], ["solver.guidance=2"]):
+        with pytest.raises(UserError, match=wrong[0]):
+            prepare(compose(["trainer.accelerator=cpu", "model.width=8", *wrong]).cfg)
