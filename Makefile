@@ -26,7 +26,7 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample up down logs catalog inspect sites bench test test-faults test-docker lint lock
+VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-faults test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
 KNOWN := ARGS RUN ENGINE EXTRA PYTHON TORCH
@@ -53,7 +53,7 @@ endif
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
-	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=<mlflow run id> names a run.'
+	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=NAME names a search or a run: its id or first digits, 'trial 12', best, ...'
 	@echo '  ENGINE=compose does it in the service that make up has started.'
 
 install: $(STAMP) $(EXTRA_STAMPS) ## install what is missing into .venv, from the lock: EXTRA=diffusers for its models too
@@ -106,6 +106,18 @@ report: $(HERE) ## the leaderboard, the confirmation and the verdicts again
 	@$(START) $@
 
 sample: $(HERE) ## draw images from the best run's weights (or RUN's)
+	@$(START) $@
+
+searches: $(HERE) ## what searches there are: how far each is, what it found (ARGS=--json, --csv)
+	@$(START) $@
+
+trials: $(HERE) ## the trainings of the latest search, or of RUN (ARGS=--csv, --json)
+	@$(START) $@
+
+compare: $(HERE) ## put two searches side by side: ARGS="A B"
+	@$(START) $@
+
+remove: $(HERE) ## remove the search RUN for good; what goes is said first
 	@$(START) $@
 
 up: ## start the service on this machine: PostgreSQL, MLflow, workers (docs/server.md)

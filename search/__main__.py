@@ -30,16 +30,35 @@ VERBS = {
     "reproduce": "train the best run (or --run ID) again and compare",
     "report": "the leaderboard, the confirmation and the verdicts again",
     "sample": "draw images from the weights of the best run (or --run ID)",
+    "searches": "what searches there are: how far each is, what it found",
+    "trials": "the trainings of the latest search (or --run SEARCH): --csv, --json",
+    "compare": "put two searches side by side: compare A B",
+    "remove": "remove a search for good: --run SEARCH; what goes is said first",
     "catalog": "print the components",
     "sites": "list the places of a model that options reach, without training",
     "inspect": "signal and gradient through depth at initialization, in seconds",
 }
+RUNS = "a run's id or its first digits, a search's name, 'trial 12', best, baseline, champion"
 REPOSITORY = ("install", "up", "down", "logs", "bench", "test", "test-faults", "test-docker", "lint", "lock")  # of make
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
+HELP = {
+    "config_name": "the root config in place of train",
+    "check": "only tell whether docs/kinds is fresh",
+    "json": "the list as JSON",
+    "csv": "the list as CSV",
+    "yes": "do it",
+    "long": "all of its overrides, those that say what is the default anyway too",
+    "cfg": "print the composed config and do nothing",
+    "info": "print which option each group has, from which file",
+}
 FLAGS = {
     "config_name": ("train", "inspect", "sites"),
     "cfg": ("search", "train", "inspect", "sites"),
+    "info": ("search", "train", "inspect", "sites"),
     "check": ("catalog",),
+    "form": ("searches", "trials"),
+    "yes": ("remove",),
+    "long": ("best",),
 }
 AFTER |= dict.fromkeys(("train", "reproduce"), "; the same command begins anew, as another run")
 
@@ -85,19 +104,26 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     parser = Parser(
         prog={"make": "python -m search"}.get(door := printed_commands.door(), door),
         allow_abbrev=False,
+        add_help=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="verbs:\n" + "\n".join(f"  {verb:<12}{what}" for verb, what in VERBS.items()),
     )
     parser.add_argument("--version", action="version", version=f"{printed_commands.PROGRAM} {__version__}")
     parser.add_argument("verb", help="what to do, see below")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as activation=swish optimizer.lr=0.01")
-    parser.add_argument("--run", default=None, help="an MLflow run id")
+    parser.add_argument("--run", default=None, help=RUNS)
     parser.add_argument("--config-dir", action="append", default=[], help="a folder of your own options and configs")
-    parser.add_argument("--config-name", default=None, help="the root config in place of train")
-    parser.add_argument("--check", action="store_true", help="catalog: only tell whether docs/kinds is fresh")
-    parser.add_argument("--cfg", action="store_true", help="print the composed config and do nothing")
+    parser.add_argument("--config-name", default=None, help=HELP["config_name"])
+    for form in ("json", "csv"):
+        parser.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=HELP[form])
+    for flag in ("check", "yes", "long", "cfg", "info"):
+        parser.add_argument(f"--{flag}", action="store_true", help=HELP[flag])
     parser.add_argument("--worker", action="store_true", help="search: as a worker of the process that starts it")
-    options = parser.parse_intermixed_args(list(arguments))
+    parser.add_argument("--help", "-h", action="store_true", help="of a verb: its flags, groups and keys")
+    words = _as_hydra_has_it(arguments)
+    if not {"--help", "-h"}.isdisjoint(words):
+        _help(parser, words)
+    options = parser.parse_intermixed_args(words)
     options.typed = list(arguments)
     if options.verb in REPOSITORY:
         raise UserError(
@@ -114,11 +140,42 @@ def read(arguments: Sequence[str]) -> tuple[str, argparse.Namespace]:
     return options.verb, options
 
 
+def _as_hydra_has_it(arguments: Sequence[str]) -> list[str]:
+    """The words, with --cfg job as --cfg: Hydra's own settings are no part of a config here. Errors: UserError."""
+    words = list(arguments)
+    for flag in ("--cfg", "--info"):
+        following = words[words.index(flag) + 1] if flag in words[:-1] else ""
+        if following in ("job", "all", "config", "defaults", "defaults-tree", "searchpath"):
+            words.pop(words.index(flag) + 1)
+        elif following in ("hydra", "plugins"):
+            raise UserError(
+                f"{flag} {following}: Hydra's own settings change nothing here; {flag} alone shows the config"
+            )
+    return words
+
+
+def _help(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
+    """Print what there is, or what the verb takes that is named. Exits with 0."""
+    from search.cli import help
+
+    verb = next((word for word in words if word in VERBS), None)
+    if verb is None:
+        parser.print_help()
+    else:
+        named = [flag for flag, verbs in FLAGS.items() if verb in verbs]
+        named = [each for flag in named for each in (("json", "csv") if flag == "form" else (flag,))]
+        flags = {f"--{flag.replace('_', '-')}": HELP[flag] for flag in named}
+        flags |= {"--run RUN": RUNS} if verb in printed_commands.OF_RUN else {}
+        flags |= {"--config-dir FOLDER": "of your own options and configs"}
+        print(help.of_verb(verb, VERBS[verb], flags))
+    raise SystemExit(0)
+
+
 def _check_flags(options: argparse.Namespace) -> None:
     """Refuse what the verb would not look at, and a root config or a folder that is named in another way."""
     for flag, verbs in FLAGS.items():
         if getattr(options, flag) not in (None, False) and options.verb not in verbs:
-            said = flag.replace("_", "-")
+            said = getattr(options, flag) if flag == "form" else flag.replace("_", "-")
             raise UserError(
                 f"--{said}: {options.verb} does not look at it; {', '.join(verbs)} take{'s' * (len(verbs) == 1)} it"
             )

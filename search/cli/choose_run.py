@@ -1,4 +1,4 @@
-"""Which run a verb is about: the one that is named, or the best of the latest search."""
+"""Which run a verb is about: the one that RUN names, or the best of the latest search."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,13 @@ from search.analysis.ranking import best as best_of
 from search.console.printed_commands import make, named
 from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
+from search.space.option import difference
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.tracking import read_only
+from search.tracking import read_only, run_names
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
-from search.tracking.record import Record, check
+from search.tracking.record import Record, check, of_run, tag
+from search.tracking.run_names import Named
 from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 
@@ -41,20 +43,30 @@ def tracker(composed: Composed) -> Tracker:
     return Tracker(uri, cfg.tracking.experiment, store, new=False)
 
 
-def search_of(books: Tracker, run_id: str | None) -> Any:
-    """The MLflow run of the search RUN, or of the latest search. Errors: UserError."""
+def search_of(books: Tracker, text: str | None) -> Any:
+    """The MLflow run of the search RUN, of the search that the run RUN is a part of, or of the latest.
 
-    def asked(searches: list[Any]) -> list[Any]:
-        return [run for run in searches if run_id in (None, run.info.run_id)]
+    Errors: UserError.
+    """
+    named = run_names.read(books, text)
+    if named.run is None:
+        return named.search or latest(books)
+    if (parent := named.run.data.tags.get(Tag.PARENT)) is None:
+        raise UserError(f"RUN={text}: a training of its own, of no search; {make('searches')} lists the searches")
+    return books.run_of(parent)
 
-    searches = asked(books.searches())
-    if not searches and (deleted := asked(books.deleted(role="search"))):
-        raise UserError(
-            f"search {deleted[0].info.run_name}: is deleted in MLflow; bring it back in its pages ({make('ui')}, "
-            f"State: Deleted), or start another with {make('search', ['search.name=NAME'])}"
-        )
-    if not searches and run_id is not None:
-        raise UserError(f"RUN={run_id}: no such search in {books.place}; {make('ui')} shows them")
+
+def to_remove(books: Tracker, text: str) -> Any:
+    """The MLflow run of the search RUN, also of one that is deleted in MLflow. Errors: UserError."""
+    gone = [run for run in books.deleted(role="search") if text in (run.info.run_id, run.info.run_name)]
+    return gone[0] if gone and not books.find(role="search", study=gone[0].info.run_name) else search_of(books, text)
+
+
+def latest(books: Tracker) -> Any:
+    """The MLflow run of the latest search. Errors: UserError where there is none."""
+    searches = books.searches()
+    if not searches and (deleted := books.deleted(role="search")):
+        raise UserError(run_names.is_deleted(deleted[0]))
     if not searches:
         if books.files is None and (books.store / "optuna.db").exists():
             raise UserError(
@@ -74,12 +86,48 @@ class Chosen:
     says: str
 
 
-def chosen(books: Tracker, run_id: str | None) -> Chosen:
+def chosen(books: Tracker, text: str | None) -> Chosen:
     """The run that is meant: RUN, or the best of the latest search. Errors: UserError."""
-    if run_id is not None:
-        record = books.record(run_id)
-        return Chosen(record, record.overrides, leaderboard.says(record, f"run {run_id}"))
-    parent = search_of(books, None)
+    named = run_names.read(books, text)
+    parent = None if named.run is not None else named.search or latest(books)
+    if parent is None or named.trial is not None or named.pick == "baseline":
+        record = books.record((named.run or _trial(books, parent, named)).info.run_id)
+        return Chosen(record, record.overrides, leaderboard.says(record, _name(books, record)))
+    return best_in(books, parent)
+
+
+def _trial(books: Tracker, parent: Any, named: Named) -> Any:
+    """The run of a search's trial that is named; of its baseline the trial that has nothing else."""
+    name, number = parent.info.run_name, named.trial
+    of_it = {Tag.PARENT: parent.info.run_id, Tag.ROLE: "trial"}
+    if number is None:
+        baseline = tag(parent.info.run_id, parent.data.tags, Tag.BASELINE, list, [])
+        runs = {run.info.run_id: run for run in books.find(**of_it)}
+        numbers = sorted(
+            (record.number or 0, record.run_id)
+            for record in map(of_run, runs.values())
+            if difference(record.overrides, baseline) == "baseline"
+        )
+        if not numbers:
+            raise UserError(f"search {name}: has no trial of the baseline yet")
+        return runs[numbers[0][1]]
+    found = books.find(**of_it, **{Tag.TRIAL: str(number)})
+    if not found:
+        most = max((record.number or 0 for record in books.records(parent.info.run_id)), default=None)
+        legal = "it has no trial yet" if most is None else f"legal: 0 to {most}"
+        gone = ", deleted in MLflow" if books.deleted(**of_it, **{Tag.TRIAL: str(number)}) else ""
+        raise UserError(f"RUN=trial {number}: search {name} has no such trial{gone}; {legal}")
+    return found[0]
+
+
+def _name(books: Tracker, record: Record) -> str:
+    """How a sentence calls what a record belongs to."""
+    parent = books.run_of(record.tags[Tag.PARENT]) if Tag.PARENT in record.tags else None
+    return f"run {record.run_id}" if parent is None or record.number is None else str(parent.info.run_name)
+
+
+def best_in(books: Tracker, parent: Any) -> Chosen:
+    """The best run of a search, by its confirmation where it has one. Errors: UserError."""
     name, found = parent.info.run_name, best_of(books.records(parent.info.run_id))
     if found is None:
         raise UserError(f"search {name}: {_none_complete(books, parent)}")

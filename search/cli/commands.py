@@ -7,14 +7,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from denoise.config.compose import Composed, compose, notes
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
-from search.cli import best_file, choose_run, mlflow_server
+from search.cli import best_file, choose_run, help, mlflow_server
+from search.cli.list_searches import compare as compare
+from search.cli.list_searches import remove as remove
+from search.cli.list_searches import searches as searches
+from search.cli.list_searches import trials as trials
 from search.cli.waiting import say, waits
-from search.console.console import Out
+from search.console.console import console
 from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
 from search.report import leaderboard
@@ -29,14 +31,12 @@ from search.tracking.tracker import open_tracker
 from search.trial import pretrained
 from search.workers import shared
 
-console = Out(width=None if sys.stdout.isatty() else 140)
-
 
 def search(options: argparse.Namespace) -> int:
     """Search; at the end show the leaderboard and what to type next."""
     from search.space.search_config import read
 
-    _show_config(options, "search")
+    help.shown(options, "search")
     asked, _ = read(options.overrides)
     resolve_uri(asked.cfg.tracking.uri, store_of(asked.cfg))  # refused before anything is loaded
     from search.workers.allocation import division, likely_several
@@ -142,6 +142,7 @@ def best(options: argparse.Namespace) -> int:
     with waits(console):
         tracker = choose_run.tracker(composed)
         found = choose_run.chosen(tracker, options.run)
+        from search.trial.shortest import shortest
     chosen, store = found.record, store_of(composed.cfg)
     without = choose_run.of_machine(tracker, chosen)
     config = [text for text in found.overrides if text not in without]
@@ -149,7 +150,7 @@ def best(options: argparse.Namespace) -> int:
     says = [
         f"# {line(found.says)}",
         f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
-        make("train", [*(["store=FOLDER"] if unwritten else []), *config]),
+        make("train", [*(["store=FOLDER"] if unwritten else []), *(config if options.long else shortest(config))]),
     ]
     if unwritten:
         says += [f"# {unwritten}: best.yaml is not written"]
@@ -157,7 +158,7 @@ def best(options: argparse.Namespace) -> int:
         path = store / "best.yaml"
         path.write_bytes(leaderboard.best_yaml(config, found.says, chosen.run_id))
         again = make("train", ["--config-dir", str(store), "--config-name", "best"])
-        says += [f"# the same as a config: {path}; {again}", *best_file.in_a_script(config, path)]
+        says += [f"# the same as a config, whole: {path}; {again}", *best_file.in_a_script(config, path)]
     for text in says:
         print(printable(hide(text)))
     return 0
@@ -286,11 +287,5 @@ def catalog(options: argparse.Namespace) -> int:
 
 def _compose(options: argparse.Namespace) -> Composed:
     root = options.config_name or "train"
-    _show_config(options, root)
+    help.shown(options, root)
     return compose(options.overrides, root)
-
-
-def _show_config(options: argparse.Namespace, root: str) -> None:
-    if options.cfg:
-        print(OmegaConf.to_yaml(compose(options.overrides, root).cfg))
-        raise SystemExit(0)

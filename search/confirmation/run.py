@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from optuna.storages import BaseStorage, InMemoryStorage
 
 from search.analysis.confirmation import Arm, Comparison, Confirmation, Finalist, Settings, comparison
@@ -13,7 +12,6 @@ from search.analysis.sequential_test import (
     VERDICTS,
     SequentialTest,
     differences,
-    images_error,
     mean_interval,
     pooled_sd,
     run_sequential,
@@ -92,7 +90,7 @@ class Judge:
     """Compare the arms of a confirmation, images included."""
 
     def __init__(self, found: Confirmation, trainings: Trainings) -> None:
-        self.found, self.trainings = found, trainings
+        self.found, self.images_error = found, trainings.tested.images_error
         self.asked, self.untuned = found.rules
 
     def decided(self, one: Finalist) -> bool:
@@ -106,7 +104,7 @@ class Judge:
     def clear(self, one: Arm, other: Arm, rule: SequentialTest) -> bool:
         """Whether one comparison is; the images, which only make an interval wider, are looked at last."""
         numbers = (one.numbers(), other.numbers())
-        return rule.verdict(*numbers) != OPEN and rule.verdict(*numbers, self.images(one, other)) != OPEN
+        return rule.verdict(*numbers) != OPEN and rule.verdict(*numbers, self.images_error(one, other)) != OPEN
 
     def all(self) -> None:
         """Work out every comparison, every arm's own interval, and the spread over seeds."""
@@ -116,7 +114,7 @@ class Judge:
             if found.reference is not None and one is not found.reference:
                 one.tuned = self.compare(one, found.reference, self.asked)
         for arm in found.arms:
-            if len(arm.finite) > 1 and math.isfinite(error := self.images(arm)):
+            if len(arm.finite) > 1 and math.isfinite(error := self.images_error(arm)):
                 arm.interval = mean_interval(arm.finite, 1 - found.settings.level, error)
         found.seed_sd, found.seed_df = pooled_sd([list(arm.validation.values()) for arm in found.arms])
         beside = (found.reference or found.baseline).numbers()
@@ -124,19 +122,7 @@ class Judge:
 
     def compare(self, one: Arm, other: Arm, rule: SequentialTest) -> Comparison:
         """One arm beside another."""
-        return comparison(one, other, rule, self.images(one, other))
-
-    def images(self, one: Arm, other: Arm | None = None) -> float:
-        """The standard error, over other test images, of an arm's mean loss, or of its mean difference to another."""
-        arms = [one] if other is None else [one, other]
-        seeds = [s for s in one.values if all(arm.values.get(s) is not None for arm in arms)]
-        if not seeds:
-            return 0.0
-        read = self.trainings.tested
-        losses = np.mean([read(one.runs[s])[0] for s in seeds], axis=0)
-        if other is not None:
-            losses = losses - np.mean([read(other.runs[s])[0] for s in seeds], axis=0)
-        return images_error(losses, read(one.runs[seeds[0]])[1])
+        return comparison(one, other, rule, self.images_error(one, other))
 
 
 def _same(before: Confirmation, now: Confirmation) -> bool:

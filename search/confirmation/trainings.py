@@ -3,7 +3,6 @@
 The tracker is the record: what ended there is not trained again, and one that left a state is resumed.
 """
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,20 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from denoise.config.compose import Composed, compose
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
-from denoise.fault import of_the_machine
 from denoise.metrics import TEST_LOSS
 from denoise.training import train
 from search.analysis.confirmation import Arm
 from search.confirmation.stored import missing
-from search.console.printed_commands import named
+from search.confirmation.tested import Tested
 from search.report.progress import TrialDisplay
 from search.tracking import record, weights
 from search.tracking import tracker as tracking
@@ -34,8 +27,6 @@ from search.tracking.tracker import Run, Tracker
 from search.trial import provenance
 from search.trial.config_hash import config_sha256
 from search.trial.run import TESTED, Rejected, Stop, end_rejected, open_run, perform, run_name
-
-Losses = tuple[NDArray[np.float64], NDArray[np.int64]]  # of each test triple: its loss, the number of its image
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,11 @@ class Trainings:
     tracker: Tracker
     parent: Run
     known: dict[str, list[Any]] = field(default_factory=dict)  # hash of the config -> its runs, the latest first
-    losses: dict[str, Losses] = field(default_factory=dict)  # run -> those that were read
+
+    @cached_property
+    def tested(self) -> Tested:
+        """The test losses of its runs."""
+        return Tested(self.tracker)
 
     @cached_property
     def folder(self) -> Path:
@@ -138,7 +133,7 @@ class Trainings:
         """
         for run in self.known.get(digest, []):
             one = tracking.record(run)
-            tested = one.outcome == "complete" and TEST_LOSS in one.metrics and self._tested(one) is not None
+            tested = one.outcome == "complete" and TEST_LOSS in one.metrics and self.tested.find(one) is not None
             if tested or one.tags.get(Tag.FAILURE_KIND) == "diverged":
                 if run.info.status == "RUNNING":  # a kill came between its outcome and its end
                     self.tracker.client.set_terminated(one.run_id, tracking.STATUS[one.outcome])
@@ -185,26 +180,3 @@ class Trainings:
         screen.trial_ends(done.outcome, done.step, done.value, done.samples_per_second, done.failure)
         tags = {Tag.FAILURE_KIND: done.kind}
         return Record(None, done.run_id, done.outcome, done.step, asked.overrides, done.value, "", done.metrics, tags)
-
-    def tested(self, run_id: str) -> Losses:
-        """The losses of a run's test triples. Errors: UserError where they are gone, or others than its test/loss."""
-        found = self._tested(self.tracker.record(run_id)) if run_id not in self.losses else self.losses[run_id]
-        if found is None:
-            raise UserError(f"run {run_id}: its {TESTED} is gone or torn; the same {named('search')} trains it again")
-        return found
-
-    def _tested(self, one: Record) -> Losses | None:
-        if one.run_id not in self.losses:
-            try:
-                with TemporaryDirectory() as folder:
-                    found = load_file(self.tracker.artifact(one.run_id, TESTED, Path(folder)))
-                losses, image = found["losses"].astype(np.float64), found["image"].astype(np.int64)
-            except (UserError, SafetensorError, OSError, KeyError, ValueError) as error:
-                if of_the_machine(error):  # a full disk says nothing of the file
-                    raise
-                return None
-            mean, judged = float(losses.mean()), one.metrics.get(TEST_LOSS, math.nan)
-            if math.isfinite(mean) and not math.isclose(mean, judged, rel_tol=1e-9):
-                return None
-            self.losses[one.run_id] = losses, image
-        return self.losses[one.run_id]

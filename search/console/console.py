@@ -1,5 +1,6 @@
 """A console that sends text and nothing else: what it is given may come from somebody's record."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,3 +26,6 @@ class Out(Console):
                 yield segment
             else:
                 yield Segment(hide(printable(segment.text)), segment.style)
+
+
+console = Out(width=None if sys.stdout.isatty() else 140)  # what the verbs print on

@@ -13,7 +13,7 @@ from search.console.redact import hide
 
 PLAIN = re.compile(r"[\w@%+=:,./\[\]{}~-]+")  # needs no quotes in ARGS
 WHERE = ("store", "tracking.uri", "tracking.experiment")  # the keys that say where runs lie
-OF_RUN = ("best", "reproduce", "report", "sample")  # the verbs that a run can be named for
+OF_RUN = ("best", "reproduce", "report", "sample", "trials", "remove")  # the verbs that a run can be named for
 PROGRAM = "denoise-search"  # the console command
 DOOR = "DENOISE_SEARCH_DOOR"  # of the environment: PROGRAM where that was typed; else it is make
 HANDED = "DENOISE_SEARCH_ARGUMENTS"  # of the environment: what a worker was started with, its passwords too

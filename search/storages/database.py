@@ -1,6 +1,8 @@
 """Optuna's storage: a study in a database, opened or made."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,25 +20,49 @@ from search.storages.trials import Trials
 CLOCK_SECONDS = 60.0  # the clocks of a database and of what uses it may differ by so much
 
 
+def address(url: str | None, store: Path) -> str:
+    """The storage that the user names, with the driver that is installed; None: the store's own.
+
+    Without it SQLAlchemy would take another driver by default.
+    """
+    plain = "postgresql://"
+    own = url or sqlite.url(store / "optuna.db")
+    return f"postgresql+psycopg2://{own.removeprefix(plain)}" if own.startswith(plain) else own
+
+
 def open_study(url: str, name: str, objectives: int, store: Path | None = None) -> Trials:
     """Open a study in the storage at `url`, or make it. Errors: UserError where the storage cannot be used."""
+    with _refusing(url, store), everywhere(url, "open"):  # two processes that make the tables at once break them
+        storage = _storage(url)
+        _check_clock(url, storage)
+        optuna.create_study(storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True)
+        return Trials(name, storage)
+
+
+def find_study(url: str, name: str, store: Path | None = None) -> Trials | None:
+    """The study of this name in the storage at `url`; None where there is none. Errors: UserError as above."""
+    if (file := sqlite.file(url)) and not file.exists():
+        return None
+    with _refusing(url, store):
+        storage = _storage(url)
+        known = optuna.get_all_study_summaries(storage, include_best_trial=False)
+        return Trials(name, storage) if name in {one.study_name for one in known} else None
+
+
+@contextmanager
+def _refusing(url: str, store: Path | None) -> Iterator[None]:
+    """Within, what the storage at `url` says is a refusal; `store`: whose own database it is."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sqlite.write_ahead()
     try:
-        with everywhere(url, "open"):  # two processes that make the tables at once break them
-            storage = _storage(url)
-            _check_clock(url, storage)
-            optuna.create_study(
-                storage=storage, study_name=name, directions=["minimize"] * objectives, load_if_exists=True
-            )
-            return Trials(name, storage)
+        yield
     except (SQLAlchemyError, ImportError, OSError, ValueError, optuna.exceptions.StorageInternalError) as error:
         if isinstance(error, UserError):
             raise
         reason = hide_of(url, " ".join(str(error).split()))[:160]
         said = f"search.storage={hide(url)}: cannot be used ({reason}); leave it out for SQLite in the store, "
         said += "or give postgresql://host/database, with PGUSER and PGPASSWORD in the environment"
-        if store is not None:  # whose own database it is
+        if store is not None:
             said = f"store={store}: its optuna.db cannot be used ({reason}); put back one that can, or give "
             said += "another folder with store=FOLDER"
         raise UserError(said) from error

@@ -21,7 +21,7 @@ from search.space import inert
 from search.space import search_space as space
 from search.space.search_config import read
 from search.space.search_space import Space
-from search.storages import sqlite
+from search.storages import database
 from search.storages.store_folder import store_of
 from search.study import corners, known_starts, width_transfer
 from search.study import modes as mode
@@ -110,7 +110,7 @@ def prepare(typed: Sequence[str]) -> Search:
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")
     store = store_of(cfg)
-    url = database(cfg.search.storage) or sqlite.url(store / "optuna.db")
+    url = database.address(cfg.search.storage, store)
     base = {"config": named_by(composed), "seed": cfg.seed, "fixed": sorted(found.fixed)}
     base |= {"equal": settings.equal, "screen": settings.screen} | asks.question()
     base |= {"data_sha256": train.data_sha256(cfg)}
@@ -131,12 +131,6 @@ def prepare(typed: Sequence[str]) -> Search:
     return Search(
         composed, settings, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
     )
-
-
-def database(url: str | None) -> str | None:
-    """The storage that the user names, with the driver that is installed: SQLAlchemy would take another by default."""
-    plain = "postgresql://"
-    return f"postgresql+psycopg2://{url.removeprefix(plain)}" if url and url.startswith(plain) else url
 
 
 def digest(content: dict[str, Any]) -> str:

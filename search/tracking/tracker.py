@@ -119,14 +119,14 @@ class Tracker:
 
     def open(self, parent: str) -> list[Any]:
         """The runs of a search that no one has closed."""
-        return self._find({Tag.PARENT: parent}, "active", " and attributes.status = 'RUNNING'")
+        return self._find({Tag.PARENT: parent}, "active", "attributes.status = 'RUNNING'")
 
-    def _find(self, tags: Mapping[str, str], state: str, more: str = "") -> list[Any]:
+    def _find(self, tags: Mapping[str, str], state: str, *more: str) -> list[Any]:
         from mlflow.entities import ViewType
 
         view = ViewType.from_string(f"{state}_only")
         quoted = {name: f'"{value}"' if "'" in value else f"'{value}'" for name, value in tags.items()}
-        text = " and ".join(f"tags.`{name}` = {value}" for name, value in quoted.items()) + more
+        text = " and ".join([*(f"tags.`{name}` = {value}" for name, value in quoted.items()), *more])
         found: list[Any] = []
         token = None
         while True:
@@ -136,6 +136,10 @@ class Tracker:
             found += page
             if not (token := page.token):
                 return found
+
+    def begins(self, digits: str) -> list[Any]:
+        """The runs whose id begins with these digits, the latest first."""
+        return self._find({}, "active", f"attributes.run_id LIKE '{digits}%'")
 
     def searches(self) -> list[Any]:
         """The parent runs, the latest first."""

@@ -46,7 +46,9 @@ FLOORS = {
         "workers",
         "confirmation",
         "study",
+        "searches",
         "cli",
+        "notebook",
         "__main__",
     ),
 }
@@ -114,8 +116,8 @@ BUILDING_BLOCKS = {
     },
 }
 VERBS = (
-    "install search train ui best reproduce report sample up down logs catalog inspect sites bench test "
-    "test-faults test-docker lint help lock"
+    "install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect "
+    "sites bench test test-faults test-docker lint help lock"
 )
 
 

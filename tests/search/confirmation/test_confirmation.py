@@ -27,7 +27,7 @@ from search.analysis.sequential_test import (
     mean_interval,
 )
 from search.confirmation import run as confirming
-from search.confirmation import trainings
+from search.confirmation import tested, trainings
 from search.confirmation.finalists import Tuned, start
 from search.confirmation.run import confirm
 from search.confirmation.stored import from_json, load, missing, stored, to_json
@@ -147,9 +147,9 @@ def test_the_numbers_are_those_of_the_paired_differences_on_test_images(
     for one in found.finalists:
         pair, base = one.untuned, found.baseline
         each = differences(one.numbers(), base.numbers())
-        losses = [kept.tested(one.runs[s])[0] - kept.tested(base.runs[s])[0] for s in one.runs]
+        losses = [kept.tested.of(one.runs[s])[0] - kept.tested.of(base.runs[s])[0] for s in one.runs]
         assert [loss.mean() for loss in losses] == pytest.approx(each)
-        error = images_error(sum(losses) / 3, kept.tested(one.runs[1000])[1])  # type: ignore[arg-type]
+        error = images_error(sum(losses) / 3, kept.tested.of(one.runs[1000])[1])  # type: ignore[arg-type]
         assert pair.images == pytest.approx(error) and error > 0
         assert pair.pairs == 3 and pair.difference == pytest.approx(sum(each) / 3)
         assert pair.interval == pytest.approx(mean_interval(each, 0.025, error)), "two finalists, one look"
@@ -550,7 +550,7 @@ def test_the_tables_and_the_picture_show_every_finalist_and_fetch_nothing(width:
 def test_one_test_image_gives_no_interval_and_a_file_all_the_same(
     done: tuple[Confirmation, Screen], store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confirming, "images_error", lambda *given: math.inf)
+    monkeypatch.setattr(tested, "images_error", lambda *given: math.inf)
     found = from_json(to_json(done[0]))
     confirming.Judge(found, Trainings(*opened(store, "done"))).all()
     assert {one.untuned.verdict for one in found.finalists} == {OPEN}

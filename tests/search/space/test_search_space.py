@@ -1,5 +1,7 @@
 """The space of a search: what is drawn lies in its domain, composes, and is conditional on the option."""
 
+from pathlib import Path
+
 import optuna
 import pytest
 import sqlalchemy
@@ -13,7 +15,7 @@ from denoise.config.compose import Composed, compose, parse, raw_compose
 from denoise.errors import UserError
 from search.space import search_space
 from search.space.search_space import Space
-from search.study import spec
+from search.storages import database
 from search.study.loop import prepare
 from search.trial.config_hash import config_sha256
 
@@ -250,7 +252,8 @@ def test_an_option_of_ones_own_joins_the_space(tmp_path_factory: pytest.TempPath
 
 
 def test_postgresql_has_the_driver_that_is_installed() -> None:
-    engine = sqlalchemy.create_engine(str(spec.database("postgresql://me:word@host:5432/base")))
+    engine = sqlalchemy.create_engine(str(database.address("postgresql://me:word@host:5432/base", Path("runs"))))
     assert engine.dialect.driver == "psycopg2" and engine.url.database == "base"
-    for other in (None, "sqlite:///x.db", "postgresql+psycopg2://host/base"):
-        assert spec.database(other) == other
+    for other in ("sqlite:///x.db", "postgresql+psycopg2://host/base"):
+        assert database.address(other, Path("runs")) == other
+    assert database.address(None, Path("/runs")).endswith("/runs/optuna.db"), "the store's own"

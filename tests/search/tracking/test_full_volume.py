@@ -203,9 +203,9 @@ def test_a_full_disk_where_a_file_is_copied_to_is_not_a_run_without_it(
         tracker.artifact(run.run_id, TESTED, volume.path)
     assert str(volume.path) in str(found.value)
     with pytest.raises(OSError, match="No space left on device"):
-        Trainings(tracker, run).tested(run.run_id)
+        Trainings(tracker, run).tested.of(run.run_id)
     volume.free()
-    assert (Trainings(tracker, run).tested(run.run_id)[0] == losses).all()
+    assert (Trainings(tracker, run).tested.of(run.run_id)[0] == losses).all()
 
 
 def test_a_server_whose_database_is_full_is_named_by_its_answer() -> None:
