@@ -26,7 +26,7 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-faults test-docker lint lock
+VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-faults test-browser test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
 KNOWN := ARGS RUN ENGINE EXTRA PYTHON TORCH
@@ -146,6 +146,9 @@ test: $(STAMP) ## run the tests, but for those of test-faults
 
 test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text
 	@$(PY) -IS search/cli/from_make.py pytest -m faults
+
+test-browser: $(STAMP) ## look at the pages of MLflow and the report, where Chromium is here
+	@$(PY) -IS search/cli/from_make.py pytest -m browser -n 1
 
 test-docker: $(STAMP) ## run the service really and break it, where docker or podman is here
 	@$(PY) -IS search/cli/from_make.py tests.docker_run

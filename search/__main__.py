@@ -39,7 +39,19 @@ VERBS = {
     "inspect": "signal and gradient through depth at initialization, in seconds",
 }
 RUNS = "a run's id or its first digits, a search's name, 'trial 12', best, baseline, champion"
-REPOSITORY = ("install", "up", "down", "logs", "bench", "test", "test-faults", "test-docker", "lint", "lock")  # of make
+REPOSITORY = (
+    "install",
+    "up",
+    "down",
+    "logs",
+    "bench",
+    "test",
+    "test-faults",
+    "test-browser",
+    "test-docker",
+    "lint",
+    "lock",
+)  # of make
 AFTER = {"search": "; the same command resumes it"}  # what is true after an interrupt
 HELP = {
     "config_name": "the root config in place of train",

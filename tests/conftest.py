@@ -76,6 +76,9 @@ QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loo
 )
 
 
+APART = ("faults", "browser")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With -m quick no other file is imported."""
     others = collection_path.stem.startswith("test_") and collection_path.stem not in QUICK
@@ -86,15 +89,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that no worker is left with one of them at the end.
 
-    What breaks a search has a verb of its own, `make test-faults`, and is run here too where a file of it is named.
+    What breaks a search has a verb of its own, `make test-faults`, as have pages in a browser, `make test-browser`;
+    both are run here too where a file of theirs is named.
     """
     for item in items:
         if item.path.stem in QUICK and not item.get_closest_marker("faults"):
             item.add_marker("quick")
     if not config.getoption("file_or_dir") and not config.getoption("markexpr"):
-        broken = [item for item in items if item.get_closest_marker("faults")]
-        config.hook.pytest_deselected(items=broken)
-        items[:] = [item for item in items if not item.get_closest_marker("faults")]
+        others = [item for item in items if any(map(item.get_closest_marker, APART))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if not any(map(item.get_closest_marker, APART))]
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
