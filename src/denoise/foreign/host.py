@@ -11,20 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from denoise.config import catalog
+from denoise.config.legal import named_parts
+from denoise.config.overrides import RANKS
 from denoise.errors import UserError, choose
 from denoise.fault import line
 from denoise.foreign import layers as of_layers
 from denoise.foreign.arguments import Arguments, arguments, ladder, read, step_of
 from denoise.foreign.census import Census, Shape
 from denoise.foreign.operate import Operation, own_activation, put
-from denoise.foreign.sites import Site, by_rank, find
+from denoise.foreign.sites import Site, by_rank, check_patterns, find, named
 from denoise.initializer.stage import Scope, Stage
 from denoise.process_state import steady
 from denoise.randomness import Stochastic, of_part, seeded, stream
 
 TIMES = ("t1000", "t01", "c_noise", "sigma")
-PARTS = ("residual", "transformer", "embedding")
-SETTINGS = ("call", "returns", "time", "class_conditional")  # of a model's config, that are not the network's
+SETTINGS = ("call", "returns", "time", "parts", "class_conditional")  # of a model's config, that are not the network's
 
 
 class Host(Stochastic):
@@ -34,6 +35,8 @@ class Host(Stochastic):
     - t1000: the step of the DDPM's ladder that has this sigma, 0 to 999.
     - t01: sigma / (1 + sigma), the time of a flow.
     - c_noise, sigma: as they are.
+    `parts`: names, each with patterns of module paths; a site whose path matches belongs to that part, all others to
+    that of their rank.
     Of an output of 2 C channels (a learned variance) the first C are taken. What the network draws in training comes
     from the stream (seed, "layer/..." , step): two forwards of one step draw the same.
     """
@@ -49,6 +52,7 @@ class Host(Stochastic):
         call: Any = "auto",
         returns: Any = "auto",
         time: str = "t1000",
+        parts: Any = None,
     ) -> None:
         super().__init__()
         if not isinstance(net, nn.Module):
@@ -70,6 +74,7 @@ class Host(Stochastic):
         self.blank = False  # whether it takes labels even where the data give it none: zeros
         self.draws = False
         self.listing = ""  # of the sites, and what surgery has done at each
+        self.named = named_parts({"call": call, "parts": parts})
         self._meet(shape, num_classes)
 
     def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -117,11 +122,17 @@ class Host(Stochastic):
         self._check(self.taken.output, x)
         self.draws, self.taken.output = self.taken.drew, None
         ranks = {call.what: by_rank(call.shape) for call in reversed(self.taken.calls) if call.shape}
-        counted = Counter(site.part for site in self.sites) or Counter({"residual": 1})
+        self.sites = [replace(site, part=named(site.module, self.named) or site.part) for site in self.sites]
+        counted = Counter(site.part for site in self.sites if site.part in RANKS) or Counter({"residual": 1})
         self.main = counted.most_common(1)[0][0]
-        self.part_names = (self.main, *(name for name in PARTS if counted[name] and name != self.main))
-        self._parts: dict[Any, str] = {m: p if p in self.part_names else self.main for m, p in ranks.items()}
+        by_ranks = (self.main, *(name for name in RANKS if counted[name] and name != self.main))
+        self.part_names = (*by_ranks, *self.named)
+        self._parts: dict[Any, str] = {m: p if p in by_ranks else self.main for m, p in ranks.items()}
+        for name, module in self.net.named_modules():
+            self._parts |= {module: claimed} if (claimed := named(name, self.named)) else {}
         self._calls: Counter[Any] = Counter(call.what for call in self.taken.calls)
+        layers = (layer.name.removeprefix("net.") for layer in self.layers())
+        check_patterns(self.named, [*(site.module for site in self.sites), *layers])
 
     def _ways(self, without: bool) -> list[tuple[bool, bool]]:
         """In which ways to call the network, until it takes a batch: (whole steps, labels of zeros)."""

@@ -68,7 +68,7 @@ class _Foreign(nn.Module):
 def _config(best: Path) -> DictConfig:
     """The config of a best.yaml, without the class that it was found for and its settings: the model is there."""
     given = Overrides(best_file.read(best))
-    own = [text for text in given if key(text).startswith("model.") and key(text)[6:] not in SETTINGS]
+    own = [text for text in given if key(text).startswith("model.") and key(text).split(".")[1] not in SETTINGS]
     return compose([text for text in given if text not in own]).cfg
 
 

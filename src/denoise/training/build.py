@@ -6,6 +6,8 @@ import torch
 from omegaconf import DictConfig
 
 from denoise.config import catalog
+from denoise.config.legal import named_parts
+from denoise.config.overrides import RANKS
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
@@ -151,7 +153,9 @@ def build_parts(cfg: DictConfig) -> Parts:
             dropout=cfg.dropout if dropout is None else dropout,
         )
 
-    return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+    named = {name: part(name) for name in named_parts(cfg.model)}
+    residual, transformer, embedding = map(part, RANKS)
+    return Parts(residual, transformer, embedding, zero_output=cfg.zero_output, named=named)
 
 
 def _memory_format(cfg: DictConfig) -> torch.memory_format:
