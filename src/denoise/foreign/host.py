@@ -36,7 +36,7 @@ class Host(Stochastic):
     - t01: sigma / (1 + sigma), the time of a flow.
     - c_noise, sigma: as they are.
     `parts`: names, each with patterns of module paths; a site whose path matches belongs to that part, all others to
-    that of their rank.
+    that of their rank. `conditions`: what else the data have, of two images; an argument of such a name is given it.
     Of an output of 2 C channels (a learned variance) the first C are taken. What the network draws in training comes
     from the stream (seed, "layer/..." , step): two forwards of one step draw the same.
     """
@@ -53,6 +53,7 @@ class Host(Stochastic):
         returns: Any = "auto",
         time: str = "t1000",
         parts: Any = None,
+        conditions: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(net, nn.Module):
@@ -63,7 +64,8 @@ class Host(Stochastic):
             raise UserError(f"model.time={time}: unknown; {choose(str(time), TIMES)}")
         self.net, self.time, self.channels = net, time, shape[0]
         self.returns = "[0]" if isinstance(returns, list | tuple) and list(returns) == [0] else str(returns)
-        self.arguments: Arguments = arguments(net, call)
+        self.arguments: Arguments = arguments(net, call, conditions or {})
+        self.conditions = tuple(dict.fromkeys(self.arguments.told.values()))  # of the data, that it takes
         if num_classes and not self.arguments.labels:
             raise UserError(
                 f"model.class_conditional=true: {type(net).__name__}.forward takes no labels; say which argument they "
@@ -75,12 +77,18 @@ class Host(Stochastic):
         self.draws = False
         self.listing = ""  # of the sites, and what surgery has done at each
         self.named = named_parts({"call": call, "parts": parts})
-        self._meet(shape, num_classes)
+        self._meet(shape, num_classes, conditions or {})
 
-    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        labels: Tensor | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         if labels is None and self.blank:
             labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        given = self.arguments.of(x, self.time_of(c_noise), labels)
+        given = self.arguments.of(x, self.time_of(c_noise), labels, conditions)
         keyed = self.draws and self.training and self.clock is not None
         with self._keyed(x.device) if keyed else nullcontext():
             output = self.net(**given)
@@ -100,11 +108,12 @@ class Host(Stochastic):
         assert self.clock is not None
         return seeded(self.clock.seed, of_part(self.stream_name, self.clock.part), self.clock.step, device)
 
-    def _meet(self, shape: Shape, num_classes: int) -> None:
+    def _meet(self, shape: Shape, num_classes: int, conditions: Mapping[str, Tensor]) -> None:
         """Run the network once as it is: find out how it is called, what it returns, and its sites."""
         x = torch.randn(2, *shape, generator=stream(0, "foreign/probe"))
         c_noise, labels = torch.tensor([-0.5, 0.5]), torch.zeros(2, dtype=torch.int64) if num_classes else None
-        self._batch = (x, c_noise, labels)
+        told = {name: conditions[name] for name in self.conditions}
+        self._batch = [x, c_noise, labels, told]
         refusals: list[Exception] = []
         for way in self._ways(labels is None):
             self.whole, self.blank = way
@@ -116,9 +125,9 @@ class Host(Stochastic):
             except Exception as error:  # whatever a network says of a batch
                 refusals.append(error)
         else:
-            raise UserError(
-                f"model: {type(self.net).__name__} refuses images of {'x'.join(map(str, x.shape))}: {line(refusals[0])}"
-            ) from refusals[0]
+            given = {"images": x} | told
+            said = ", ".join(f"{name} of {'x'.join(map(str, each.shape))}" for name, each in given.items())
+            raise UserError(f"model: {type(self.net).__name__} refuses {said}: {line(refusals[0])}") from refusals[0]
         self._check(self.taken.output, x)
         self.draws, self.taken.output = self.taken.drew, None
         ranks = {call.what: by_rank(call.shape) for call in reversed(self.taken.calls) if call.shape}
@@ -192,8 +201,13 @@ class Host(Stochastic):
         return stages
 
 
-def host(model: Mapping[str, Any], shape: Shape, num_classes: int) -> Host:
-    """The host of the network that a model's config names. shape: (C, H, W) of the data. Errors: UserError."""
+def host(
+    model: Mapping[str, Any], shape: Shape, num_classes: int, conditions: Mapping[str, Tensor] | None = None
+) -> Host:
+    """The host of the network that a model's config names.
+
+    shape: (C, H, W) of the data; conditions: theirs, of two images. Errors: UserError.
+    """
     settings = {name: model[name] for name in SETTINGS if name in model and name != "class_conditional"}
     own = {str(name): value for name, value in model.items() if name not in (*SETTINGS, "kwargs")}
     size = shape[1] if shape[1] == shape[2] else tuple(shape[1:])
@@ -208,7 +222,7 @@ def host(model: Mapping[str, Any], shape: Shape, num_classes: int) -> Host:
         raise
     except Exception as error:  # whatever a class says of its settings
         raise UserError(f"model {model['_target_']}: {line(error)}") from error
-    return Host(net, shape, num_classes, **settings)
+    return Host(net, shape, num_classes, conditions=conditions, **settings)
 
 
 __all__ = ["Host", "Site", "host"]

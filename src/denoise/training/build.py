@@ -111,7 +111,8 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
     """
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     if brings_its_own(cfg.model):
-        return _of_parts(cfg, host(cfg.model, data.shape, num_classes))
+        told = data.told(data.conditions, "train", torch.arange(2) % len(data.images["train"]))
+        return _of_parts(cfg, host(cfg.model, data.shape, num_classes, told))
     for kind in AS_BUILT:
         own = {f"parts.{name}.{kind}": part.get(kind) for name, part in cfg.parts.items()}
         if place := next((path for path, node in ({kind: cfg[kind]} | own).items() if is_as_built(node)), None):

@@ -122,7 +122,7 @@ def test_one_ruler_measures_all(option: str) -> None:
 def test_the_ruler_on_edm_is_the_loss_of_edm_bit_for_bit() -> None:
     module = prepare(compose(TYPED["edm"]).cfg)
     module.setup("fit")
-    images, sigma, noise, _ = module.draw(0)
+    images, sigma, noise, *_ = module.draw(0)
     assert isinstance(module.denoiser, EDM)
     ours = module.ruler.loss_weight(sigma) * module.denoiser.error(images, sigma, noise)
     assert torch.equal(ours, module.denoiser.loss(images, sigma, noise))
