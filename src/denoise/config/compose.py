@@ -21,7 +21,7 @@ from omegaconf._utils import get_omega_conf_dumper  # private, of 2.3.1: OmegaCo
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog, fast_compose, keys, limits, plain
-from denoise.config.legal import check_domains, check_type, named_parts, select, takes_list
+from denoise.config.legal import ELSEWHERE, check_domains, check_type, named_parts, select, takes_list
 from denoise.config.legal import exists as is_key
 from denoise.config.legal import leaves as leaves
 from denoise.config.overrides import OF_PART, own_part
@@ -247,9 +247,8 @@ def _check_value(override: Override, base: Composed) -> None:
         _check_space(text, override.value(), name, base)
         return
     if (override.is_add() or override.is_force_add()) and not exists:
-        takes_it = isinstance(above, DictConfig) and "_target_" in above
-        takes_it = takes_it or any(name.startswith(at) and is_key(base.cfg, at.rstrip(".")) for at in OPEN)
-        if not takes_it:
+        open_ = any(name.startswith(at) and is_key(base.cfg, at.rstrip(".")) for at in OPEN)
+        if not open_ and not (isinstance(above, DictConfig) and "_target_" in above):
             raise UserError(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
         return
     if override.is_delete() and not name.startswith(OPEN):
@@ -283,6 +282,8 @@ def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
 
 
 def _no_such_key(name: str, base: Composed) -> str:
+    if name in ELSEWHERE:
+        return ELSEWHERE[name]
     parent = name.rpartition(".")[0]
     above = select(base.cfg, parent) if parent else base.cfg
     if ".space." in parent and isinstance(above, DictConfig):

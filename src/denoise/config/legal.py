@@ -20,6 +20,8 @@ KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 )
 
 
+ONE_DEVICE = "a training runs on one device; a search trains trials side by side, as many as search.workers says"
+ELSEWHERE = dict.fromkeys(("trainer.devices", "trainer.num_nodes", "trainer.strategy"), ONE_DEVICE)  # Lightning's names
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
