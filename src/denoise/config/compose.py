@@ -71,8 +71,8 @@ def _checked_options(overrides: Sequence[str], root: str) -> Composed:
     naming = [text for text in overrides if names_parts(parse(text))]
     for text in first:
         _check_option(parse(text), _compose((), root, catalog.folders()).choices)
-    for text in naming:
-        _check_value(parse(text), _read_only(tuple(first), root, catalog.folders()))
+    for i, text in enumerate(naming):
+        _check_value(parse(text), _read_only((*first, *naming[:i]), root, catalog.folders()))
     base = _read_only((*first, *naming), root, catalog.folders())
     own = [text for text in groups if own_part(text)]
     for text in own:
@@ -153,7 +153,7 @@ def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -
     found = _compose(others, root, folders) if len(others) < len(overrides) else _by_hydra(others, root, folders)
     named = named_parts(found.cfg.get("model"))
     if len(others) < len(overrides):
-        found = _by_hydra(tuple(each for text in overrides for each in added(text, named)), root, folders)
+        found = _by_hydra(added(overrides, named), root, folders)
     choices = {f"{kind}@parts.{name}.{kind}": None for name in named for kind in OF_PART} | found.choices
     kinds = select(found.cfg, "search.kinds")
     for pattern in [str(key) for key in kinds if "*" in str(key)] if isinstance(kinds, DictConfig) else []:
@@ -262,7 +262,7 @@ def _check_value(override: Override, base: Composed) -> None:
     else:
         way = f"not there yet; write +{text}" if name.startswith(OPEN[2:]) and is_key(base.cfg, parent) else ""
         raise UserError(f"{text}: {way or _no_such_key(name, base)}")
-    if not override.is_delete() and not name.startswith(OPEN):
+    if not override.is_delete() and not name.startswith(OPEN) and not names_parts(override):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
         if not (isinstance(override.value(), list) and takes_list(base.cfg, name)):
             check_type(text, override.value(), default, list(words))

@@ -1,7 +1,7 @@
 """One override as Hydra reads it; a value that Hydra cannot read is taken as it was typed."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from denoise.config.fast_compose import PLACES
-from denoise.config.overrides import own_part
+from denoise.config.overrides import key, own_part
 from denoise.errors import UserError
 
 SIMPLE = re.compile(r"[\w@.+~]+=[\w./+-]+", re.ASCII)  # nothing to quote
@@ -52,11 +52,14 @@ def readable(text: str) -> str:
     return as_text if _reads(as_text) else text
 
 
-def added(text: str, named: Container[str]) -> list[str]:
-    """A choice for a part of the user's own as Hydra takes it: added, for no file has it; none for null."""
-    if own_part(text) not in named:
-        return [text]
-    return [] if parse(text).value() is None else [f"+{text.lstrip('+')}"]
+def added(overrides: Sequence[str], named: Container[str]) -> tuple[str, ...]:
+    """Choices for parts of the user's own as Hydra takes them: added, as no file has them, the last of each.
+
+    A choice of null is none.
+    """
+    last = {key(text): text for text in overrides if own_part(text) in named}
+    others = [text for text in overrides if own_part(text) not in named]
+    return (*others, *(f"+{text.lstrip('+')}" for text in last.values() if parse(text).value() is not None))
 
 
 def names_parts(override: Override) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from denoise.config import catalog
+from denoise.config import catalog, legal
 from denoise.config.compose import compose
 from denoise.errors import UserError
 from denoise.foreign.host import Host
@@ -114,6 +114,23 @@ def test_no_parts_is_the_training_that_it_was(mine: list[str]) -> None:
     plain = config_sha256(compose(mine))
     assert plain == config_sha256(compose([*mine, "model.parts=null"]))
     assert plain != config_sha256(compose([*mine, BOTH]))
+
+
+@pytest.mark.parametrize(
+    ("more", "chosen"),
+    [
+        (["activation@parts.middle.activation=null"], None),
+        (["~activation@parts.middle.activation"], None),
+        (["+activation@parts.middle.activation=gelu"], "gelu"),
+        (["activation@parts.middle.activation=silu", "activation@parts.middle.activation=gelu"], "gelu"),
+        (["model.parts.middle=up.*", "activation@parts.middle.activation=gelu"], "gelu"),
+    ],
+)
+def test_a_choice_is_typed_as_for_the_parts_of_ranks(more: list[str], chosen: str | None) -> None:
+    composed = compose(["model=mine", BOTH, *more])
+    assert composed.choices["activation@parts.middle.activation"] == chosen
+    assert not legal.named_parts(compose(["model=mine", BOTH, "model.parts=null"]).cfg.model)
+    assert (composed.cfg.parts.get("middle") is not None) == (chosen is not None)
 
 
 @pytest.mark.parametrize(
