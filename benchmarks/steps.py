@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.results import Row, ratio_row
 from denoise.config.compose import compose
@@ -58,7 +58,7 @@ class Bare:
         self.pairs = tuple([t for t in (*m.parameters(), *m.buffers()) if t.is_floating_point()] for m in models)
         self.decay = float(cfg.trainer.ema_decay)
 
-    def learn(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None]) -> None:
+    def learn(self, inputs: tuple[Any, ...]) -> None:
         """Loss, backward, optimizer."""
         self.optimizer.zero_grad()
         self.module.denoiser.loss(*inputs).mean().backward()

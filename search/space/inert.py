@@ -114,8 +114,8 @@ def _count(look: Look, place: str, cfg: DictConfig, options: Mapping[str, Any]) 
     kind, own = kind_of(place), set()
     if "@" in place:
         return look.places.get((kind, path_of(place).split(".")[1]), 0)
-    for part in reach.PARTS:
-        if f"{kind}@parts.{part}.{kind}" in options or cfg.parts[part].get(kind) is not None:
+    for part in {part for _, part in look.places if part}:
+        if f"{kind}@parts.{part}.{kind}" in options or (cfg.parts.get(part) or {}).get(kind) is not None:
             own.add(part)
     return sum(count for (taken, part), count in look.places.items() if taken == kind and part not in own)
 

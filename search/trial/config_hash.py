@@ -20,6 +20,7 @@ ADDED = (
     ("trainer", "accumulate", 1),
     ("solver", "guidance", 1.0),
     ("model", "class_dropout", 0.0),
+    ("model", "parts", None),
 )
 RULER = "denoise.denoiser.edm.LogNormal"  # before there was one, an EDM was measured by its own weight and levels
 
@@ -36,7 +37,7 @@ def named_by(composed: Composed) -> dict[str, Any]:
     content = bare(plain_config(composed))
     content["data"].pop("memory", None)  # where images lie, which no training depends on
     for group, name, absent in ADDED:
-        if content[group].get(name) == absent:
+        if name in content[group] and content[group][name] == absent:
             del content[group][name]
     if content["ruler"] == content["denoiser"] | {"_target_": RULER}:
         del content["ruler"]

@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-import re
+import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +21,17 @@ from omegaconf._utils import get_omega_conf_dumper  # private, of 2.3.1: OmegaCo
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog, fast_compose, keys, limits, plain
-from denoise.config.legal import check_domains, check_type, select, takes_list
+from denoise.config.legal import ELSEWHERE, check_domains, check_type, named_parts, select, takes_list
+from denoise.config.legal import exists as is_key
+from denoise.config.legal import leaves as leaves
+from denoise.config.overrides import OF_PART, own_part
+from denoise.config.parse import DOMAIN, added, names_parts, readable, replacing
 from denoise.config.parse import parse as parse
 from denoise.config.parse import quoted as quoted
-from denoise.config.parse import readable
 from denoise.errors import UserError, choose
 
-OPEN = ("search.kinds.", "search.domains.", "model.kwargs.")  # mappings whose keys the user may add and take away
-DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
+# Mappings whose keys the user may add and take away
+OPEN = ("search.kinds.", "search.domains.", "model.kwargs.", "model.parts.")
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,11 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     another type than the default's, and a component's parameter outside its declared domain.
     """
     parsed = [parse(text) for text in overrides]
-    for override in filter(is_group, parsed):
-        _check_option(override, root)
-    options = tuple(text for text in overrides if is_group(parse(text)))
-    base = _read_only(options, root, catalog.folders())
+    base = _checked_options(overrides, root)
     if len(catalog.folders()) > 1 and not OmegaConf.missing_keys(base.cfg):
         _check_keys(base, root)
     for override in parsed:
-        if not is_group(override):
+        if not is_group(override) and not names_parts(override):
             _check_value(override, base)
     composed = next_compose(tuple(str(p.input_line) for p in parsed), root)
     if len(catalog.folders()) > 1:  # what comes of this project's files and what was typed has been checked
@@ -64,6 +64,22 @@ def compose(overrides: Sequence[str] = (), root: str = "train") -> Composed:
     return composed
 
 
+def _checked_options(overrides: Sequence[str], root: str) -> Composed:
+    """The config of the options alone, each checked: first those that say which places there are."""
+    groups = [text for text in overrides if is_group(parse(text))]
+    first = [text for text in groups if not own_part(text)]
+    naming = [text for text in overrides if names_parts(parse(text))]
+    for text in first:
+        _check_option(parse(text), _compose((), root, catalog.folders()).choices)
+    for i, text in enumerate(naming):
+        _check_value(parse(text), _read_only((*first, *naming[:i]), root, catalog.folders()))
+    base = _read_only((*first, *naming), root, catalog.folders())
+    own = [text for text in groups if own_part(text)]
+    for text in own:
+        _check_option(parse(text), base.choices)
+    return _read_only((*first, *naming, *own), root, catalog.folders()) if own else base
+
+
 def _check_keys(composed: Composed, root: str) -> None:
     own = {at: _is_own(at.partition("@")[0], option) for at, option in composed.choices.items()}
     keys.check(composed.cfg, composed.choices, root, own)
@@ -71,7 +87,7 @@ def _check_keys(composed: Composed, root: str) -> None:
 
 def defaults(overrides: Sequence[str], root: str = "train") -> Composed:
     """Compose the options that overrides choose, at the values of their files."""
-    return next_compose(tuple(text for text in overrides if is_group(parse(text))), root)
+    return next_compose(tuple(t for t in overrides if is_group(parse(t)) or names_parts(parse(t))), root)
 
 
 @lru_cache(maxsize=64)
@@ -129,13 +145,31 @@ def _base(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> f
 
 @lru_cache(maxsize=64)
 def _compose(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
-    """What Hydra composes, its interpolations not resolved yet; to be read only."""
+    """What Hydra composes, its interpolations not resolved yet; to be read only.
+
+    The parts that the model names are places too, and what a search asks of any part (parts.*) it asks of them.
+    """
+    others = tuple(text for text in overrides if not own_part(text))
+    found = _compose(others, root, folders) if len(others) < len(overrides) else _by_hydra(others, root, folders)
+    named = named_parts(found.cfg.get("model"))
+    if len(others) < len(overrides):
+        found = _by_hydra(added(overrides, named), root, folders)
+    choices = {f"{kind}@parts.{name}.{kind}": None for name in named for kind in OF_PART} | found.choices
+    kinds = select(found.cfg, "search.kinds")
+    for pattern in [str(key) for key in kinds if "*" in str(key)] if isinstance(kinds, DictConfig) else []:
+        with open_dict(kinds):
+            given = kinds.pop(pattern)
+            kinds.update({at: given for at in fnmatch.filter(choices, pattern) if at not in kinds})
+    return Composed(found.cfg, choices)
+
+
+def _by_hydra(overrides: tuple[str, ...], root: str, folders: tuple[Path, ...]) -> Composed:
     GlobalHydra.instance().clear()
     primary = _home(root, folders)
     searchpath = ",".join(quoted(f"file://{folder}") for folder in folders if folder != primary)
     extra = [f"hydra.searchpath=[{searchpath}]"] if searchpath else []
     with _refused(), initialize_config_dir(version_base="1.3", config_dir=str(primary)):
-        whole = [readable(each) for text in overrides for each in _replacing(text)]
+        whole = [readable(each) for text in overrides for each in replacing(text)]
         cfg = hydra_compose(root, overrides=[*whole, *extra], return_hydra_config=True)
         choices = {str(k): v for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
         with open_dict(cfg):
@@ -157,12 +191,6 @@ def _check_looked_up(cfg: DictConfig, typed: Sequence[str]) -> None:
     """Refuse a resolver (${oc.env:X}) in a config that no one typed: it came from a file."""
     content: Any = OmegaConf.to_container(cfg, resolve=False)
     plain.check_text(content, "config", " ".join(typed))
-
-
-def _replacing(text: str) -> list[str]:
-    """A domain that is typed whole replaces the one that is there; Hydra alone would mix the keys of both."""
-    whole = DOMAIN.fullmatch(text)
-    return [text] if whole is None else [f"++{whole[1]}=null", f"++{whole[1]}={whole[2]}"]
 
 
 def _home(root: str, folders: tuple[Path, ...]) -> Path:
@@ -194,10 +222,9 @@ def _is_own(group: str, option: str | None) -> bool:
     return option is not None and not (catalog.CONF / group / f"{option}.yaml").exists()
 
 
-def _check_option(override: Override, root: str) -> None:
+def _check_option(override: Override, places: Mapping[str, str | None]) -> None:
     group, package = override.key_or_group, override.package
     at = group if package is None else f"{group}@{package}"
-    places = _compose((), root, catalog.folders()).choices
     if at not in places:
         raise UserError(f"{override.input_line}: nothing takes {at}; {choose(at, places)}")
     value, names = override.value(), _names(group)
@@ -220,8 +247,8 @@ def _check_value(override: Override, base: Composed) -> None:
         _check_space(text, override.value(), name, base)
         return
     if (override.is_add() or override.is_force_add()) and not exists:
-        target_takes_it = isinstance(above, DictConfig) and "_target_" in above
-        if not target_takes_it and not name.startswith(OPEN):
+        open_ = any(name.startswith(at) and is_key(base.cfg, at.rstrip(".")) for at in OPEN)
+        if not open_ and not (isinstance(above, DictConfig) and "_target_" in above):
             raise UserError(f"{text}: adds a key that nothing reads; {_no_such_key(name, base)}")
         return
     if override.is_delete() and not name.startswith(OPEN):
@@ -233,8 +260,9 @@ def _check_value(override: Override, base: Composed) -> None:
     elif isinstance(above, ListConfig) and last.isdigit() and int(last) < len(above):
         default = above[int(last)]
     else:
-        raise UserError(f"{text}: {_no_such_key(name, base)}")
-    if not override.is_delete() and not name.startswith(OPEN):
+        way = f"not there yet; write +{text}" if name.startswith(OPEN[2:]) and is_key(base.cfg, parent) else ""
+        raise UserError(f"{text}: {way or _no_such_key(name, base)}")
+    if not override.is_delete() and not name.startswith(OPEN) and not names_parts(override):
         words = above.get("words", {}).get(last, []) if isinstance(above, DictConfig) else []
         if not (isinstance(override.value(), list) and takes_list(base.cfg, name)):
             check_type(text, override.value(), default, list(words))
@@ -254,6 +282,8 @@ def _check_space(text: str, value: Any, name: str, base: Composed) -> None:
 
 
 def _no_such_key(name: str, base: Composed) -> str:
+    if name in ELSEWHERE:
+        return ELSEWHERE[name]
     parent = name.rpartition(".")[0]
     above = select(base.cfg, parent) if parent else base.cfg
     if ".space." in parent and isinstance(above, DictConfig):
@@ -268,13 +298,3 @@ def _no_such_key(name: str, base: Composed) -> str:
     if near:
         return f"no such key; did you mean {near[0]!r}?"
     return f"no such key; {choose(name.split('.')[0], [str(key) for key in base.cfg])}"
-
-
-def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """List (path, value) of everything that is not a mapping."""
-    for name in cfg:
-        node, path = cfg[name], f"{prefix}{name}"
-        if isinstance(node, DictConfig):
-            yield from leaves(node, f"{path}.")
-        else:
-            yield path, node

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+PLACES = "model.parts."  # what stands there says which places there are
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?")
 Divided = tuple[dict[str, str], dict[str, str], tuple[str, ...]]
 
@@ -43,6 +44,8 @@ def divide(overrides: tuple[str, ...], kinds: Collection[str], groups: Collectio
             return None
         if name in kinds:
             options[name] = value
+        elif f"{name}.".startswith(PLACES):
+            others.append(text)
         elif name not in groups and given and PATH.fullmatch(name) and (kind in kinds or not value.startswith("{")):
             values[name] = value
         elif kind.lstrip("+~") in kinds:

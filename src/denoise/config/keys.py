@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from denoise.config.catalog import CONF, RESERVED
-from denoise.config.legal import check_type, exists
+from denoise.config.legal import ELSEWHERE, check_type, exists, named_parts
 from denoise.config.limits import as_text
 from denoise.errors import UserError, choose
 
@@ -38,6 +38,7 @@ def check(cfg: DictConfig, choices: Mapping[str, str | None], root: str, own: Ma
             "begin the file with the line # @package _global_"
         )
     legal = {key: each for file in ROOTS["search" in choices] for key, each in _file(file).items()}
+    legal["parts"] = legal["parts"] | {name: {} for name in named_parts(cfg.get("model"))}
     _walk(cfg, legal, "", places, choices, own)
     missing = next((name for name in legal if name not in cfg), None)
     if missing is not None:
@@ -78,7 +79,7 @@ def _walk(
             for declared in (below or {}).get("limits") or {}:
                 _check_declared(below, f"{path}.limits", str(declared), choices, own)
         elif name not in legal:
-            near = choose(path, [f"{prefix}{key}" for key in legal if key not in RESERVED])
+            near = ELSEWHERE.get(path) or choose(path, [f"{prefix}{key}" for key in legal if key not in RESERVED])
             raise UserError(f"{_whose(path, choices, own)}{path}={as_text(node[name])}: no such key; {near}")
         else:
             default = legal[name]

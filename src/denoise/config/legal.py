@@ -1,13 +1,15 @@
 """What a config may hold at a path: the type of its default, the words and the limits that its files declare."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from denoise.config import catalog
 from denoise.config.limits import DECLARED, as_text, check_domain, check_limits
+from denoise.config.overrides import RANKS
 from denoise.errors import UserError
 
 KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -16,6 +18,11 @@ KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     ((int, float), "a number"),
     (str, "a word"),
 )
+
+
+ONE_DEVICE = "a training runs on one device; a search trains trials side by side, as many as search.workers says"
+ELSEWHERE = dict.fromkeys(("trainer.devices", "trainer.num_nodes", "trainer.strategy"), ONE_DEVICE)  # Lightning's names
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def select(cfg: DictConfig, path: str) -> Any:
@@ -48,6 +55,31 @@ def limits_of(cfg: DictConfig, path: str) -> Any:
         if (found := (declared or {}).get(".".join(names[depth:]))) is not None:
             return found
     return None
+
+
+def named_parts(model: Any) -> dict[str, tuple[str, ...]]:
+    """The parts that the config of a network that is not ours names: patterns of module paths. Errors: UserError."""
+    given = model.get("parts") if isinstance(model, Mapping) and "call" in model else None
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UserError(f"model.parts={as_text(given)}: must map names to patterns, such as {{mid: mid_block.*}}")
+    found = {}
+    for name, value in given.items():
+        patterns = [value] if isinstance(value, str) else value
+        where = f"model.parts.{name!s}={as_text(value)}"
+        if name in RANKS:
+            raise UserError(f"{where}: {name} is the part of all that has its rank; take another name")
+        if not NAME.fullmatch(str(name)):
+            raise UserError(f"{where}: not a name; write letters, digits and _, such as mid")
+        if not isinstance(patterns, list | ListConfig) or not patterns or not all(_is_word(p) for p in patterns):
+            raise UserError(f"{where}: not a pattern of module paths, nor a list of such; write mid_block.*")
+        found[str(name)] = tuple(patterns)
+    return found
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def takes_list(cfg: DictConfig, path: str) -> bool:
@@ -118,3 +150,13 @@ def _at(node: Any, path: str) -> Any:
         else:
             node = node.get(step) if isinstance(node, dict) else None
     return None if node == "???" else node
+
+
+def leaves(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """List (path, value) of everything that is not a mapping."""
+    for name in cfg:
+        node, path = cfg[name], f"{prefix}{name}"
+        if isinstance(node, DictConfig):
+            yield from leaves(node, f"{path}.")
+        else:
+            yield path, node

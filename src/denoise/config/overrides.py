@@ -1,12 +1,23 @@
 """Hydra overrides as one value, asked for by their keys. Light: it is needed before what takes seconds to import."""
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
+
+RANKS = ("residual", "transformer", "embedding")  # parts that every network may have; others have names of the user's
+OF_PART = ("activation", "normalization", "weight_normalization", "initializer")  # kinds that are chosen for a part
+CHOICE = re.compile(rf"[+~]*({'|'.join(OF_PART)})@parts\.(\w+)\.\1(=.*)?", re.DOTALL)
 
 
 def key(text: str) -> str:
     """What an override sets: optimizer.lr, activation, activation@parts.residual.activation."""
     return text.lstrip("+~").partition("=")[0]
+
+
+def own_part(text: str) -> str:
+    """The part of the user's own that an override chooses a component for; "" for any other override."""
+    match = CHOICE.fullmatch(text)
+    return match[2] if match and match[2] not in RANKS else ""
 
 
 class Overrides(tuple[str, ...]):

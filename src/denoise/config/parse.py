@@ -1,6 +1,7 @@
 """One override as Hydra reads it; a value that Hydra cannot read is taken as it was typed."""
 
 import re
+from collections.abc import Container, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
@@ -8,11 +9,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from denoise.config.fast_compose import PLACES
+from denoise.config.overrides import key, own_part
 from denoise.errors import UserError
 
 SIMPLE = re.compile(r"[\w@.+~]+=[\w./+-]+", re.ASCII)  # nothing to quote
 LONG, DEEP = 10_000, 50  # characters, which Hydra takes up to 3 s to read; brackets within brackets
 KEPT = 160  # characters of what is longer, as it is said
+DOMAIN = re.compile(r"\+{0,2}((?:[\w.]+\.)?space(?:\.\w+)?|search\.domains\.[\w.]+)=(\{.*)", re.DOTALL)
 DEPTH = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 BEGUN = ("'", '"', "[", "{")  # what begins so and is not ended is a slip, and no text
 
@@ -46,6 +50,27 @@ def readable(text: str) -> str:
         return text
     as_text = f"{key}={quoted(value)}"
     return as_text if _reads(as_text) else text
+
+
+def added(overrides: Sequence[str], named: Container[str]) -> tuple[str, ...]:
+    """Choices for parts of the user's own as Hydra takes them: added, as no file has them, the last of each.
+
+    A choice of null is none.
+    """
+    last = {key(text): text for text in overrides if own_part(text) in named}
+    others = [text for text in overrides if own_part(text) not in named]
+    return (*others, *(f"+{text.lstrip('+')}" for text in last.values() if parse(text).value() is not None))
+
+
+def names_parts(override: Override) -> bool:
+    """Whether an override says which parts a model has beside those of its ranks."""
+    return f"{override.key_or_group}.".startswith(PLACES)
+
+
+def replacing(text: str) -> list[str]:
+    """A domain that is typed whole replaces the one that is there; Hydra alone would mix the keys of both."""
+    whole = DOMAIN.fullmatch(text)
+    return [text] if whole is None else [f"++{whole[1]}=null", f"++{whole[1]}={whole[2]}"]
 
 
 def quoted(value: str) -> str:

@@ -1,5 +1,6 @@
 """How a training batch is found by the number of its step."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
@@ -47,9 +48,9 @@ class Batches:
             images = torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
         return floats(images), self._of(self.data.labels, step)
 
-    def conditions(self, step: int) -> dict[str, Tensor]:
-        """Look up what else the data have for that batch, by name: (B, ...) each."""
-        return {name: self._of(arrays, step) for name, arrays in self.data.conditions.items()}
+    def conditions(self, step: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Look up what else the data have for that batch, by name: (B, ...) each; `names`: these alone."""
+        return {name: self._of(self.data.conditions[name], step) for name in names or self.data.conditions}
 
     def index(self, step: int) -> Tensor:
         """The places of a step's images among the training images: (B,), where the images lie."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -69,6 +69,11 @@ class Images:
         """The images of a split at these places, as a network takes them: (B, C, H, W) float32."""
         images = self.images[split]
         return floats(images[index.to(images.device)])
+
+    def told(self, names: Iterable[str], split: str, index: Tensor) -> dict[str, Tensor]:
+        """The conditions of these names for the images of a split at these places: (B, ...) each."""
+        arrays = {name: self.conditions[name][split] for name in names}
+        return {name: array[index.to(array.device)] for name, array in arrays.items()}
 
     def to(self, device: torch.device) -> "Images":
         """Put all of it on `device`; of what is streamed, nothing."""

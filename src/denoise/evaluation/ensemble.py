@@ -4,7 +4,7 @@ The mean of members that err independently errs less than they do (Lakshminaraya
 costs as much as all of them together, in memory and in time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,24 @@ class Ensemble(Denoiser):
     def __init__(self, members: Sequence[Denoiser]) -> None:
         super().__init__(nn.ModuleList(members))
 
-    def forward(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        members = list(self.backbone.children())
-        total = members[0](x, sigma, labels)
-        for member in members[1:]:
-            total = total + member(x, sigma, labels)
-        return total / len(members)
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions that any member takes."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.conditions))
+
+    @property
+    def members(self) -> list[Denoiser]:
+        """The denoisers whose mean this is."""
+        return [member for member in self.backbone.children() if isinstance(member, Denoiser)]
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, labels: Tensor | None = None, conditions: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        first, *others = self.members
+        total: Tensor = first(x, sigma, labels, conditions)
+        for member in others:
+            total = total + member(x, sigma, labels, conditions)
+        return total / len(self.members)
 
 
 def objective(cfg: DictConfig) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ A look builds the backbone once, without its initialization and without a traini
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from denoise.config.overrides import RANKS
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.foreign.as_built import brings_its_own, is_as_built
@@ -29,7 +30,6 @@ TAKEN = ("activation", "normalization", "feed_forward")  # kinds that a backbone
 GIVEN = ("weight_normalization", "initializer")  # kinds that come to its layers, and that it may take too
 LOOKED_AT = ["seed", "data", "model", "parts", "placement", "dropout", "zero_output", *TAKEN, *GIVEN]  # of a config
 WHOLE = ("optimizer", "lr_schedule", "denoiser")  # kinds of the whole network, wherever it has something to train
-PARTS = tuple(field.name for field in fields(Parts) if field.name != "zero_output")
 Place = tuple[str, str]  # a kind and the part that it is chosen for, "" for the whole network
 
 
@@ -154,7 +154,7 @@ def _counted(parts: Parts, places: Counter[Place]) -> Parts:
         watched: Any = {kind: _Counted(getattr(part, kind), (kind, name), places) for kind in (*TAKEN, *GIVEN)}
         return replace(part, **watched)
 
-    each: Any = {name: of(name) for name in PARTS}
+    each: Any = {name: of(name) for name in RANKS}
     return replace(parts, **each)
 
 

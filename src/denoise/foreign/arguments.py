@@ -1,8 +1,8 @@
 """How a network is called: which of its arguments is the image, the noise level, the label; and what it returns."""
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,32 +39,52 @@ NAMELESS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True)
 class Arguments:
-    """The names of a network's arguments: image, time, labels ("": it takes none), and zeros by name and width."""
+    """The names of a network's arguments: image, time, labels ("": it takes none), and zeros by name and width.
+
+    told: which condition of the data an argument is given.
+    """
 
     image: str
     time: str
     labels: str
     zeros: Mapping[str, int]
+    told: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, x: Tensor, time: Tensor, labels: Tensor | None) -> dict[str, Any]:
+    def of(
+        self, x: Tensor, time: Tensor, labels: Tensor | None, conditions: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Any]:
         """The arguments by name; what is no data of ours is zeros, a token of them for encoder_hidden_states."""
         found: dict[str, Any] = {self.image: x, self.time: time}
         if self.labels and labels is not None:
             found[self.labels] = labels
+        if self.told:
+            if conditions is None:
+                raise ValueError(f"this network is told {', '.join(self.told.values())}: give it conditions")
+            found |= {argument: conditions[name] for argument, name in self.told.items()}
         for name, width in self.zeros.items():
             tokens = (1,) if name == "encoder_hidden_states" else ()
             found[name] = x.new_zeros(len(x), *tokens, width)
         return found
 
 
-def arguments(net: nn.Module, call: Any) -> Arguments:
-    """Read `model.call` for a network. Errors: UserError where its arguments are not known, or not there."""
+def arguments(net: nn.Module, call: Any, conditions: Collection[str] = ()) -> Arguments:
+    """Read `model.call` for a network; an argument is given the condition of its name, or the one that `call` says.
+
+    Errors: UserError where its arguments are not known, or not there.
+    """
     who = type(net).__name__
     taken = {n: p for n, p in inspect.signature(net.forward).parameters.items() if p.kind not in NAMELESS}
     said = f"{who}.forward({', '.join(taken)})"
     way = "say it as model.call=IMAGE/TIME/LABELS by their names, - for labels where it takes none"
-    if call != "auto":
-        words = [word.strip() for word in str(call).split("/")]
+    every = [word.strip() for word in str(call).split("/")]
+    words = [word for word in every if "=" not in word]
+    said_to = dict(word.split("=", 1) for word in every if "=" in word)
+    told = {name: name for name in conditions if name in taken and name not in words} | said_to
+    for argument, name in said_to.items():
+        if argument not in taken or name not in conditions:
+            lacks = f"{said} has no {argument}" if argument not in taken else f"the data have no {name}"
+            raise UserError(f"model.call={call}: {lacks}; {_there(conditions)}; write ARGUMENT=NAME")
+    if words not in (["auto"], []):
         names = [*words, "-"][:3]
         if len(words) not in (2, 3) or (missing := next((w for w in names if w != "-" and w not in taken), None)):
             reason = f"{said} has no {missing}" if len(words) in (2, 3) else "not two or three names"
@@ -73,15 +93,25 @@ def arguments(net: nn.Module, call: Any) -> Arguments:
     else:
         image = next((name for name in IMAGES if name in taken), next(iter(taken), ""))
         time = next((name for name in TIMES if name in taken and name != image), "")
-        labels = next((name for name in LABELS if name in taken and name not in (image, time)), "-")
+        labels = next((name for name in LABELS if name in taken and name not in (image, time, *told)), "-")
         if not time:
             raise UserError(f"model.call=auto: which argument of {said} is the noise level is not known; {way}")
     labels = "" if labels == "-" else labels
-    zeros = {name: width for name in WIDTHS if name in taken and (width := _width(net, name))}
+    if twice := next((argument for argument in said_to if argument in (image, time, labels)), None):
+        raise UserError(f"model.call={call}: {twice} of {said} is the image, the noise level or the labels already")
+    told = {argument: name for argument, name in told.items() if argument not in (image, time, labels)}
+    zeros = {name: width for name in WIDTHS if name in taken and name not in told and (width := _width(net, name))}
     for name, parameter in taken.items():
-        if parameter.default is parameter.empty and name not in (image, time, labels, *zeros):
-            raise UserError(f"model.call={call}: {said} needs {name}, which the data do not have; give it a default")
-    return Arguments(image, time, labels, zeros)
+        if parameter.default is parameter.empty and name not in (image, time, labels, *zeros, *told):
+            raise UserError(
+                f"model.call={call}: {said} needs {name}, which the data do not have; {_there(conditions)}; bring it "
+                f"as an array of data=tensors, name another by model.call={call}/{name}=NAME, or give {name} a default"
+            )
+    return Arguments(image, time, labels, zeros, told)
+
+
+def _there(conditions: Collection[str]) -> str:
+    return f"their conditions: {', '.join(conditions) or 'none'}"
 
 
 def _width(net: nn.Module, name: str) -> int:

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from denoise.config import catalog
+from denoise.config.legal import named_parts
+from denoise.config.overrides import RANKS
 from denoise.errors import UserError, choose
 from denoise.fault import line
 from denoise.foreign import layers as of_layers
 from denoise.foreign.arguments import Arguments, arguments, ladder, read, step_of
 from denoise.foreign.census import Census, Shape
 from denoise.foreign.operate import Operation, own_activation, put
-from denoise.foreign.sites import Site, by_rank, find
+from denoise.foreign.sites import Site, by_rank, check_patterns, find, named
 from denoise.initializer.stage import Scope, Stage
 from denoise.process_state import steady
 from denoise.randomness import Stochastic, of_part, seeded, stream
 
 TIMES = ("t1000", "t01", "c_noise", "sigma")
-PARTS = ("residual", "transformer", "embedding")
-SETTINGS = ("call", "returns", "time", "class_conditional")  # of a model's config, that are not the network's
+SETTINGS = ("call", "returns", "time", "parts", "class_conditional")  # of a model's config, that are not the network's
 
 
 class Host(Stochastic):
@@ -34,6 +35,8 @@ class Host(Stochastic):
     - t1000: the step of the DDPM's ladder that has this sigma, 0 to 999.
     - t01: sigma / (1 + sigma), the time of a flow.
     - c_noise, sigma: as they are.
+    `parts`: names, each with patterns of module paths; a site whose path matches belongs to that part, all others to
+    that of their rank. `conditions`: what else the data have, of two images; an argument of such a name is given it.
     Of an output of 2 C channels (a learned variance) the first C are taken. What the network draws in training comes
     from the stream (seed, "layer/..." , step): two forwards of one step draw the same.
     """
@@ -49,6 +52,8 @@ class Host(Stochastic):
         call: Any = "auto",
         returns: Any = "auto",
         time: str = "t1000",
+        parts: Any = None,
+        conditions: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(net, nn.Module):
@@ -59,7 +64,8 @@ class Host(Stochastic):
             raise UserError(f"model.time={time}: unknown; {choose(str(time), TIMES)}")
         self.net, self.time, self.channels = net, time, shape[0]
         self.returns = "[0]" if isinstance(returns, list | tuple) and list(returns) == [0] else str(returns)
-        self.arguments: Arguments = arguments(net, call)
+        self.arguments: Arguments = arguments(net, call, conditions or {})
+        self.conditions = tuple(dict.fromkeys(self.arguments.told.values()))  # of the data, that it takes
         if num_classes and not self.arguments.labels:
             raise UserError(
                 f"model.class_conditional=true: {type(net).__name__}.forward takes no labels; say which argument they "
@@ -70,12 +76,19 @@ class Host(Stochastic):
         self.blank = False  # whether it takes labels even where the data give it none: zeros
         self.draws = False
         self.listing = ""  # of the sites, and what surgery has done at each
-        self._meet(shape, num_classes)
+        self.named = named_parts({"call": call, "parts": parts})
+        self._meet(shape, num_classes, conditions or {})
 
-    def forward(self, x: Tensor, c_noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        labels: Tensor | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         if labels is None and self.blank:
             labels = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        given = self.arguments.of(x, self.time_of(c_noise), labels)
+        given = self.arguments.of(x, self.time_of(c_noise), labels, conditions)
         keyed = self.draws and self.training and self.clock is not None
         with self._keyed(x.device) if keyed else nullcontext():
             output = self.net(**given)
@@ -95,11 +108,12 @@ class Host(Stochastic):
         assert self.clock is not None
         return seeded(self.clock.seed, of_part(self.stream_name, self.clock.part), self.clock.step, device)
 
-    def _meet(self, shape: Shape, num_classes: int) -> None:
+    def _meet(self, shape: Shape, num_classes: int, conditions: Mapping[str, Tensor]) -> None:
         """Run the network once as it is: find out how it is called, what it returns, and its sites."""
         x = torch.randn(2, *shape, generator=stream(0, "foreign/probe"))
         c_noise, labels = torch.tensor([-0.5, 0.5]), torch.zeros(2, dtype=torch.int64) if num_classes else None
-        self._batch = (x, c_noise, labels)
+        told = {name: conditions[name] for name in self.conditions}
+        self._batch = [x, c_noise, labels, told]
         refusals: list[Exception] = []
         for way in self._ways(labels is None):
             self.whole, self.blank = way
@@ -111,17 +125,23 @@ class Host(Stochastic):
             except Exception as error:  # whatever a network says of a batch
                 refusals.append(error)
         else:
-            raise UserError(
-                f"model: {type(self.net).__name__} refuses images of {'x'.join(map(str, x.shape))}: {line(refusals[0])}"
-            ) from refusals[0]
+            given = {"images": x} | told
+            said = ", ".join(f"{name} of {'x'.join(map(str, each.shape))}" for name, each in given.items())
+            raise UserError(f"model: {type(self.net).__name__} refuses {said}: {line(refusals[0])}") from refusals[0]
         self._check(self.taken.output, x)
         self.draws, self.taken.output = self.taken.drew, None
         ranks = {call.what: by_rank(call.shape) for call in reversed(self.taken.calls) if call.shape}
-        counted = Counter(site.part for site in self.sites) or Counter({"residual": 1})
+        self.sites = [replace(site, part=named(site.module, self.named) or site.part) for site in self.sites]
+        counted = Counter(site.part for site in self.sites if site.part in RANKS) or Counter({"residual": 1})
         self.main = counted.most_common(1)[0][0]
-        self.part_names = (self.main, *(name for name in PARTS if counted[name] and name != self.main))
-        self._parts: dict[Any, str] = {m: p if p in self.part_names else self.main for m, p in ranks.items()}
+        by_ranks = (self.main, *(name for name in RANKS if counted[name] and name != self.main))
+        self.part_names = (*by_ranks, *self.named)
+        self._parts: dict[Any, str] = {m: p if p in by_ranks else self.main for m, p in ranks.items()}
+        for name, module in self.net.named_modules():
+            self._parts |= {module: claimed} if (claimed := named(name, self.named)) else {}
         self._calls: Counter[Any] = Counter(call.what for call in self.taken.calls)
+        layers = (layer.name.removeprefix("net.") for layer in self.layers())
+        check_patterns(self.named, [*(site.module for site in self.sites), *layers])
 
     def _ways(self, without: bool) -> list[tuple[bool, bool]]:
         """In which ways to call the network, until it takes a batch: (whole steps, labels of zeros)."""
@@ -181,8 +201,13 @@ class Host(Stochastic):
         return stages
 
 
-def host(model: Mapping[str, Any], shape: Shape, num_classes: int) -> Host:
-    """The host of the network that a model's config names. shape: (C, H, W) of the data. Errors: UserError."""
+def host(
+    model: Mapping[str, Any], shape: Shape, num_classes: int, conditions: Mapping[str, Tensor] | None = None
+) -> Host:
+    """The host of the network that a model's config names.
+
+    shape: (C, H, W) of the data; conditions: theirs, of two images. Errors: UserError.
+    """
     settings = {name: model[name] for name in SETTINGS if name in model and name != "class_conditional"}
     own = {str(name): value for name, value in model.items() if name not in (*SETTINGS, "kwargs")}
     size = shape[1] if shape[1] == shape[2] else tuple(shape[1:])
@@ -197,7 +222,7 @@ def host(model: Mapping[str, Any], shape: Shape, num_classes: int) -> Host:
         raise
     except Exception as error:  # whatever a class says of its settings
         raise UserError(f"model {model['_target_']}: {line(error)}") from error
-    return Host(net, shape, num_classes, **settings)
+    return Host(net, shape, num_classes, conditions=conditions, **settings)
 
 
 __all__ = ["Host", "Site", "host"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from denoise.foreign.functions import CONVOLUTIONS
 from denoise.initializer.stage import Scope, Stage
+from denoise.model.block import chosen
 from denoise.randomness import seeded
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -67,7 +68,7 @@ def initialize(host: Any, parts: Any, seed: int) -> dict[Stage, Scope]:
     known = host.layers()
     zeroed = {layer.module for layer in known if parts.zero_output and not layer.weight.any()}
     for layer in known:
-        part = getattr(parts, layer.part)
+        part = chosen(parts, layer.part)
         if part.initializer is None:
             continue
         bias = getattr(layer.module, BIASES.get(layer.attribute, ""), None)
@@ -84,7 +85,7 @@ def initialize(host: Any, parts: Any, seed: int) -> dict[Stage, Scope]:
     for layer in known:
         if layer.normalizable:
             with seeded(seed, f"weight_normalization/{layer.name}"):
-                getattr(parts, layer.part).weight_normalization(layer.module)
+                chosen(parts, layer.part).weight_normalization(layer.module)
     return {
         stage: Scope({name: m for name, m in host.named_modules() if host.part_of(m) in names}, zeroed)
         for stage, names in stages.items()

@@ -1,17 +1,18 @@
 """Surgery: put a catalogue's components at the sites of any model."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from denoise.foreign.census import Census
+from denoise.foreign.census import Call, Census
 from denoise.foreign.functions import ACTIVATIONS
 from denoise.foreign.rerouting import PerCall, Put, lead, watch
 from denoise.foreign.sites import Site, find
+from denoise.model.block import chosen
 
 KINDS = ("feed_forward", "normalization", "activation")  # in this order: a feed-forward takes what stands within it
 STAYS = "stays as built"
@@ -40,7 +41,7 @@ def operate(model: nn.Module, run: Callable[[], Any], parts: Any, kinds: Iterabl
 
     - run: passes a batch through the model.
     - parts: has `residual`, `transformer` and `embedding`, each with a factory for each of the kinds, or None where the
-      model's own stays (denoise.model.block.Parts).
+      model's own stays; `named` has those of parts that a pattern of paths makes (denoise.model.block.Parts).
     """
     return put(model, *find(model, run), parts, kinds)
 
@@ -98,7 +99,7 @@ class _Surgeon:
         groups: dict[Any, list[Site]] = {}
         for site in self.sites:
             call = site.call
-            if site.kind != kind or site.why or call is None or getattr(getattr(self.parts, site.part), kind) is None:
+            if site.kind != kind or site.why or call is None or getattr(chosen(self.parts, site.part), kind) is None:
                 continue
             if self.gone.isdisjoint(call.above):
                 own = isinstance(call.what, nn.Module)
@@ -114,24 +115,28 @@ class _Surgeon:
     def put_module(self, module: nn.Module, sites: list[Site]) -> None:
         """Replace a module where it stands: in each module that holds it by its own, one for each call made there.
 
-        One that has parameters has the same ones at every call, and so has what replaces it.
+        One that has parameters has the same ones at every call, and so has what replaces it. Calls that stand in a part
+        that is left as built keep the module.
         """
         holders: dict[nn.Module, list[str]] = {}
         for holder, name in self.places[module]:
             holders.setdefault(holder, []).append(name)
         first = next(iter(holders))
         for holder, names in holders.items():
-            here = [(s, s.call) for s in sites if s.call is not None]
-            here = [(s, c) for s, c in here if c.owner is holder or (holder is first and c.owner not in holders)]
+            elsewhere = holders if holder is first else None
+            here = [(s, c) for s, c in _called(sites, module) if _is_of(c, holder, elsewhere)]
             one = sites[0].kind == "feed_forward" or next(module.parameters(recurse=False), None) is not None
             numbers: dict[int, list[Site]] = {}
             for site, call in here:
                 numbers.setdefault(0 if one else call.ordinal, []).append(site)
-            made = [each for _, group in sorted(numbers.items()) if (each := self.made(group)) is not None]
+            made = {number: each for number, group in numbers.items() if (each := self.made(group)) is not None}
             if not made or len(made) < len(numbers):
                 continue
-            new = made[0] if len(made) == 1 else PerCall(made, f"{sites[0].module}/{names[0]}")
-            if len(made) > 1:
+            stay = {c.ordinal: module for _, c in _called(self.sites, module) if _is_of(c, holder, elsewhere)}
+            calls = stay | {call.ordinal: made[0 if one else call.ordinal] for _, call in here}
+            by_call = [calls[ordinal] for ordinal in sorted(calls)]
+            new = by_call[0] if len(set(by_call)) == 1 else PerCall(by_call, f"{sites[0].module}/{names[0]}")
+            if isinstance(new, PerCall):
                 for call in [call for _, call in here]:
                     watch(call.owner) if call.owner is not None else None
             for name in names:
@@ -144,9 +149,9 @@ class _Surgeon:
             self.refused.update(id(s.call) for s in sites)
             self.done.left += [replace(s, why=SEVERAL) for s in sites]
             return None
-        factory, channels = getattr(getattr(self.parts, site.part), site.kind), site.shape[site.axis]
+        factory, channels = getattr(chosen(self.parts, site.part), site.kind), site.shape[site.axis]
         if site.kind == "feed_forward":
-            activation = getattr(self.parts, site.part).activation or own_activation(self.within(module))
+            activation = chosen(self.parts, site.part).activation or own_activation(self.within(module))
             new = factory(channels, site.width, activation)
         else:
             new = factory(channels)
@@ -171,6 +176,16 @@ class _Surgeon:
             for module in owner.modules():
                 if module in callers:
                     watch(module)
+
+
+def _called(sites: Iterable[Site], module: nn.Module) -> list[tuple[Site, Call]]:
+    """The sites at which a module is called, with the call."""
+    return [(site, site.call) for site in sites if site.call is not None and site.call.what is module]
+
+
+def _is_of(call: Call, holder: nn.Module, elsewhere: Container[nn.Module] | None) -> bool:
+    """Whether a call is made by this holder of a module, or, of the first one, by what holds it not."""
+    return call.owner is holder or (elsewhere is not None and call.owner not in elsewhere)
 
 
 def _places(model: nn.Module) -> Places:

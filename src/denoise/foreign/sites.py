@@ -1,12 +1,15 @@
 """The sites of a model: where activations, normalizations and feed-forwards run, and what of it can be replaced."""
 
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
+from denoise.errors import UserError
 from denoise.foreign.behavior import feed_forward_width, is_attention, is_elementwise, is_gate, norm_axis
 from denoise.foreign.census import Call, Census, Operator, Shape, census
 from denoise.foreign.functions import ACTIVATION_CLASSES, ACTIVATIONS, GATE_CLASSES
@@ -51,8 +54,7 @@ def find(model: nn.Module, run: Callable[[], Any]) -> tuple[list[Site], Census]:
     if any(isinstance(m, nn.TransformerEncoderLayer | nn.MultiheadAttention) for m in model.modules()):
         torch.backends.mha.set_fastpath_enabled(False)  # in evaluation it would pass by what is put in
     taken = census(model, run)
-    names = {module: name for name, module in model.named_modules()}
-    finder = _Finder(names)
+    finder = _Finder(model)
     met: dict[int, Site] = {}
     for operator in taken.operators:
         site, key = finder.site(operator)
@@ -83,9 +85,17 @@ def of_ours(backbone: nn.Module, run: Callable[[], Any]) -> list[Site]:
 class _Finder:
     """Tells of what runs what it is; a module is asked once."""
 
-    def __init__(self, names: dict[nn.Module, str]) -> None:
-        self.names = names
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {module: name for name, module in model.named_modules()}
+        self.held: dict[tuple[nn.Module | None, nn.Module], str] = {}
+        for name, module in model.named_modules(remove_duplicate=False):
+            self.held.setdefault((model.get_submodule(name.rpartition(".")[0]), module), name)
         self.known: dict[tuple[Any, ...], Any] = {}
+
+    def path(self, call: Call) -> str:
+        """The path of a module that is called: where its caller holds it, else the first."""
+        assert isinstance(call.what, nn.Module)
+        return self.held.get((call.owner, call.what), self.names[call.what])
 
     def ask(self, question: Callable[..., Any], module: nn.Module, *shape: Shape) -> Any:
         key = (question.__name__, id(module), *shape)
@@ -144,7 +154,7 @@ class _Finder:
         return Site(
             kind,
             type(module).__name__,
-            self.names[module],
+            self.path(call),
             _class(call.owner),
             call.line,
             call.shape,
@@ -186,8 +196,28 @@ class _Finder:
             return None
         name, kind = type(module).__name__, "feed_forward"
         return Site(
-            kind, name, self.names[module], _class(call.owner), call.line, call.shape, "transformer", "", call, 2, width
+            kind, name, self.path(call), _class(call.owner), call.line, call.shape, "transformer", "", call, 2, width
         )
+
+
+def named(path: str, patterns: Mapping[str, Sequence[str]]) -> str:
+    """The part with a pattern that a module's path matches; "" where none does."""
+    return next((name for name, each in patterns.items() if any(fnmatchcase(path, p) for p in each)), "")
+
+
+def check_patterns(patterns: Mapping[str, Sequence[str]], paths: Iterable[str]) -> None:
+    """Refuse a pattern that matches no path, and two parts that claim one. Errors: UserError."""
+    paths = list(dict.fromkeys(paths))
+    for path in paths:
+        claims = [(f"model.parts.{n}={p}") for n, each in patterns.items() for p in each if fnmatchcase(path, p)]
+        if len({claim.partition("=")[0] for claim in claims}) > 1:
+            raise UserError(f"{' and '.join(claims)}: both claim {path or 'the model'}; a site has one part")
+    for name, each in patterns.items():
+        for pattern in each:
+            if not any(fnmatchcase(path, pattern) for path in paths):
+                near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.3) or paths[:1]
+                such = f", such as {near[0]}" if near else ""
+                raise UserError(f"model.parts.{name}={pattern}: matches no site's path{such}; make sites lists them")
 
 
 def part(call: Call) -> str:

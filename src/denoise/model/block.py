@@ -1,7 +1,8 @@
 """Blocks of a backbone. They receive factories and never see a component's name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a backbone; `zero_output` starts the last layer of each residual branch at zero."""
+    """The parts of a backbone; `zero_output` starts the last layer of each residual branch at zero.
+
+    `named`: those that a config cuts out of a network that is not ours, by patterns of module paths.
+    """
 
     residual: Part
     transformer: Part
     embedding: Part
     zero_output: bool = True
+    named: Mapping[str, Part] = field(default_factory=dict)
+
+
+def chosen(parts: Any, name: str) -> Any:
+    """The components of a part by its name: one of `named`, or residual, transformer, embedding."""
+    named = getattr(parts, "named", {})
+    return named[name] if name in named else getattr(parts, name)
 
 
 class Dropout(Stochastic):

@@ -1,10 +1,11 @@
 """What a search has found, done to a model in a script of your own: no Hydra, no Lightning, no tracker."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,7 +22,11 @@ from denoise.training.build import build_parts
 
 
 def apply(
-    model: nn.Module, best: str | Path, shape: tuple[int, int, int] | None = None, num_classes: int = 0
+    model: nn.Module,
+    best: str | Path,
+    shape: tuple[int, int, int] | None = None,
+    num_classes: int = 0,
+    conditions: Mapping[str, Tensor] | None = None,
 ) -> Operation:
     """Put the components of a best.yaml into a model, in place, and set its weights as the config says.
 
@@ -29,13 +34,14 @@ def apply(
     - best: the file that `make best` writes.
     - shape: channels, height and width of an image; None: what the model's own config says, as diffusers' do.
     - num_classes: more than 0 where it is told labels.
+    - conditions: name -> (2, ...), of two images, where it was given further arrays of the data.
     Returned is what was done: `print(done.text())` lists every site.
 
     Errors: UserError for a file that is no best.yaml, a model that does not run, an initializer that wants a batch.
     """
     cfg = _config(Path(best))
     settings = {name: cfg.model[name] for name in SETTINGS if name in cfg.model and name != "class_conditional"}
-    host, parts = Host(model, shape or _shape(model), num_classes, **settings), build_parts(cfg)
+    host, parts = Host(model, shape or _shape(model), num_classes, conditions=conditions, **settings), build_parts(cfg)
     with seeded(cfg.seed, "others/surgery"):
         done = host.operate(parts)
     if host.initialize(parts, cfg.seed):
@@ -68,7 +74,7 @@ class _Foreign(nn.Module):
 def _config(best: Path) -> DictConfig:
     """The config of a best.yaml, without the class that it was found for and its settings: the model is there."""
     given = Overrides(best_file.read(best))
-    own = [text for text in given if key(text).startswith("model.") and key(text)[6:] not in SETTINGS]
+    own = [text for text in given if key(text).startswith("model.") and key(text).split(".")[1] not in SETTINGS]
     return compose([text for text in given if text not in own]).cfg
 
 

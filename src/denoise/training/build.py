@@ -6,6 +6,8 @@ import torch
 from omegaconf import DictConfig
 
 from denoise.config import catalog
+from denoise.config.legal import named_parts
+from denoise.config.overrides import RANKS
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
@@ -109,7 +111,8 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
     """
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     if brings_its_own(cfg.model):
-        return _of_parts(cfg, host(cfg.model, data.shape, num_classes))
+        told = data.told(data.conditions, "train", torch.arange(2) % len(data.images["train"]))
+        return _of_parts(cfg, host(cfg.model, data.shape, num_classes, told))
     for kind in AS_BUILT:
         own = {f"parts.{name}.{kind}": part.get(kind) for name, part in cfg.parts.items()}
         if place := next((path for path, node in ({kind: cfg[kind]} | own).items() if is_as_built(node)), None):
@@ -151,7 +154,9 @@ def build_parts(cfg: DictConfig) -> Parts:
             dropout=cfg.dropout if dropout is None else dropout,
         )
 
-    return Parts(part("residual"), part("transformer"), part("embedding"), zero_output=cfg.zero_output)
+    named = {name: part(name) for name in named_parts(cfg.model)}
+    residual, transformer, embedding = map(part, RANKS)
+    return Parts(residual, transformer, embedding, zero_output=cfg.zero_output, named=named)
 
 
 def _memory_format(cfg: DictConfig) -> torch.memory_format:

@@ -4,12 +4,12 @@ import contextlib
 import copy
 import ctypes
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,16 +21,23 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def flops_per_step(denoiser: Denoiser, batch_size: int, shape: tuple[int, int, int], num_classes: int) -> int:
+def flops_per_step(
+    denoiser: Denoiser,
+    batch_size: int,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    conditions: Mapping[str, Tensor] | None = None,
+) -> int:
     """Count the floating-point operations of one training step, forward and backward, as torch's counter does.
 
     Matrix products, convolutions and attention, two operations a multiply-add; elementwise maths and the
-    optimizer are left out. Counted on two images of `shape` (channels, height, width), then scaled to the batch; once
-    for all models of the same layers.
+    optimizer are left out. Counted on two images of `shape` (channels, height, width), with `conditions` of two images
+    where the network takes any, then scaled to the batch; once for all models of the same layers.
     """
-    probed = (tuple(_layers(denoiser)), shape, num_classes)
+    told = dict(conditions or {})
+    probed = (tuple(_layers(denoiser)), shape, num_classes, *((name, each.shape) for name, each in told.items()))
     if probed not in _counted:
-        _counted[probed] = _count(denoiser, shape, num_classes)
+        _counted[probed] = _count(denoiser, shape, num_classes, told)
     return _counted[probed] * batch_size
 
 
@@ -53,7 +60,12 @@ def _layers(model: nn.Module) -> Iterator[tuple[object, ...]]:
             yield name, type(module).__name__, shapes, tuple(sorted(plain.items(), key=str))
 
 
-def _count(denoiser: Denoiser, shape: tuple[int, int, int], num_classes: int) -> int:
+def _count(
+    denoiser: Denoiser,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    conditions: Mapping[str, Tensor] | None = None,
+) -> int:
     probe = 2
     # without storage torch's operators are Python, which takes two or three times as long as to compute a small model
     small = parameters(denoiser) <= SMALL_MODEL and max(shape[1:]) <= SMALL_IMAGE
@@ -63,7 +75,8 @@ def _count(denoiser: Denoiser, shape: tuple[int, int, int], num_classes: int) ->
     labels = torch.zeros(probe, dtype=torch.int64, device=place) if num_classes else None
     # the counter does not know the CPU's own attention
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        blank.loss(images, torch.ones(probe, device=place), torch.zeros_like(images), labels).sum().backward()
+        told = {name: each.to(place) for name, each in (conditions or {}).items()}
+        blank.loss(images, torch.ones(probe, device=place), torch.zeros_like(images), labels, told).sum().backward()
     return counter.get_total_flops() // probe
 
 

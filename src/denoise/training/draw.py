@@ -1,6 +1,8 @@
 """Images that a trained denoiser draws."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -11,27 +13,33 @@ from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError
+from denoise.foreign.as_built import brings_its_own
+from denoise.foreign.host import Host
 from denoise.model.solver import guided, sigma_steps
 from denoise.pictures.grid import grid_png
 from denoise.randomness import seeded, stream
-from denoise.training.build import build_denoiser
+from denoise.training.build import build_backbone, build_denoiser
 
 OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
 
 
 def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
-    """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are."""
+    """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are.
+
+    The conditions are those of the first images of the validation split.
+    """
     solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
     scale = cfg.solver.get("guidance", 1.0)
     count, device = cfg.solver.images, next(denoiser.parameters()).device
     noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    denoise = partial(_told, denoiser, data, device) if denoiser.conditions else denoiser
     was_training = denoiser.training
     denoiser.eval()
     with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
         images: torch.Tensor = catalog.call(
             solver,
-            guided(denoiser, scale) if scale != 1 and labels is not None else denoiser,
+            guided(denoise, scale) if scale != 1 and labels is not None else denoise,
             noise.to(device),
             sigma_steps(cfg.solver.steps, denoiser.sigma_min, denoiser.sigma_max),
             labels,
@@ -39,6 +47,29 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
         )
     denoiser.train(was_training)
     return images
+
+
+def _told(
+    denoiser: Denoiser, data: Images, device: torch.device, x: torch.Tensor, sigma: torch.Tensor, labels: Any
+) -> Any:
+    first = torch.arange(len(x)) % len(data.images["validation"])
+    told = data.told(denoiser.conditions, "validation", first)
+    return denoiser(x, sigma, labels, {name: each.to(device) for name, each in told.items()})
+
+
+def conditions(cfg: DictConfig, data: Images) -> list[str]:
+    """What becomes of the conditions of the data, a line each: which argument takes one, and which none does."""
+    if not data.conditions:
+        return []
+    who, taken = str(cfg.model["_target_"]).rpartition(".")[2], dict[str, str]()
+    if brings_its_own(cfg.model):
+        with seeded(cfg.seed, "others/conditions"):
+            host: Host = build_backbone(cfg, data, None)
+        who, taken = type(host.net).__name__, dict(host.arguments.told)
+    given = ", ".join(name if name == argument else f"{name} as {argument}" for argument, name in taken.items())
+    left = ", ".join(name for name in data.conditions if name not in taken.values())
+    notes = [f"data: {given} given to {who}; samples have those of the first validation images"] if given else []
+    return notes + ([f"data: {left}: no argument of {who} takes it"] if left else [])
 
 
 def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:

@@ -75,6 +75,13 @@ def _rows(array: Tensor, index: Tensor) -> Tensor:
     return array[index.to(array.device)]
 
 
+def _part(drawn: Any, count: int, part: int) -> Any:
+    """One of `count` parts of what a step draws."""
+    if isinstance(drawn, dict):
+        return {name: _part(each, count, part) for name, each in drawn.items()}
+    return None if drawn is None else drawn.chunk(count)[part]
+
+
 class DenoiseModule(LightningModule):
     """Train a denoiser on keyed batches, noise levels and noise, and evaluate it by the ruler.
 
@@ -133,19 +140,21 @@ class DenoiseModule(LightningModule):
     def _fixed(self, count: int, split: str) -> FixedSet:
         return FixedSet(self.data, self.ruler, count, split, self.device)
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Draw what an optimizer step trains on: images, sigma, noise, labels or None."""
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None, dict[str, Tensor] | None]:
+        """Draw what an optimizer step trains on: images, sigma, noise, labels or None, conditions or None."""
+        taken = self.denoiser.conditions
+        conditions = self.batches.conditions(step, taken) if taken else None
         images, labels = self.batches(step)
         images = images.contiguous(memory_format=self.format)
         u = torch.rand(len(images), generator=stream(self.seed, "sigma", step, self.device), device=self.device)
         sigma = self.denoiser.sigma(u.clamp(1e-6, 1 - 1e-6))
         noise = torch.empty_like(images).normal_(generator=stream(self.seed, "noise", step, self.device))
         if not self.class_conditional:
-            return images, sigma, noise, None
+            return images, sigma, noise, None, conditions
         if self.class_dropout:
             u = torch.rand(len(labels), generator=stream(self.seed, "labels", step, self.device), device=self.device)
             labels = labels.where(u >= self.class_dropout, NO_CLASS)
-        return images, sigma, noise, labels
+        return images, sigma, noise, labels, conditions
 
     def key_others(self, name: str) -> None:
         """Key torch's global generators: what is not ours, such as torch.nn.RReLU, draws from them."""
@@ -165,7 +174,7 @@ class DenoiseModule(LightningModule):
         for part in range(count):
             self.clock.part = part
             self.key_others("training")
-            mean = loss(*(None if each is None else each.chunk(count)[part] for each in drawn)).mean() / count
+            mean = loss(*(_part(each, count, part) for each in drawn)).mean() / count
             total += mean.detach()
             if part < count - 1:
                 mean.backward()
@@ -199,10 +208,10 @@ class DenoiseModule(LightningModule):
         The probe has a stream of its own, and running averages are put back: asking changes nothing else.
         """
         step = self.clock.step
-        images, sigma, noise, labels = self.draw(step)
+        images, sigma, noise, labels, conditions = self.draw(step)
         probe = torch.empty_like(images).normal_(generator=stream(self.seed, "curvature", step, self.device))
         kept = [(buffer, buffer.clone()) for buffer in self.denoiser.buffers()]
-        found = self.denoiser.curvature(parameters, images, sigma, noise, labels, probe)
+        found = self.denoiser.curvature(parameters, images, sigma, noise, labels, probe, conditions)
         for buffer, before in kept:
             buffer.data.copy_(before)
         return found
@@ -220,7 +229,9 @@ class DenoiseModule(LightningModule):
             images = triples.images[part].contiguous(memory_format=self.format)
             labels = triples.labels[part] if self.class_conditional else None
             sigma, noise = triples.sigma[part], triples.noise[part]
-            losses[part] = self.ruler.loss_weight(sigma) * self.denoiser.error(images, sigma, noise, labels)
+            conditions = {name: triples.conditions[name][part] for name in self.denoiser.conditions} or None
+            error = self.denoiser.error(images, sigma, noise, labels, conditions)
+            losses[part] = self.ruler.loss_weight(sigma) * error
         return losses
 
     def on_validation_epoch_end(self) -> None:

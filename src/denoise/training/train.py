@@ -42,6 +42,7 @@ from denoise.training.build import prepare as prepare
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
+from denoise.training.draw import conditions
 from denoise.training.draw import draw as draw
 from denoise.training.draw import sample as sample
 from denoise.training.measured import keep_in as keep_in
@@ -193,10 +194,11 @@ def data_sha256(cfg: DictConfig) -> str:
 def data_notes(cfg: DictConfig) -> list[str]:
     """What the user should know of the config's data, a line each."""
     data = data_images.load(cfg.data)
+    notes = data.notes + conditions(cfg, data)
     if data.sigma_data is None:
-        return data.notes
+        return notes
     said = f"data: standard deviation of the training images {data.sigma_data:g}; sigma_data {cfg.data.sigma_data:g}"
-    return [*data.notes, said]
+    return [*notes, said]
 
 
 def test_images(cfg: DictConfig) -> int:
@@ -219,10 +221,11 @@ def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
     """Count what a prepared training costs before its first step: parameters, operations of a step."""
     data, denoiser = module.data, module.denoiser
     classes = data.num_classes if cfg.model.class_conditional else 0
+    told = data.told(denoiser.conditions, "train", torch.zeros(2, dtype=torch.int64))
     reached = denoiser.backbone.reached() if isinstance(denoiser.backbone, Host) else {}
     return {f"reach/{kind}": share for kind, share in reached.items()} | {
         PARAMETERS: cost.parameters(denoiser),
-        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes),
+        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes, told),
     }
 
 

@@ -48,6 +48,7 @@ WRONG: list[tuple[str, str, list[str]]] = [  # file, content, words of the line
     ("mine", ROOT + "trainer: {gradient_clp: 1.0}\n", ["trainer.gradient_clp=1.0", "'trainer.gradient_clip'"]),
     ("mine", ROOT + "parts: {residual: {dropot: 0.3}}\n", ["parts.residual.dropot", "parts.residual.dropout"]),
     ("mine", ROOT + "parts: {resdual: {dropout: 0.3}}\n", ["parts.resdual", "'parts.residual'"]),
+    ("mine", ROOT + "trainer: {devices: 2}\n", ["trainer.devices=2", "one device", "search.workers"]),
     ("mine", ROOT + "tracking: {url: x}\n", ["tracking.url=x", "'tracking.uri'"]),
     ("mine", ROOT + "optimizer: {lrr: 0.1}\n", ["lrr"]),
     ("mine", ROOT + "activation: {bta: 0.1}\n", ["bta"]),

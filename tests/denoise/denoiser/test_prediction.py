@@ -19,6 +19,7 @@ from denoise.denoiser.preconditioned import Denoiser
 from denoise.denoiser.scheduler import TARGETS, scheduler
 from denoise.errors import UserError
 from denoise.model.embedding import NO_CLASS
+from denoise.model.solver import euler
 from denoise.training.train import prepare
 
 OPTIONS = [name for name in catalog.options("denoiser") if name != "scheduler"]
@@ -122,7 +123,7 @@ def test_one_ruler_measures_all(option: str) -> None:
 def test_the_ruler_on_edm_is_the_loss_of_edm_bit_for_bit() -> None:
     module = prepare(compose(TYPED["edm"]).cfg)
     module.setup("fit")
-    images, sigma, noise, _ = module.draw(0)
+    images, sigma, noise, *_ = module.draw(0)
     assert isinstance(module.denoiser, EDM)
     ours = module.ruler.loss_weight(sigma) * module.denoiser.error(images, sigma, noise)
     assert torch.equal(ours, module.denoiser.loss(images, sigma, noise))
@@ -171,6 +172,38 @@ def test_the_noisy_image_and_the_target_are_those_of_diffusers(
     target = {"epsilon": noise, "v_prediction": theirs.get_velocity(image, noise, t), "sample": image}[prediction]
     wanted = (Answer()(noisy, None, None) - target).square().flatten(1).mean(1)
     torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_flow_is_that_of_diffusers(shift: float, tmp_path: Path) -> None:
+    """FlowMatchEulerDiscreteScheduler: its noise levels, its noisy image, its target, and its steps."""
+    diffusers = pytest.importorskip("diffusers", reason="make install EXTRA=diffusers brings it")
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    (tmp_path / "s.json").write_text(
+        json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", **theirs.config}, default=str)
+    )
+    model = scheduler(backbone := Answer(), str(tmp_path / "s.json"))
+    unshifted = torch.arange(999, 0, -1, dtype=torch.float64) / 1000  # 1 itself is noise alone: sigma has no end
+    s = model.sigma(torch.special.ndtr(unshifted.logit()))  # the quantile of a time under the standard logit-normal
+    torch.testing.assert_close((s / (1 + s)).float(), theirs.sigmas[1:].float(), rtol=1e-5, atol=1e-6)
+
+    image, noise = (torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    at = torch.tensor([1, 200, 600, 998])
+    t = theirs.sigmas[at]
+    loss = model.loss(image, t / (1 - t), noise)
+    noisy = theirs.scale_noise(image, theirs.timesteps[at], noise)
+    torch.testing.assert_close(backbone.x, noisy, rtol=1e-4, atol=1e-4)
+    wanted = (Answer()(noisy, None, None) - (noise - image)).square().flatten(1).mean(1)
+    torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-3)
+
+    theirs.set_timesteps(12)
+    theirs.set_begin_index(1)
+    x, t = noise, theirs.sigmas[1:]
+    for step in theirs.timesteps[1:]:
+        x = theirs.step(Answer()(x, None, None), step, x).prev_sample
+    start = noise / t[0]  # noise is (1 - t) x of ours
+    ours = euler(model, start, t / (1 - t))
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
 def test_class_dropout_hides_so_many_classes_and_a_hidden_one_adds_nothing() -> None:

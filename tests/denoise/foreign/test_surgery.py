@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from denoise.config import catalog
 from denoise.foreign.census import census
+from denoise.foreign.functions import ACTIVATION_OPERATORS, NORM_OPERATORS
 from denoise.foreign.operate import Operation, operate
 from denoise.foreign.sites import ATTENTION, BY_HAND, GATE, find
 from tests.denoise.foreign import zoo
@@ -100,6 +101,26 @@ def test_the_table(make: Any) -> None:
     run().float().square().mean().backward()
     for module in done.modules:
         assert all(p.grad is not None for p in module.parameters() if p.requires_grad), "each learns"
+
+
+EXPORTED = {"group_norm": "native_group_norm", "layer_norm": "native_layer_norm", "rms_norm": "rsqrt"}  # names before
+
+
+@pytest.mark.parametrize("make", zoo.parametrized(zoo.ALL))
+def test_the_census_counts_what_export_counts(make: Any) -> None:
+    """torch.export, which traces without these modes and hooks, has as many of each operator in its graph."""
+    model, run = zoo.make(make)
+    model.train()
+    torch.backends.mha.set_fastpath_enabled(False)
+    given: list[Any] = []
+    with model.register_forward_pre_hook(lambda _, *each: given.append(each), with_kwargs=True):
+        run()
+    exported = torch.export.export(model, *given[0], strict=False)
+    aten = (str(node.target).split(".")[1] for node in exported.graph.nodes if str(node.target).startswith("aten."))
+    names = Counter(EXPORTED.get(name, name) for name in aten)
+    found = operators(model, run)
+    known = {*ACTIVATION_OPERATORS, *NORM_OPERATORS, *EXPORTED, "batch_norm", "instance_norm", "prelu"}
+    assert {name: count for name, count in names.items() if name in known} == found
 
 
 @pytest.mark.parametrize("make", zoo.parametrized([zoo.unet2d, zoo.vae, zoo.llama]))

@@ -60,7 +60,7 @@ def test_a_script_has_the_network_and_the_update_of_the_trial(tmp_path: Path) ->
 
     optimizer, schedule = denoise.make_optimizer(model, tmp_path / "best.yaml", max_steps=20)
     its = trial.configure_optimizers()["optimizer"]
-    images, sigma, noise, labels = trial.draw(0)
+    images, sigma, noise, labels, _ = trial.draw(0)
     trial.denoiser.loss(images, sigma, noise, labels).mean().backward()
     gradients = {k: p.grad for k, p in trial.denoiser.backbone.net.named_parameters()}  # type: ignore[union-attr]
     for name, parameter in model.named_parameters():

@@ -123,6 +123,8 @@ CASES: list[tuple[str, list[str], list[str]]] = [
     ("train", ["optimizer.lr=interval(1,3)"], ["optimizer.lr=interval(1,3)", "the verb search"]),
     ("train", ["seed=${nosuch}"], ["nosuch"]),
     # types
+    ("train", ["trainer.devices=2"], ["trainer.devices=2", "one device", "search.workers"]),
+    ("search", ["+trainer.devices=2"], ["trainer.devices=2", "one device", "search.workers"]),
     ("train", ["trainer.max_steps=ten"], ["trainer.max_steps=ten", "whole number"]),
     ("train", ["trainer.max_steps=1.5"], ["trainer.max_steps=1.5", "whole number"]),
     ("train", ["trainer.max_steps=true"], ["trainer.max_steps=true", "whole number"]),
