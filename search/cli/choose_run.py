@@ -13,13 +13,14 @@ from search.analysis.ranking import best as best_of
 from search.console.printed_commands import make, named
 from search.report import leaderboard
 from search.runtime.startup import TRACKS, load
+from search.searches import run_names
+from search.searches.run_names import Named
 from search.space.option import difference
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.tracking import read_only, run_names
+from search.tracking import read_only
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check, of_run, tag
-from search.tracking.run_names import Named
 from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 

@@ -11,10 +11,10 @@ import optuna
 from denoise.errors import UserError
 from search.console.printed_commands import make
 from search.runtime.retry import tried_again
+from search.searches import removal
 from search.storages import liveness
 from search.storages.lock import lock
 from search.storages.trials import CONFIRM, Trials
-from search.tracking import removal
 from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 

@@ -15,8 +15,7 @@ import pytest
 
 from search.__main__ import main
 from search.cli import choose_run
-from search.searches import compare
-from search.tracking import run_names
+from search.searches import compare, run_names
 from search.tracking.tracker import Tracker
 from tests import tiny
 
