@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -98,8 +99,9 @@ def _of_tracker(what: str, store: str | Path | None) -> Trained:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    client, place, home = _tracker(what, store)
+    place = str(store if store is not None else "the tracker")
     try:
+        client, place, home = _tracker(what, store)
         run = client.get_run(what if RUN.fullmatch(what) else _run_of_model(client, what))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"{what}: not found in {place} ({' '.join(str(error).split())[:120]})") from error
@@ -133,7 +135,7 @@ def _tracker(what: str, store: str | Path | None) -> tuple[Any, str, Path | None
             f"{what}: no mlflow.db in {home}; give store=FOLDER, where make search keeps its runs, or set "
             "MLFLOW_TRACKING_URI"
         )
-    uri = f"sqlite:///{home / 'mlflow.db'}"
+    uri = f"sqlite:///{quote(str(home / 'mlflow.db'), safe='/')}"
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), str(home), home
 
 

@@ -39,7 +39,7 @@ def grid_png(images: Tensor, kind: str = "picture", scale: int | None = None, co
 def webp(png: bytes) -> bytes:
     """The same picture as WebP, without loss."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True)
+    Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True, method=0)
     return buffer.getvalue()
 
 

@@ -115,3 +115,19 @@ def test_a_profile_is_of_the_data() -> None:
     assert (found.shape, found.num_classes, found.kind) == (data.shape, data.num_classes, data.kind)
     seen = data.look_up("train", torch.arange(32) * len(data.images["train"]) // 32)
     assert mosaic(cfg) == grid_png(seen, columns=8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_store_of_an_odd_name_is_read(folder: Path, tmp_path: Path) -> None:
+    """Also one without the data set's profile, as runs of before have none: the images are looked at then."""
+    from search.tracking.tracker import open_tracker
+
+    store = tmp_path / "é %20?#'=&+(x){y}"
+    content = json.loads((folder / "denoiser.json").read_text())
+    tags = {"role": "train", "overrides": json.dumps(content["overrides"]), "weights_sha256": content["weights_sha256"]}
+    run = open_tracker(None, "e", store).start("a", tags, {})
+    run.artifacts({"weights.safetensors": (folder / "weights.safetensors").read_bytes()}, "weights")
+    assert torch.equal(denoise.sample(denoise.load(run.run_id, store), 2), denoise.sample(denoise.load(folder), 2))
+    (tmp_path / "mlflow.db").write_bytes(b"no database")
+    with pytest.raises(UserError, match="not found in"):
+        denoise.load(run.run_id, tmp_path)
