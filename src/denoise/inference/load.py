@@ -6,6 +6,8 @@ weights in a file of numbers. Nothing is unpickled.
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -135,6 +137,11 @@ def _tracker(what: str, store: str | Path | None) -> tuple[Any, str, Path | None
             f"{what}: no mlflow.db in {home}; give store=FOLDER, where make search keeps its runs, or set "
             "MLFLOW_TRACKING_URI"
         )
+    try:  # MLflow tries for minutes
+        with closing(sqlite3.connect(f"{(home / 'mlflow.db').as_uri()}?mode=ro", uri=True)) as opened:
+            opened.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        raise UserError(f"{what}: {home / 'mlflow.db'} cannot be read ({error})") from error
     uri = f"sqlite:///{quote(str(home / 'mlflow.db'), safe='/')}"
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), str(home), home
 

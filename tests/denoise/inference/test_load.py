@@ -129,5 +129,5 @@ def test_a_store_of_an_odd_name_is_read(folder: Path, tmp_path: Path) -> None:
     run.artifacts({"weights.safetensors": (folder / "weights.safetensors").read_bytes()}, "weights")
     assert torch.equal(denoise.sample(denoise.load(run.run_id, store), 2), denoise.sample(denoise.load(folder), 2))
     (tmp_path / "mlflow.db").write_bytes(b"no database")
-    with pytest.raises(UserError, match="not found in"):
+    with pytest.raises(UserError, match=r"mlflow.db cannot be read \(file is not a database\)"):
         denoise.load(run.run_id, tmp_path)
