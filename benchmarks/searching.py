@@ -23,12 +23,14 @@ from unittest.mock import patch
 
 import numpy as np
 import optuna
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
 from benchmarks import arguments, results
 from benchmarks.filling import Random, add, fill
 from denoise.errors import UserError
+from denoise.pictures.grid import grid_png
 from denoise.training import train
 from search.pruners import decision
 from search.samplers.seeded import SeededSampler
@@ -37,6 +39,7 @@ from search.study import loop, objective
 from search.study.session import Session
 
 GOAL_MILLISECONDS, GOAL_LOADING = 150.0, 12.0
+PICTURE = grid_png(torch.zeros(1, 1, 1, 1))
 PARTS = ("draw", "insert", "compose", "report", "tracker", "tell", "other")
 WATCHED: dict[str, list[tuple[Any, str]]] = {  # part -> what is timed; of calls within each other the outermost counts
     "draw": [(SeededSampler, "draw")],
@@ -95,7 +98,7 @@ def no_training(cfg: Any, module: Any, observer: Any, *args: Any) -> Any:
             outcome, reached = "stopped", step
             break
     observer.on_metrics(reached, {f"health/layer_{k}/rms": 1.0 for k in range(50)})
-    return train.Result(outcome, reached, metrics, {}, "0" * 64, samples=b"PNG", health=b"<svg/>")
+    return train.Result(outcome, reached, metrics, {}, "0" * 64, samples=PICTURE, health=b"<svg/>")
 
 
 @contextmanager

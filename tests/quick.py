@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from denoise.pictures.grid import grid_png
 from denoise.training import train
 from search.storages import liveness
 from search.study import loop, objective
@@ -25,6 +27,9 @@ LISTED = [
     *("optimizer.space.lr.low=0.002", "optimizer.space.lr.high=0.002", "normalization.space.num_groups.choices=[4,8]"),
     *("optimizer.space.weight_decay.low=0.01", "optimizer.space.weight_decay.high=0.01"),
 ]
+
+
+PICTURE = grid_png(torch.zeros(1, 1, 1, 1))
 
 
 class Killed(BaseException):
@@ -60,7 +65,7 @@ def formula(cfg: Any, module: Any, observer: Any, *args: Any) -> train.Result:
         observer.on_metrics(step, {"val/loss": value})
         if observer.on_objective(step, value):
             return train.Result("stopped", step, {"val/loss": value}, {}, "0" * 64)
-    return train.Result("complete", step, {"val/loss": value}, {}, "0" * 64, samples=b"none")
+    return train.Result("complete", step, {"val/loss": value}, {}, "0" * 64, samples=PICTURE)
 
 
 def a_new_process(monkeypatch: pytest.MonkeyPatch, life: int) -> None:
@@ -94,3 +99,9 @@ def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> t
 def content(study: Any) -> list[Any]:
     """Each trial of a study: overrides, state, curve."""
     return [(t.user_attrs.get("overrides"), t.state.name, t.intermediate_values) for t in study.trials]
+
+
+def champion(tracker: Any) -> Any:
+    """The champion of the one model that is registered."""
+    (model,) = tracker.client.search_registered_models()
+    return tracker.client.get_model_version_by_alias(model.name, "champion")

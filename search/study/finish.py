@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from denoise.errors import UserError
+from denoise.training import train
 from search.analysis import equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
 from search.analysis.rank_correlation import rungs, transfer
@@ -21,8 +22,9 @@ from search.report import leaderboard
 from search.report.findings import Findings
 from search.study import objective, width_transfer
 from search.study.session import Session
-from search.tracking import weights
+from search.tracking import registered, weights
 from search.tracking.record import Record
+from search.tracking.registered import Candidate
 from search.tracking.tags import Tag
 from search.tracking.tracker import Run
 
@@ -72,7 +74,7 @@ def end(session: Session, began: float) -> Answer:
         parent.metrics(len(records), worth(top, found))
         parent.flush({Tag.BEST: top.run_id})
         objective.keep_weights(session)
-        crown(session, top)
+        crown(session, top, found)
     trainings.clear()
     parent.artifacts(files)
     results = [one.result for one in session.trained if one.result is not None]
@@ -156,15 +158,26 @@ def worth(top: Record, found: Confirmation | None) -> dict[str, float]:
     return shown
 
 
-def crown(session: Session, top: Record) -> None:
-    """Register the best run's weights; a trial that was not trained here has another run's."""
-    tracker = session.tracker
+def crown(session: Session, top: Record, found: Confirmation | None) -> None:
+    """Register the best run's weights, if they are better than what is registered for the same question.
+
+    A trial that was not trained here has another run's weights.
+    """
+    tracker, search = session.tracker, session.search
+    arm = found.best if found is not None else None
+    says = confirmation_report.take(found) if found is not None and arm else leaderboard.says(top, search.name)
+    value = {name.removeprefix("best/"): each for name, each in worth(top, found).items()}
+    new = Candidate(top, session.parent.run_id, value, says, arm.runs if arm is not None else {})
+    model = registered.name(
+        search.composed, train.data_sha256(search.composed.cfg), search.settings.confirm.test_samples
+    )
     origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.MIGRATED_FROM) if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(UserError), TemporaryDirectory() as folder:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
             if run_id != top.run_id:
                 Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")
-            tracker.champion(top.run_id)
+            if said := registered.crown(tracker, model, new, search.composed):
+                session.display.note(said)
             return
     session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

@@ -9,6 +9,7 @@ from importlib import import_module
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from denoise.inference.profile import mosaic
 from search.confirmation import study as confirming
 from search.confirmation.trainings import Trainings
 from search.report import leaderboard
@@ -236,9 +237,10 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
     with parent.resumable():
         if found:
             parent.params({name: value for name, value in params.items() if name not in found[0].data.params})
-        if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml")):
+        if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml", "data.png")):
             described = json.dumps(search.space.describe(), indent=1).encode()
-            parent.artifacts({"space.json": described, "config.yaml": leaderboard.yaml(plain_config(search.composed))})
+            files = {"space.json": described, "config.yaml": leaderboard.yaml(plain_config(search.composed))}
+            parent.artifacts(files | {"data.png": mosaic(cfg)})
     return parent
 
 

@@ -32,7 +32,8 @@ def upload(client: Any, place: str, run_id: str, files: Mapping[str, bytes], fol
     with tempfile.TemporaryDirectory() as temporary:
         for name, content in files.items():
             with _naming(Path(temporary).parent):
-                (Path(temporary) / name).write_bytes(content)
+                (path := Path(temporary) / name).parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         try:
             client.log_artifacts(run_id, temporary, folder)
         except Exception as error:
@@ -95,7 +96,8 @@ class Files:
         with _naming(self.store / "artifacts"):
             place.mkdir(parents=True, exist_ok=True)
             for name, content in files.items():
-                partial = home.with_name(f"{name}.part")  # beside what MLflow's pages show
+                partial = home.with_name(f"{Path(name).name}.part")  # beside what MLflow's pages show
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
                 try:
                     partial.write_bytes(content)
                     partial.replace(place / name)

@@ -7,16 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from denoise.config import catalog, plain, trust
+from denoise.config import catalog
 from denoise.config.overrides import key
-from denoise.config.parse import parse
+from denoise.config.trust import check_overrides as check_overrides
 from denoise.errors import UserError, choose
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.console.printed_commands import WHERE
 from search.tracking.tags import Tag
 
 OUTCOMES = ("complete", "pruned", "failed", "running")
-OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
 
 
 @dataclass
@@ -84,23 +83,6 @@ def check(record: Record) -> Record:
         raise UserError(f"{where}: its overrides are not a list of overrides; the record has been changed")
     check_overrides(record.overrides, where)
     return record
-
-
-def check_overrides(overrides: Sequence[str], where: str) -> None:
-    """Refuse overrides of a record or of a best.yaml that are more than choices and values: they were not typed."""
-    for text in overrides:
-        if found := OWN_MODEL.fullmatch(text):
-            if not trust.consented(found[1]):
-                raise UserError(
-                    f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies"
-                )
-        elif "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
-            raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
-        plain.check_text(text, where)
-        try:
-            parse(text)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
 
 
 def tag(run_id: str, tags: Mapping[str, str], name: str, legal: type | Sequence[str], absent: Any = None) -> Any:

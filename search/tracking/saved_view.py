@@ -11,7 +11,7 @@ from typing import Any
 
 from denoise.config import catalog
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
-from search.tracking.tags import Tag
+from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Tracker
 
 NAME = "trials"
@@ -22,7 +22,7 @@ def columns() -> list[str]:
     """What of a run is a column, by MLflow's names."""
     metrics = [f"metrics.`{name}`" for name in (VAL_LOSS, SAMPLES_PER_SECOND)]
     tags = [f"tags.`{name}`" for name in (Tag.OUTCOME, Tag.DIFFERS)]
-    return [*metrics, *(f"params.`{kind}`" for kind in catalog.KINDS), *tags]
+    return ["attributes.`Dataset`", *metrics, *(f"params.`{kind}`" for kind in catalog.KINDS), *tags]
 
 
 def state() -> dict[str, Any]:
@@ -42,6 +42,7 @@ def state() -> dict[str, Any]:
         "compareRunCharts": [
             {"type": "BAR", "uuid": "bar", **chart},
             {"type": "LINE", "uuid": "line", **chart, **course},
+            {"type": "IMAGE", "uuid": "images", **chart, "imageKeys": [SAMPLES], "step": 0, "showRunParams": False},
         ],
     }
 

@@ -2,12 +2,16 @@
 
 from enum import StrEnum
 
+SAMPLES = "samples"  # the key of a training's pictures in MLflow's grid of images
+
 
 class Tag(StrEnum):
     """What a tag of a run is called."""
 
     PARENT = "mlflow.parentRunId"  # the run of the search that it belongs to
     SOURCE = "mlflow.source.name"
+    NOTE = "mlflow.note.content"  # the description on its page, in markdown
+    IMAGES = "mlflow.loggedImages"  # whether its page has a grid of images by step
     ROLE = "role"  # search, trial, confirm, transfer, train, reproduce
     CODE = "code"  # twelve digits that name the content of src/denoise
     MACHINE = "machine"  # processor, threads, releases, as JSON

@@ -1,6 +1,8 @@
 """MLflow: one parent run a search, one child run a trial, written in batches. The only room that talks to it."""
 
+import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -13,13 +15,14 @@ from typing import Any
 
 from denoise.errors import UserError
 from denoise.fault import Outside, of_the_machine
+from denoise.metrics import VAL_LOSS
 from search.console.printed_commands import make, restore
 from search.console.redact import hidden, hide, hide_of
 from search.runtime import retry
 from search.runtime.retry import Patient
 from search.storages import sqlite
 from search.storages.store_folder import check_store
-from search.tracking import new_database
+from search.tracking import description, new_database
 from search.tracking.address import is_local, resolve_uri
 from search.tracking.address import local_uri as local_uri
 from search.tracking.artifacts import Files, readdress, upload
@@ -29,8 +32,8 @@ from search.tracking.tags import Tag
 
 FLUSH_SECONDS = 10.0  # a run's metrics reach the tracker at least this often
 BATCH = 900  # MLflow takes 1,000 metrics a batch
+DIGITS = 16  # of the sha256 of a data set that its column shows; MLflow takes 36 at most
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}  # stopped early is no error
-MODEL = "denoise-search"
 
 record = of_run  # a run as a record
 
@@ -54,6 +57,7 @@ class Tracker:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with its password
         self.uri, self.store = resolve_uri(uri, store), store
         self.local = self.uri.startswith("sqlite:")
+        self.names: dict[str, str] = {}
         self.place = str(sqlite.file(self.uri) or hide(self.uri))  # where the runs lie, as it is said
         if not self.local:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -98,8 +102,9 @@ class Tracker:
         """Open a run, a child of `parent` where one is given."""
         every = dict(tags) | {Tag.SOURCE: "denoise-search"}
         every |= {Tag.PARENT: parent} if parent else {}
+        every |= description.tag(every, self)
         tags = {key: hide(value) for key, value in every.items()}
-        run = Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name)).info.run_id)
+        run = Run(self, self.client.create_run(self.experiment_id, tags=tags, run_name=hide(name)).info.run_id, tags)
         with run.resumable():
             run.params(params)
         return run
@@ -107,7 +112,13 @@ class Tracker:
     def run(self, run_id: str) -> "Run":
         """Go on with a run that exists."""
         self.client.update_run(run_id, status="RUNNING")
-        return Run(self, run_id)
+        return Run(self, run_id, self.client.get_run(run_id).data.tags)
+
+    def name(self, run_id: str) -> str:
+        """What a run is called in lists; asked once."""
+        if run_id not in self.names:
+            self.names[run_id] = str(self.client.get_run(run_id).info.run_name)
+        return self.names[run_id]
 
     def find(self, **tags: str) -> list[Any]:
         """The runs that carry all of these tags, the latest first."""
@@ -197,27 +208,6 @@ class Tracker:
         folder = str(Path(path).parent) if "/" in path else None
         return any(each.path.startswith(path) for each in self.client.list_artifacts(run_id, folder))
 
-    def champion(self, run_id: str) -> str:
-        """Register a run's weights as the next version of the model, with the alias champion; returns the version.
-
-        A run that is the champion already stays the version that it is.
-        """
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.create_registered_model(MODEL)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            with suppress(MlflowException):  # the model without a champion: a kill came between
-                champion = self.client.get_model_version_by_alias(MODEL, "champion")
-                if champion.run_id == run_id:
-                    return str(champion.version)
-        source = f"{self.client.get_run(run_id).info.artifact_uri}/weights"
-        version = self.client.create_model_version(MODEL, source=source, run_id=run_id).version
-        self.client.set_registered_model_alias(MODEL, "champion", str(version))
-        return str(version)
-
 
 def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
     """Open the tracker and see that the store can be written; a refusal leaves nothing behind."""
@@ -236,8 +226,9 @@ def open_tracker(uri: str | None, experiment: str, store: Path) -> Tracker:
 class Run:
     """An open run: metrics are gathered and written in batches."""
 
-    def __init__(self, tracker: Tracker, run_id: str) -> None:
+    def __init__(self, tracker: Tracker, run_id: str, tags: Mapping[str, str] | None = None) -> None:
         self.tracker, self.run_id = tracker, run_id
+        self.tags, self.value = dict(tags or {}), math.nan  # the last val/loss
         self.waiting: list[Any] = []
         self.flushed_at = time.monotonic()
 
@@ -254,6 +245,7 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        self.value = values.get(VAL_LOSS, self.value)
         self.waiting += [Metric(key, float(value), now, step) for key, value in values.items()]
         if time.monotonic() - self.flushed_at > FLUSH_SECONDS or len(self.waiting) >= BATCH:
             self.flush()
@@ -270,6 +262,15 @@ class Run:
             given = []
         self.waiting = []
         self.flushed_at = time.monotonic()
+
+    def data(self, name: str, source: str, digest: str, profile: Mapping[str, Any]) -> None:
+        """Say which data set the run was trained on; MLflow's pages have a column for it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        said = json.dumps({"sha256": digest, **profile})
+        dataset = Dataset(hide(name), digest[:DIGITS], "local", json.dumps({"uri": hide(source)}), profile=said)
+        given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+        self.tracker.client.log_inputs(self.run_id, datasets=[given])
 
     def artifacts(self, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """Store files by name."""
@@ -296,5 +297,6 @@ class Run:
 
     def end(self, outcome: str, tags: Mapping[str, str] | None = None) -> None:
         """Write what waits and close the run: complete and pruned FINISHED, failed FAILED."""
-        self.flush({Tag.OUTCOME: outcome, **(tags or {})})
+        self.tags |= {Tag.OUTCOME: outcome, **(tags or {})}
+        self.flush({Tag.OUTCOME: outcome, **(tags or {}), **description.tag(self.tags, self.tracker, self)})
         self.tracker.client.set_terminated(self.run_id, STATUS[outcome])

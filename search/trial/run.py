@@ -1,6 +1,8 @@
 """One tracked training: a trial of a search, a training of its own, or one that is done again."""
 
 import json
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -14,11 +16,13 @@ from denoise.config import catalog
 from denoise.config.compose import Composed, as_yaml
 from denoise.errors import UserError
 from denoise.fault import Outside, blamed, line, of_memory, outside
+from denoise.inference.profile import profile
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
+from denoise.pictures.grid import webp
 from denoise.training import train
 from search.runtime import watchdog
 from search.tracking import tracker as tracking
-from search.tracking.tags import Tag
+from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import open_runs, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
@@ -119,7 +123,11 @@ def open_run(
     params = tracking.params(
         composed.choices, composed.cfg, catalog.KINDS, lambda kind, option: catalog.entry(kind, option).space
     )
-    return tracker.start(name, every, params, parent)
+    run = tracker.start(name, every, params, parent)
+    with run.resumable():
+        data, root = str(composed.choices["data"]), composed.cfg.data.get("root") or composed.cfg.data.get("path")
+        run.data(data, str(root or data), every[Tag.DATA_SHA256], profile(composed.cfg))
+    return run
 
 
 def closed_if_interrupted(
@@ -182,7 +190,7 @@ def _ended(
     run: Run, files: dict[str, bytes], result: train.Result, keep: Callable[[train.Result], None] | None
 ) -> TrialResult:
     if result.health:
-        files["health.svg"] = result.health
+        files |= {"health.svg": result.health, "health.json": result.layers}
     tags: dict[str, str] = {}
     if result.sites:
         files["sites.txt"] = result.sites.encode()
@@ -196,7 +204,9 @@ def _ended(
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"
     if outcome == "complete":
-        files["samples.png"] = result.samples
+        if result.samples:
+            files |= {"samples.png": result.samples, **by_step(SAMPLES, result.step, result.samples)}
+            tags[Tag.IMAGES] = "True"
         if result.tested:
             files[TESTED] = save(result.tested)
         if keep is not None:
@@ -205,6 +215,12 @@ def _ended(
     run.end(outcome, {Tag.STEP: str(result.step), Tag.WEIGHTS_SHA256: result.weights_sha256, **tags})
     value, names = result.metrics.get(VAL_LOSS), tags.get(Tag.WEIGHTS_AT, "")
     return TrialResult(run.run_id, outcome, result.step, value, "", "", result, result.metrics, names)
+
+
+def by_step(key: str, step: int, png: bytes) -> dict[str, bytes]:
+    """A picture under the names that MLflow's grid of images reads, as MlflowClient.log_image gives them."""
+    name = f"images/{key}+step+{step}+timestamp+{time.time_ns() // 1_000_000}+{uuid.uuid4()}"
+    return {f"{name}.png": png, f"{name}+compressed.webp": webp(png)}
 
 
 @outside("writing to the tracker")

@@ -9,6 +9,8 @@ _HOME = {  # what Python takes from here, and where it lies: torch is imported o
     "train": "denoise.training.train",
     "apply": "denoise.training.apply",
     "make_optimizer": "denoise.training.apply",
+    "load": "denoise.inference.load",
+    "sample": "denoise.inference.load",
 }
 
 

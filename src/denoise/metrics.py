@@ -5,6 +5,11 @@ LEARNING_RATE = "train/lr"
 VAL_LOSS = "val/loss"  # the objective of a search
 TEST_LOSS = "test/loss"
 
+DEAD = "health/dead_fraction"  # the mean over the layers
+SATURATED = "health/saturated_fraction"
+GRADIENT_RANGE = "health/gradient_range"  # log10 of the largest layer's gradient norm over the smallest one's
+GENERALIZATION_GAP = "health/generalization_gap"
+
 COST = "cost/"  # begins the name of each cost
 PARAMETERS = "cost/parameters"
 FLOPS_PER_STEP = "cost/flops_per_step"

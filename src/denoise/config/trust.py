@@ -15,7 +15,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from denoise.config import plain
 from denoise.config.moved import now
+from denoise.config.parse import parse
 from denoise.errors import UserError
 from denoise.paths import conf
 
@@ -38,6 +40,7 @@ LIBRARY = {  # kind -> packages, and the class that what may be called there is 
     "pruner": {"optuna.pruners": "optuna.pruners.BasePruner"},
 }
 WITHIN = "activation"  # what may stand below a component of any kind, beside its own: a gated unit has a gate
+OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
 OTHERS = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.", "search.")  # no own code
 
 allowed: list[str] = []
@@ -176,6 +179,23 @@ def targets(node: Any, depth: int = 0) -> Iterator[tuple[str, int]]:
         node = list(node.values())
     for value in node if isinstance(node, list) else ():
         yield from targets(value, depth + 1)
+
+
+def check_overrides(overrides: Sequence[str], where: str) -> None:
+    """Refuse overrides of a record, of a best.yaml or a model that are more than choices and values: none was typed."""
+    for text in overrides:
+        if found := OWN_MODEL.fullmatch(text):
+            if not consented(found[1]):
+                raise UserError(
+                    f"{where}: its {text} names a class of your own; add --config-dir FOLDER, where it lies"
+                )
+        elif "_target_" in text or text.lstrip("+~").startswith(("allow", "hydra")):
+            raise UserError(f"{where}: its override {text} would choose code to run; that is not taken from a record")
+        plain.check_text(text, where)
+        try:
+            parse(text)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
 
 
 def own() -> bool:

@@ -6,17 +6,21 @@ import math
 from PIL import Image
 from torch import Tensor
 
+SIDE, WIDE = 32, 256  # pixels of an image, and across the grid, that are shown at least
 
-def grid_png(images: Tensor, kind: str = "picture", scale: int | None = None) -> bytes:
-    """Lay (N, C, H, W) out in a square grid, enlarged to at least 32 pixels an image, as PNG bytes.
+
+def grid_png(images: Tensor, kind: str = "picture", scale: int | None = None, columns: int | None = None) -> bytes:
+    """Lay (N, C, H, W) out in a grid, a square one unless `columns` says, as PNG bytes.
+
+    Enlarged by a whole number, nearest, to at least 32 pixels an image and 256 across.
 
     Of more channels than three the first three are shown, of two the first one. Pictures are in [-1, 1]; of a latent
     each channel is shown between two standard deviations to either side of its mean.
     """
     count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
-    factor = scale or max(1, -(-32 // min(height, width)))
+    factor = scale or max(1, -(-SIDE // min(height, width)), -(-WIDE // (columns * width)))
     down, across = height * factor + 2, width * factor + 2
     sheet = Image.new("RGB", (columns * across + 2, rows * down + 2), (255, 255, 255))
     images = images[:, : 3 if channels >= 3 else 1]
@@ -29,6 +33,13 @@ def grid_png(images: Tensor, kind: str = "picture", scale: int | None = None) ->
         sheet.paste(tile, (2 + i % columns * across, 2 + i // columns * down))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def webp(png: bytes) -> bytes:
+    """The same picture as WebP, without loss."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True, method=0)
     return buffer.getvalue()
 
 

@@ -164,7 +164,7 @@ class TrainingMonitor(Callback):
             step, backbone = trainer.global_step, pl_module.denoiser.backbone
             found = self.flow.metrics() | diagnostics.gradient_norms(backbone) | diagnostics.learned(backbone)
             self.history.append((step, found))
-            self.report(step, found)
+            self.report(step, diagnostics.summary(found))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,16 +1,23 @@
 """What flows through the layers: signal, dead and saturated units, gradients, the first layer that went wrong."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from denoise.metrics import DEAD, GRADIENT_RANGE, SATURATED
+
 Watch = Callable[[str, nn.Module, Tensor, Tensor], None]
 FLAT = 0.01  # a slope below this hands on less than a hundredth of a gradient
 FIGURES = ("mean", "variance", "dead_fraction", "saturated_fraction")
+SUMMARY = (DEAD, SATURATED, GRADIENT_RANGE)  # of a look, what is a metric; the rest goes into one file
+MOST_LOOKS = 200  # in that file
 
 
 @contextmanager
@@ -107,10 +114,11 @@ def learned(model: nn.Module) -> dict[str, float]:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """|g| per linear layer and convolution, of all their weights together, and the ratio first layer to last.
+    """|g| per linear layer and convolution, of all their weights together, and log10(max / min) over the layers.
 
-    One copy from device to host for all of them. Under a weight normalization the gradient is that of the tensor
-    behind the weight: the direction v, not the length.
+    A layer without a gradient, such as one before a branch that starts at zero, is left out of the range. One copy from
+    device to host for all of them. Under a weight normalization the gradient is that of the tensor behind the weight:
+    the direction v, not the length.
     """
     layers: dict[str, Tensor] = {}
     for name, module in model.named_modules():
@@ -123,10 +131,35 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     values = torch.stack(torch._foreach_norm(list(layers.values()))).float().cpu()
     metrics = {f"health/gradient_norm/{name}": v for name, v in zip(layers, values.tolist(), strict=True)}
     metrics["health/gradient_norm"] = values.norm().item()
-    last = values[-1].item()
-    if last > 0:
-        metrics["health/gradient_norm_first_to_last"] = values[0].item() / last
+    met = values[values != 0].double()
+    if len(met):
+        metrics[GRADIENT_RANGE] = (met.max().log10() - met.min().log10()).item()
     return metrics
+
+
+def summary(look: Mapping[str, float]) -> dict[str, float]:
+    """The shares of dead and saturated units and the gradient range, of a look at all layers."""
+    return {name: look[name] for name in SUMMARY if name in look}
+
+
+def content(history: Sequence[tuple[int, Mapping[str, float]]]) -> bytes:
+    """The looks at the layers as JSON: {"steps": [...], "layers": {LAYER: {FIGURE: [...]}}, "network": {FIGURE: [...]}}
+
+    A list has a value for each step, null where there was none; what is not finite is "nan", "inf" or "-inf". Of more
+    than MOST_LOOKS looks so many are kept, evenly spread, the first and the last among them.
+    """
+    if len(history) > MOST_LOOKS:
+        history = [history[round(i * (len(history) - 1) / (MOST_LOOKS - 1))] for i in range(MOST_LOOKS)]
+    found: dict[str, Any] = {"steps": [step for step, _ in history], "layers": {}, "network": {}}
+    for name in dict.fromkeys(name for _, look in history for name in look):
+        _, figure, *layer = name.split("/", 2)
+        node = found["layers"].setdefault(layer[0], {}) if layer else found["network"]
+        node[figure] = [_plain(look[name]) if name in look else None for _, look in history]
+    return json.dumps(found).encode()
+
+
+def _plain(value: float) -> float | str:
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)
 
 
 @torch.no_grad()

@@ -23,21 +23,22 @@ from denoise.training.build import build_backbone, build_denoiser
 OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
 
 
-def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0, images: int | None = None) -> torch.Tensor:
     """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are.
 
-    The conditions are those of the first images of the validation split.
+    images: how many; None: as many as the config says. The conditions are those of the first images of the validation
+    split.
     """
     solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
     scale = cfg.solver.get("guidance", 1.0)
-    count, device = cfg.solver.images, next(denoiser.parameters()).device
+    count, device = images or cfg.solver.images, next(denoiser.parameters()).device
     noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
     labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
     denoise = partial(_told, denoiser, data, device) if denoiser.conditions else denoiser
     was_training = denoiser.training
     denoiser.eval()
     with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
-        images: torch.Tensor = catalog.call(
+        drawn: torch.Tensor = catalog.call(
             solver,
             guided(denoise, scale) if scale != 1 and labels is not None else denoise,
             noise.to(device),
@@ -46,7 +47,7 @@ def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> to
             kind="solver",
         )
     denoiser.train(was_training)
-    return images
+    return drawn
 
 
 def _told(
@@ -77,13 +78,18 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
 
     Errors: UserError where the weights are not those of the config.
     """
+    data = data_images.load(cfg.data)
+    return grid_png(draw(cfg, read_weights(cfg, data, weights), data, seed), data.kind)
+
+
+def read_weights(cfg: DictConfig, data: Images, weights: Path) -> Denoiser:
+    """The denoiser of a config, with weights from a safetensors file. Errors: UserError where they are others'."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    data = data_images.load(cfg.data)
     denoiser = build_denoiser(cfg, data)
     try:
         denoiser.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError, OSError, MemoryError) as error:  # they may be anybody's
         raise UserError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
-    return grid_png(draw(cfg, denoiser, data, seed), data.kind)
+    return denoiser

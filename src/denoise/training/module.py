@@ -16,7 +16,7 @@ from denoise.denoiser.edm import LogNormal
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.fault import ends_no_loop
 from denoise.initializer.stage import Report
-from denoise.metrics import VAL_LOSS
+from denoise.metrics import GENERALIZATION_GAP, VAL_LOSS
 from denoise.model.embedding import NO_CLASS
 from denoise.optimizer import joined, parameter_groups
 from denoise.randomness import Clock, attach, key, of_part, stream
@@ -240,7 +240,7 @@ class DenoiseModule(LightningModule):
         self.objective = {VAL_LOSS: values[0]}
         self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
         if seen:
-            self.objective["health/generalization_gap"] = values[0] - values[-1]
+            self.objective[GENERALIZATION_GAP] = values[0] - values[-1]
 
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:

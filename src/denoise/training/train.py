@@ -69,9 +69,10 @@ class Result:
     outcome: complete, stopped (the observer ended it) or failed; step: optimizer steps taken; metrics: the last
     value of each; weights: the averaged ones by name; weights_sha256: over names and bytes; samples: a PNG;
     tested: with trainer.test_samples the losses of the test triples, float64, and the image of each;
-    health: the layers by steps, an SVG; training_seconds and evaluating_seconds: the time in steps and in evaluations
-    of the objective; start: what the initializer's second stage did, where it has one; weights_at: step -> what names
-    the trained weights then, at a few of the evaluations; sites: of a network that is not ours, a line each.
+    health: the layers by steps, an SVG; layers: the same as JSON; training_seconds and evaluating_seconds: the time in
+    steps and in evaluations of the objective; start: what the initializer's second stage did, where it has one;
+    weights_at: step -> what names the trained weights then, at a few of the evaluations; sites: of a network that is
+    not ours, a line each.
     """
 
     outcome: str
@@ -82,6 +83,7 @@ class Result:
     tested: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
     samples: bytes = field(default=b"", repr=False)
     health: bytes = field(default=b"", repr=False)
+    layers: bytes = field(default=b"", repr=False)
     failure: Failure | None = None
     training_seconds: float = 0.0
     evaluating_seconds: float = 0.0
@@ -167,13 +169,16 @@ def fit(
                 blame(error, observer)
             failure = Failure("out_of_memory", trainer.global_step, line(error, 500))
     step = trainer.global_step
-    monitor.report(step, _measured(cfg, monitor, memory) | diagnostics.learned(module.denoiser.backbone))
+    monitor.report(step, _measured(cfg, monitor, memory))
     weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
     result = Result("complete", step, monitor.metrics, weights, failure=failure, start=module.start)
     result.tested, result.weights_at = module.tested, monitor.weights_at
     if isinstance(module.denoiser.backbone, Host):
         result.sites = module.denoiser.backbone.listing
     result.health = layers_by_steps(monitor.history)
+    if monitor.history:
+        last = (step, diagnostics.learned(module.denoiser.backbone))
+        result.layers = diagnostics.content([*monitor.history, last])
     result.training_seconds, result.evaluating_seconds = monitor.training_seconds, monitor.evaluating_seconds
     if failure is not None:
         result.outcome = "failed"

@@ -71,9 +71,25 @@ def test_a_training_draws_its_layers_by_steps() -> None:
 
 def test_a_long_training_is_thinned_to_a_readable_picture() -> None:
     history = [(step, {"health/variance/a": 1.0, "health/gradient_norm/w": 1.0}) for step in range(0, 5000, 5)]
-    looks = picture.thin(history)
+    looks = picture.thin(history, picture.COLUMNS)
     assert len(looks) == picture.COLUMNS and looks[0] == history[0] and looks[-1] == history[-1]
     assert len(picture.layers_by_steps(history)) < 50_000
+
+
+@pytest.mark.parametrize(("layers", "looks"), [(1, 1), (3, 7), (300, 500)])
+def test_a_picture_of_health_is_read_at_700_pixels(layers: int, looks: int) -> None:
+    names = [f"a.layer.of.a.long.name.that.is.cut.{k}" for k in range(layers)]
+    figures = ("variance", "dead_fraction", "saturated_fraction", "gradient_norm")
+    look = {f"health/{figure}/{name}": 10.0**-k for figure in figures for k, name in enumerate(names)}
+    drawn = ElementTree.fromstring(picture.layers_by_steps([(step, look) for step in range(looks)]))
+    assert float(drawn.get("width", 0)) == 700
+    for node in drawn.iter():
+        if node.tag.endswith("rect") and node.get("x"):
+            assert 0 <= float(node.get("x", 0)) <= float(node.get("x", 0)) + float(node.get("width", 0)) <= 700
+    said = [node.text for node in drawn.iter() if node.tag.endswith("text")]
+    assert said.count("0.001") == said.count("1000") == said.count("0.5") == 2, "each panel has a colour bar"
+    assert len([text for text in said if text and text.startswith("…")]) == 2 * min(layers, picture.ROWS)
+    assert ("210 layers between are left out" in said) == (layers == 300)
 
 
 def test_values_that_are_no_figures_are_drawn_black() -> None:

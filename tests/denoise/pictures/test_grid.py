@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from denoise.pictures.grid import grid_png
+from denoise.pictures.grid import grid_png, webp
 
 
 def opened(images: torch.Tensor, *args, **more) -> np.ndarray:
@@ -31,8 +31,15 @@ def test_each_picture_stands_in_its_cell_in_its_own_proportions(count, channels,
 
 
 def test_a_small_picture_is_enlarged_by_a_whole_number():
-    assert opened(torch.zeros(1, 1, 8, 12)).shape == (4 * 8 + 4, 4 * 12 + 4, 3)
-    assert opened(torch.zeros(1, 3, 40, 60)).shape == (44, 64, 3)
+    assert opened(torch.zeros(1, 1, 8, 12)).shape == (22 * 8 + 4, 22 * 12 + 4, 3)  # 256 across
+    assert opened(torch.zeros(1, 3, 40, 300)).shape == (44, 304, 3)
+    assert opened(torch.zeros(100, 3, 8, 8)).shape == (10 * 34 + 2, 10 * 34 + 2, 3)  # 32 a picture
+    assert opened(torch.zeros(32, 3, 8, 8), columns=8).shape == (4 * 34 + 2, 8 * 34 + 2, 3)
+
+
+def test_a_picture_is_the_same_as_webp():
+    png = grid_png(torch.rand(3, 3, 5, 5) * 2 - 1)
+    assert (np.asarray(Image.open(io.BytesIO(webp(png)))) == np.asarray(Image.open(io.BytesIO(png)))).all()
 
 
 @pytest.mark.parametrize("kind", ["picture", "latent"])
@@ -46,6 +53,6 @@ def test_any_numbers_give_a_picture(kind, value):
 def test_a_latent_is_shown_between_two_deviations():
     torch.manual_seed(0)
     images = 5 + 3 * torch.randn(1, 4, 64, 64)
-    pixels = opened(images, "latent")[2:-2, 2:-2].astype(float)
+    pixels = opened(images, "latent", scale=1)[2:-2, 2:-2].astype(float)
     wanted = ((images - 5) / 6).clamp(-1, 1)[0, :3].permute(1, 2, 0).numpy() * 127.5 + 127.5
     assert np.abs(pixels - wanted).mean() < 3

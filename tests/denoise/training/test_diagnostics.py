@@ -1,6 +1,8 @@
 """What the health metrics say of networks whose health is known."""
 
 import inspect
+import json
+import math
 from functools import partial
 
 import pytest
@@ -10,7 +12,16 @@ from torch import nn
 
 from denoise.config import catalog, compose
 from denoise.errors import UserError
-from denoise.training.diagnostics import LayerFlow, first_bad_layer, gradient_norms, is_activation, learned, watching
+from denoise.training.diagnostics import (
+    MOST_LOOKS,
+    LayerFlow,
+    content,
+    first_bad_layer,
+    gradient_norms,
+    is_activation,
+    learned,
+    watching,
+)
 from denoise.training.train import prepare
 
 OPTIONS = catalog.options("activation")
@@ -177,8 +188,9 @@ def test_gradient_norms_are_torchs():
         )
     total = torch.nn.utils.get_total_norm([p.grad for p in matrices.values()]).item()
     assert met["health/gradient_norm"] == pytest.approx(total, rel=1e-5)
-    first, last = met["health/gradient_norm/conv_in"], met["health/gradient_norm/conv_out"]
-    assert met["health/gradient_norm_first_to_last"] == pytest.approx(first / last, rel=1e-5)
+    norms = [p.grad.double().norm().item() for p in matrices.values()]
+    seen = [norm for norm in norms if norm]
+    assert len(seen) > 1 and met["health/gradient_range"] == pytest.approx(math.log10(max(seen) / min(seen)), abs=1e-5)
     assert len(met) == len(matrices) + 2
 
 
@@ -188,6 +200,23 @@ def test_gradient_norms_name_a_layer_under_weight_normalization_once(option):
     model(torch.randn(5, 3)).sum().backward()
     layers = {name for name in gradient_norms(model) if "gradient_norm/" in name}
     assert layers == {"health/gradient_norm/0", "health/gradient_norm/1"}
+
+
+def test_a_layer_without_a_gradient_is_outside_the_range():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    for layer, size in zip(model, (1e-3, 0.0, 10.0), strict=True):
+        layer.weight.grad = torch.tensor([[size, 0.0], [0.0, 0.0]])
+    assert gradient_norms(model)["health/gradient_range"] == pytest.approx(4, abs=1e-6)
+
+
+def test_the_looks_are_one_file_by_layer_and_step():
+    looks = [(s, {"health/mean/a": s / 3, "health/mean": 0.5, "health/learned/a.beta": math.inf}) for s in range(500)]
+    found = json.loads(content([*looks, (500, {"health/mean/b": math.nan})]), parse_constant=pytest.fail)
+    assert (found["steps"][0], found["steps"][-1], len(found["steps"])) == (0, 500, MOST_LOOKS)
+    assert found["layers"]["b"]["mean"] == [None] * (MOST_LOOKS - 1) + ["nan"]
+    assert found["network"]["mean"][0] == 0.5 and found["layers"]["a.beta"]["learned"][0] == "inf"
+    for step, value in zip(found["steps"][:-1], found["layers"]["a"]["mean"], strict=False):
+        assert value == pytest.approx(step / 3, rel=1e-5)
 
 
 def test_no_gradient_no_metric():

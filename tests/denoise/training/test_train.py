@@ -1,5 +1,6 @@
 """Training: every option acts, the averaged weights, the objective, and how a training ends."""
 
+import json
 import math
 from functools import cache
 
@@ -222,8 +223,9 @@ def test_a_complete_training_gives_all_that_is_promised():
     assert result.samples.startswith(b"\x89PNG") and len(result.weights_sha256) == 64
     assert result.weights_sha256 == sha256(result.weights)
     wanted = "train/loss val/loss val/loss_band_3 cost/parameters cost/flops_per_step cost/samples_per_second"
-    assert set(wanted.split()) | {"cost/peak_memory_bytes", "health/gradient_norm"} <= result.metrics.keys()
-    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert set(wanted.split()) | {"cost/peak_memory_bytes", "health/gradient_range"} <= result.metrics.keys()
+    assert all(math.isfinite(value) for value in result.metrics.values()) and len(result.metrics) <= 20
+    assert {"down.0.0.activation_in", "conv_in"} <= json.loads(result.layers)["layers"].keys()
     assert result.metrics["cost/parameters"] == sum(w.numel() for w in result.weights.values())
     assert result.training_seconds > 0 and result.evaluating_seconds > 0
 

@@ -15,13 +15,14 @@ import pytest
 from search.__main__ import main
 from search.tracking import artifacts
 from search.tracking.artifacts import Files
-from search.tracking.tracker import MODEL, Run, open_tracker
+from search.tracking.tracker import Run, Tracker, open_tracker
 from tests import quick, tiny
 from tests.search.storages.test_odd_stores import EXPERIMENT, NAMES
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.faults]
 ODD = "é %20?#'=&+(x){y}\\;"
 SMALL = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=2", "trainer.val_every=2"]
+MODEL = "denoise"
 PLACES = {"rename": shutil.move, "copy": shutil.copytree}
 written: list[str] | None = None  # while it is a list: the files and folders that this process makes or changes
 
@@ -56,6 +57,14 @@ def watched() -> Iterator[list[str]]:
 hooks: list[Any] = []
 
 
+def register(tracker: Tracker, run_id: str) -> None:
+    """Make a run's weights the champion of a model."""
+    tracker.client.create_registered_model(MODEL)
+    source = f"{tracker.client.get_run(run_id).info.artifact_uri}/weights"
+    version = tracker.client.create_model_version(MODEL, source=source, run_id=run_id).version
+    tracker.client.set_registered_model_alias(MODEL, "champion", version)
+
+
 def outside(paths: list[str], store: Path) -> list[str]:
     """Those that lie neither in the store nor where any program may write."""
     caches = [os.environ.get("XDG_CACHE_HOME"), os.environ.get("MPLCONFIGDIR"), os.path.expanduser("~/.cache")]
@@ -88,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     store = tmp_path_factory.mktemp("before") / ODD
     assert main(["train", f"store={store}", *SMALL]) == 0
     (run,) = (tracker := open_tracker(None, EXPERIMENT, store)).client.search_runs([tracker.experiment_id])
-    tracker.champion(run.info.run_id)
+    register(tracker, run.info.run_id)
     return store, run.info.run_id
 
 
@@ -148,7 +157,7 @@ def test_addresses_follow_a_store_of_any_name(name: str, tmp_path: Path) -> None
     then, now = tmp_path / "then" / name, tmp_path / "now" / name[::-1]
     run = open_tracker(None, EXPERIMENT, then).start("a", {"role": "trial"}, {})
     run.artifacts({"a.txt": b"1"}, "folder")
-    run.tracker.champion(run.run_id)
+    register(run.tracker, run.run_id)
     now.parent.mkdir()
     then.rename(now)
     tracker = open_tracker(None, EXPERIMENT, now)
@@ -216,7 +225,7 @@ def test_an_experiment_made_in_mlflows_pages_keeps_its_folder(tmp_path: Path) ->
 def test_the_addresses_follow_all_or_none_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     then, now = tmp_path / "then", tmp_path / "now"
     run = open_tracker(None, EXPERIMENT, then).start("a", {"role": "trial"}, {})
-    run.tracker.champion(run.run_id)
+    register(run.tracker, run.run_id)
     then.rename(now)
     before, replace, calls = cells(now, then.as_uri()), artifacts._replace, []
 

@@ -26,7 +26,7 @@ from search.study import finish, width_transfer
 from search.study.finish import worth
 from search.study.modes import Ablation, Joint
 from search.tracking.record import Record
-from search.tracking.tracker import MODEL, Tracker
+from search.tracking.tracker import Tracker
 from tests import quick
 from tests.quick import Silent
 
@@ -215,7 +215,7 @@ def test_a_champion_that_is_deleted_in_mlflow_is_trained_again(tmp_path: Path, m
     now = choose_run.chosen(tracker, None)
     assert now.record.run_id != gone and (now.says, now.overrides) == (before.says, before.overrides)
     assert now.record.tags["weights_sha256"] == before.record.tags["weights_sha256"]
-    champion = tracker.client.get_model_version_by_alias(MODEL, "champion")
+    champion = quick.champion(tracker)
     assert champion.run_id == now.record.run_id and tracker.has(champion.run_id, "weights")
     assert not [note for note in display.notes if "not kept" in note]
     tracker.files.write(champion.run_id, {"weights.safetensors": b"torn"}, "weights")  # type: ignore[union-attr]
@@ -246,7 +246,7 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
         best.tags["role"] == "confirm" and best.number is None and best.run_id == found.best.runs[found.best.typical[0]]
     )
     assert best.overrides[-2:] == [f"seed={found.best.typical[0]}", "trainer.test_samples=1024"]
-    model = tracker.client.get_model_version_by_alias(MODEL, "champion")
+    model = quick.champion(tracker)
     weights = tracker.artifact(best.run_id, "weights/weights.safetensors", tmp_path)
     assert model.run_id == best.run_id and load_file(weights)["w"].item() == best.metrics["test/loss"]
     metrics = parent.data.metrics

@@ -1,24 +1,33 @@
 """What MLflow is told, in the local store and on a real server over HTTP."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
+import torch
 import yaml
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
+import denoise
 from denoise.config import catalog
 from denoise.config.compose import raw_compose
+from denoise.data import images as data_images
 from denoise.errors import UserError
+from denoise.pictures.grid import grid_png
 from search.__main__ import main
 from search.analysis.ranking import best
 from search.tracking.record import Record
-from search.tracking.tracker import MODEL, Run, Tracker, resolve_uri
+from search.tracking.tracker import Run, Tracker, resolve_uri
 from search.trial.config_hash import config_sha256
 from tests import tiny
 from tests.mlflow_server import serving
 from tests.process import waits
+from tests.quick import champion
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TINY = [*tiny.TINY, "data.batch_size=8", "trainer.max_steps=8", "trainer.val_every=2"]
@@ -141,7 +150,73 @@ def test_metrics_are_kept_by_step(books: Books) -> None:
     assert sum(bands) / 4 == pytest.approx(record.value)
     for name in ("train/loss", "cost/parameters", "cost/flops_per_step", "cost/peak_memory_bytes"):
         assert record.metrics[name] > 0
-    assert any(name.startswith("health/") for name in record.metrics)
+    assert {name for name in record.metrics if name.startswith("health/")} == {
+        *("health/dead_fraction", "health/saturated_fraction", "health/gradient_range", "health/generalization_gap"),
+    }
+
+
+def test_a_run_has_at_most_25_metrics_and_says_in_words_what_it_is(books: Books) -> None:
+    for record in books.records:
+        run = books.client.get_run(record.run_id)
+        assert len(run.data.metrics) <= 25
+        note = run.data.tags["mlflow.note.content"]
+        first, outcome, *_ = note.split("\n\n")
+        assert first == (
+            "The baseline's config"
+            if record.number == 0
+            else f"Differs from the baseline: **`{run.data.tags['differs']}`**"
+        )
+        assert outcome.startswith(f"{record.outcome.capitalize()} after {record.step} steps")
+        assert record.value is None or record.outcome == "failed" or f"**{record.value:.6g}**" in outcome
+        assert ("make reproduce" in note) == (record.outcome != "failed") and (record.failure or "") in note
+        assert f"Trial {record.number} of search [" in note and books.parent.info.run_id in note
+
+
+def test_a_run_says_which_data_it_saw(books: Books) -> None:
+    run = books.client.get_run(books.best.run_id)
+    ((dataset,), tags) = ([each.dataset for each in run.inputs.dataset_inputs], run.data.tags)
+    profile = json.loads(dataset.profile)
+    assert dataset.name == "digits" and tags["data_sha256"].startswith(dataset.digest) and len(dataset.digest) == 16
+    assert profile["sha256"] == tags["data_sha256"] and profile["shape"] == [1, 8, 8] and profile["num_rows"] == 1797
+
+
+def test_pictures_by_step_have_the_names_that_mlflow_gives(local: Books, tmp_path: Path) -> None:
+    run = local.tracker.start("pictures", {"role": "odd"}, {})
+    local.client.log_image(run.run_id, Image.new("RGB", (8, 8)), key="samples", step=8)
+    theirs, tags = local.files(run.run_id, tmp_path), local.client.get_run(run.run_id).data.tags
+    local.client.delete_run(run.run_id)
+    ours = {name for name in local.files(local.best.run_id, tmp_path) if name.startswith("images/")}
+    form = [re.sub(r"\d{13}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "N", name) for name in sorted(theirs)]
+    assert form == [re.sub(r"\d{13}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "N", name) for name in sorted(ours)]
+    assert local.best.tags["mlflow.loggedImages"] == tags["mlflow.loggedImages"]
+
+
+def test_the_champion_draws_what_make_sample_does(
+    local: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", f"store={local.store}", "seed=5"]) == 0
+    (path,) = local.store.glob("samples-*.png")
+    monkeypatch.chdir(local.store.parent)
+    monkeypatch.setattr(data_images, "load", lambda cfg: pytest.fail("the images are not needed"))
+    version = champion(local.tracker)
+    for what in (local.best.run_id, f"models:/{version.name}@champion", f"models:/{version.name}/{version.version}"):
+        model = denoise.load(what)
+        assert not model.training and grid_png(denoise.sample(model, 4, seed=5)) == path.read_bytes()
+    folder = local.store / "artifacts" / local.best.run_id / "artifacts"
+    assert grid_png(denoise.sample(denoise.load(folder), 4, seed=5)) == path.read_bytes()
+    drawn = mlflow.pyfunc.load_model(str(folder / "weights")).predict({"n": [1, 4], "seed": [0, 5]})
+    assert grid_png(torch.from_numpy(drawn[1:])) == path.read_bytes() and drawn.shape == (5, 1, 8, 8)
+    with pytest.raises(MlflowException, match='does not have the "pytorch" flavor'):
+        mlflow.pytorch.load_model(str(folder / "weights"))
+    for what, said in (
+        (local.records[-1].run_id, "kept no weights"),
+        ("f" * 32, "not found in"),
+        ("models:/x@y", "not found"),
+    ):
+        with pytest.raises(UserError, match=said):
+            denoise.load(what)
+    with pytest.raises(UserError, match="no mlflow.db in .*; give store=FOLDER"):
+        denoise.load("f" * 32, store=tmp_path)
 
 
 @pytest.mark.parametrize("value", [1 / 3, 0.1 + 0.2, 5e-324, 2.2250738585072014e-308, 1.7e308])
@@ -181,8 +256,13 @@ def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
     for record in books.records:
         files = books.files(record.run_id, tmp_path)
         assert yaml.safe_load(files["config.yaml"])["model"]["width"] == 8
+        assert ("health.svg" in files) == ("health.json" in files) == ("duplicate_of" not in record.tags)
         if record.outcome == "complete" and "duplicate_of" not in record.tags:
             assert files["samples.png"].startswith(PNG)
+            assert [files[name] for name in files if re.match(r"images/samples\+step\+8\+.*png", name)] == [
+                files["samples.png"]
+            ]
+            assert "conv_in" in json.loads(files["health.json"])["layers"]
         else:
             assert "samples.png" not in files
         has_weights = any(name.startswith("weights/") for name in files)
@@ -191,6 +271,7 @@ def test_artifacts_of_a_trial(books: Books, tmp_path: Path) -> None:
 
 def test_artifacts_of_a_search(books: Books, tmp_path: Path) -> None:
     files = books.files(books.parent.info.run_id, tmp_path)
+    assert files["data.png"].startswith(PNG)
     assert {"space.json", "config.yaml", "leaderboard.json", "leaderboard.txt", "leaderboard.svg", "best.yaml"} <= set(
         files
     )
@@ -205,7 +286,7 @@ def test_artifacts_of_a_search(books: Books, tmp_path: Path) -> None:
 
 
 def test_the_winner_is_the_champion(books: Books) -> None:
-    version = books.client.get_model_version_by_alias(MODEL, "champion")
+    version = champion(books.tracker)
     assert version.run_id == books.best.run_id
 
 
