@@ -185,8 +185,9 @@ def case_of(name: str) -> SearchReport:
 
 
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on a verdict's picture takes no time."""
+    """From here on the pictures of verdicts and of curves take no time."""
     monkeypatch.setattr(report.verdict_plot, "picture", lambda found: b"<svg")
+    monkeypatch.setattr(report.material, "learning", lambda *given: [])
 
 
 @pytest.mark.parametrize("case", CASES)

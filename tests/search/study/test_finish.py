@@ -260,7 +260,7 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
         note.splitlines()[0].strip("*") in text and ("difference_high" in metrics) and metrics["trials/complete"] >= 1
     )
     assert metrics["baseline/test/loss"] - found.baseline.mean == 0
-    assert (metrics["difference"] < 0) == bool(better)
+    assert metrics["difference"] == pytest.approx(found.finalists[0].mean - found.baseline.mean, abs=1e-12)
     chosen = choose_run.chosen(tracker, None)
     assert chosen.record.run_id == best.run_id and ("nothing is shown to be better" in chosen.says) == (not better)
     says = tracker.artifact(parent.info.run_id, "best.yaml", tmp_path).read_text()
