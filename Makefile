@@ -102,7 +102,7 @@ best: $(HERE) ## the best config as a command, what fresh seeds say of it, and b
 reproduce: $(HERE) ## train the best run (or RUN) again and compare
 	@$(START) $@
 
-report: $(HERE) ## the leaderboard, the confirmation and the verdicts again
+report: $(HERE) ## the answer again, with all that it rests on, and as a page to hand on
 	@$(START) $@
 
 sample: $(HERE) ## draw images from the best run's weights (or RUN's)

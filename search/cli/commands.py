@@ -4,7 +4,6 @@ import argparse
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from denoise.config.compose import Composed, compose, notes
@@ -20,12 +19,11 @@ from search.console.console import console
 from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
 from search.report import leaderboard
-from search.report.pareto_front import NAMES
 from search.runtime.startup import LEARNS, TRACKS, load
 from search.storages.store_folder import store_of
 from search.tracking import read_only, saved_view
 from search.tracking.address import resolve_uri
-from search.tracking.record import check_known, tag
+from search.tracking.record import check_known
 from search.tracking.tags import Tag
 from search.tracking.tracker import open_tracker
 from search.trial import pretrained
@@ -48,8 +46,9 @@ def search(options: argparse.Namespace) -> int:
                 pool.resize(int(likely_several(asked.cfg)))
                 load("torch")
                 pool.resize(division(asked.cfg).workers - 1)
-            load("torch", *LEARNS, *TRACKS, "search.study.loop", "search.report.summary")
+            load("torch", *LEARNS, *TRACKS, "search.study.loop", "search.report.forms.terminal")
             from search.report import summary
+            from search.report.forms import terminal
             from search.report.progress import Display
             from search.study import loop
 
@@ -69,15 +68,10 @@ def search(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             summary.stopped(console, stores[1], prepared.baseline, prepared.name, prepared.total)
             raise
-    findings = answer.findings
-    if prepared.mode.asked_about is None:  # how each choice did is not what was asked; make report shows it
-        findings = replace(findings, verdicts=[], importance=None, rungs=[])
-    shown = (answer.records, answer.baseline, prepared.name, answer.confirmation, findings, prepared.mode.cost)
-    summary.show(console, *shown, starts=answer.starts)
     after = {"ui": "compare the trials in MLflow", "best": "the best config as a command, and best.yaml"}
     after |= {"reproduce": "train the best again: the same number, bit for bit"}
-    after |= {"report": "all of this again, and how each choice did"}
-    console.print("\nnext:", *listed(after), sep="\n", soft_wrap=True)
+    after |= {"report": "all of this again and as a page to hand on"}
+    terminal.show(console, answer.report, ["", "next:", *listed(after)])
     return 0 if answer.best is not None else 1
 
 
@@ -194,27 +188,30 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Show the leaderboard of the latest search, or of the search RUN."""
+    """Show the report of the latest search, or of the search RUN, and write it as a page into the store."""
     composed = compose(options.overrides)
     with waits(console):
         tracker = choose_run.tracker(composed)
         from search.confirmation import stored
-        from search.report import summary
+        from search.report import report as report_of
+        from search.report.forms import page, terminal
         from search.study import reconcile
 
     parent = choose_run.search_of(tracker, options.run)
-    tags, search_id = parent.data.tags, parent.info.run_id
-    records, baseline = tracker.records(search_id), tag(search_id, tags, Tag.BASELINE, list, [])
-    say(reconcile.missed(tracker, search_id, records))
-    cost = tag(search_id, tags, Tag.COST, [*NAMES])
-    found, findings = stored.stored(tracker, search_id), summary.findings(tracker, search_id)
-    if found is None and Tag.CONFIRMED in tags:
+    search_id, store = parent.info.run_id, store_of(composed.cfg)
+    say(reconcile.missed(tracker, search_id, tracker.records(search_id)))
+    found = stored.stored(tracker, search_id)
+    if found is None and Tag.CONFIRMED in parent.data.tags:
         console.print(f"its confirmation is gone, torn or of another version; the same {named('search')} makes it anew")
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
         said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds"
         say([f"{said}; the same {named('search')} trains them again"])
-    shown = (records, baseline, parent.info.run_name, found, findings, cost)
-    summary.show(console, *shown, starts=summary.starts(tags.get(Tag.STARTS, "")))
+    report = report_of.read(tracker, search_id, found)
+    try:
+        place = f"the whole report as a page: {read_only.put(store, page.NAME, page.render(report))}"
+    except UserError as error:  # neither there nor here: what is shown is shown
+        place = f"{page.NAME} is not written: {error}"
+    terminal.show(console, report, ["", *(command for command, _ in report.commands), place])
     return 0
 
 

@@ -43,6 +43,28 @@ class Fitting(Table):
                 found[k], left = found[k] + more, left - more
         return found
 
+    def content(self) -> tuple[list[str], list[list[str]]]:
+        """The heads of the columns, and the rows, as plain text."""
+        heads = [_plain(column.header).replace("\n", " ") for column in self.columns]
+        rows = zip(*([_plain(cell) for cell in column.cells] for column in self.columns), strict=True)
+        return heads, [list(row) for row in rows]
+
+    def shortened(self, most: int, more: str) -> "Fitting":
+        """The same with its first `most` rows and those in bold; below them how many more there are, then `more`."""
+        kept = [k for k, row in enumerate(self.rows) if k < most or row.style == "bold"]
+        found = Fitting(self.title or "", self.spare)
+        for column in self.columns:
+            width = column.min_width
+            found.add_column(
+                column.header, justify=column.justify, no_wrap=column.no_wrap, overflow=column.overflow, min_width=width
+            )
+        cells = list(zip(*(column.cells for column in self.columns), strict=True))
+        for k in kept:
+            found.add_row(*cells[k], style=self.rows[k].style)
+        left = len(self.rows) - len(kept)
+        found.caption = f"{left} more {more}" if left else self.caption
+        return found
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widths = self.widths(options.max_width)
         gone = [_plain(column.header).replace("\n", " ") for k, column in enumerate(self.columns) if k not in widths]

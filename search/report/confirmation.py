@@ -3,7 +3,6 @@
 import math
 from statistics import mean, median
 
-from rich.table import Table
 from rich.text import Text
 
 from search.analysis.confirmation import Comparison, Confirmation, Finalist
@@ -22,12 +21,12 @@ def decimals(found: Confirmation) -> int:
     return min(8, max(4, 1 - math.floor(math.log10(min(sizes))))) if sizes else 4
 
 
-def tables(found: Confirmation) -> list[Table]:
+def tables(found: Confirmation) -> list[Fitting]:
     """The losses of each arm on the fresh seeds, and each comparison: both within 80 columns."""
     return [_arms(found, decimals(found)), _comparisons(found, decimals(found))]
 
 
-def _arms(found: Confirmation, d: int) -> Table:
+def _arms(found: Confirmation, d: int) -> Fitting:
     shown = Fitting(f"On fresh seeds, {found.settings.test_samples} test triples (test/loss)", spare=[5, 6, 3])
     shown.add_column("trial", justify="right", no_wrap=True)
     shown.add_column("differs from the baseline", overflow="fold", min_width=16)
@@ -43,7 +42,7 @@ def _arms(found: Confirmation, d: int) -> Table:
     return shown
 
 
-def _comparisons(found: Confirmation, d: int) -> Table:
+def _comparisons(found: Confirmation, d: int) -> Fitting:
     both = found.reference is not None
     title = f"Differences{'' if both else ' to your config as it is'}, on the same seeds (below 0 is better)"
     shown = Fitting(title, spare=[1 + both])
@@ -88,6 +87,24 @@ def sentences(found: Confirmation) -> list[str]:
             "the means are of the seeds on which both finished."
         )
     return [*lines, *_scope(found), *_ensembles(found)]
+
+
+def answer(found: Confirmation) -> str:
+    """Whether a finalist is shown to be better than what the search asks about, and by how much: one sentence."""
+    beside = f"{found.option} at its own best of the same budget" if found.option else "your config as it is"
+    shown = [one for one in found.finalists if one.asked.verdict == BETTER]
+    if shown:
+        top = min(shown, key=lambda one: one.asked.difference or 0.0)
+        return f"{top.name[:1].upper()}{top.name[1:]} is shown to be {_compared(top.asked, beside, found)}."
+    many = len(found.finalists)
+    tried = "the best one was" if many == 1 else f"the best {many} were"
+    seeds = max((len(arm.values) for arm in found.arms), default=0)
+    return f"No config is shown to be better than {beside}: {tried} trained again beside it on {seeds} fresh seeds."
+
+
+def in_short(one: Finalist, found: Confirmation) -> str:
+    """What a leaderboard says of a finalist: its difference to what the search asks about, with the interval."""
+    return f"{_difference(one.asked, decimals(found))} {one.asked.verdict}"
 
 
 def take(found: Confirmation) -> str:

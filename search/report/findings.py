@@ -33,10 +33,10 @@ class Findings:
 
 
 def files(findings: Findings) -> dict[str, bytes]:
-    """verdict.json, verdict.txt, and a verdict-CHOICE.svg each."""
+    """verdict.json, verdict.txt, and a verdict-CHOICE.svg for each of which something was compared."""
     console = Out(record=True, width=150, file=io.StringIO(), force_terminal=False)
     show(findings, console)
-    pictures = {f"verdict-{_plain(v.choice)}.svg": picture(v) for v in findings.verdicts}
+    pictures = {f"verdict-{_plain(v.choice)}.svg": picture(v) for v in findings.verdicts if shown.compared(v)}
     content = {"format": FORMAT, **asdict(findings)}
     return {
         NAME: json.dumps(content, indent=1, allow_nan=False).encode(),

@@ -1,12 +1,10 @@
 """How much each choice matters to the objective, by two measures that answer different questions."""
 
-from rich.table import Table
-
 from search.analysis.importance import LEVEL, PERMUTATIONS, Importance, Share
 from search.console.tables import Fitting
 
 
-def table(importance: Importance) -> Table:
+def table(importance: Importance) -> Fitting:
     """Parameter and both measures with what chance gives at most, the most important for the best trials first."""
     title = f"importance over {importance.trials} complete trials"
     shown = Fitting(title, spare=[(2, 4)])

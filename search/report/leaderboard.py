@@ -3,12 +3,11 @@
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml as pyyaml
-from rich.table import Table
 from rich.text import Text
 
 from denoise import best_file
@@ -26,7 +25,7 @@ from search.tracking.record import Record
 from search.tracking.tags import Tag
 
 
-def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Table:
+def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, rows: int | None = None) -> Fitting:
     """Rank, trial, what differs from the baseline, val/loss, samples/s, outcome; the best first."""
     table = Fitting(title, spare=[4, 0])
     table.add_column("rank", justify="right", no_wrap=True)
@@ -43,6 +42,24 @@ def leaderboard(records: Sequence[Record], baseline: Sequence[str], title: str, 
         table.add_row(*cells, style=styles[shown.record.outcome])
     if rows is not None and len(ranked) > rows:
         table.caption = f"{len(ranked) - rows} more; {make('report')} shows all"
+    return table
+
+
+def complete(records: Sequence[Record], baseline: Sequence[str], confirmed: Mapping[int, str], title: str) -> Fitting:
+    """The complete trials, the best first, the baseline's row in bold; confirmed: what fresh seeds say, by trial."""
+    table = Fitting(title, spare=[5, 4, 0])
+    for name, folded in (("rank", 0), ("trial", 0), ("differs from the baseline", 28), (VAL_LOSS, 0), ("samples/s", 0)):
+        if folded:
+            table.add_column(name, overflow="fold", min_width=folded)
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    if confirmed:
+        table.add_column("difference on fresh seeds", min_width=26)
+    for shown in lines(records, baseline):
+        if shown.record.outcome == "complete":
+            cells: list[str | Text] = [shown.rank, shown.trial, Text(shown.differs), shown.loss, shown.speed]
+            cells += [confirmed.get(shown.record.number or 0, "")] if confirmed else []
+            table.add_row(*cells, style="bold" if shown.differs == "baseline" else "")
     return table
 
 

@@ -1,7 +1,7 @@
 """How an inspected network is shown: layers as a table with bars, and what follows, in a sentence."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +10,26 @@ from denoise.evaluation.inspection import Inspection, Layer
 from search.console.tables import Fitting
 
 CELLS = 12
+HEALTH = "health/"  # begins the name of each such metric
+
+
+def trained(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What a training's metrics say of its whole network, by name: dead fraction, ...; none of single layers."""
+    found = {name.removeprefix(HEALTH): value for name, value in metrics.items() if name.startswith(HEALTH)}
+    return {name.replace("_", " "): value for name, value in sorted(found.items()) if "/" not in name}
+
+
+def summary(trainings: Mapping[str, Mapping[str, float]]) -> Fitting | None:
+    """A row a training, by its name and metrics, a column a figure of its network; None where there is no figure."""
+    found = {name: trained(metrics) for name, metrics in trainings.items()}
+    figures = sorted({figure for each in found.values() for figure in each})
+    table = Fitting("The networks at the end of their trainings")
+    table.add_column("training", overflow="fold", min_width=20)
+    for figure in figures:
+        table.add_column(figure, justify="right", no_wrap=True)
+    for name, each in found.items():
+        table.add_row(Text(name), *(f"{each[figure]:.3g}" if figure in each else "-" for figure in figures))
+    return table if figures else None
 
 
 def layers(found: Sequence[Layer], title: str, every: int = 1) -> Table:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from denoise.metrics import FLOPS_PER_STEP, PARAMETERS, PEAK_MEMORY_BYTES, STEP_SECONDS, VAL_LOSS
@@ -26,7 +25,7 @@ NAMES = {
 }
 
 
-def table(front: Front, baseline: Sequence[str]) -> Table:
+def table(front: Front, baseline: Sequence[str]) -> Fitting:
     """Trial, what differs from the baseline, the cost and val/loss, each beside the baseline's."""
     shown = Fitting("The front, cheapest first", spare=[5, 3])
     shown.add_column("trial", justify="right", no_wrap=True)

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from search.analysis.rank_correlation import CASES, FEW, WIDTH, Agreement
 from search.console.tables import Fitting
 
 
-def table(agreements: Sequence[Agreement]) -> Table:
+def table(agreements: Sequence[Agreement]) -> Fitting:
     """Rung, trials with both values, correlation with its interval, what goes on, what that takes, the answer."""
     title = f"rank correlation with {agreements[0].full}" if agreements else "rank correlation"
     shown = Fitting(title, spare=[5, 4, 1])

@@ -1,4 +1,4 @@
-"""What the user reads of a search: its trials, what was confirmed of them, how each choice did."""
+"""What goes with a search's answer: what was not drawn, what a search that is stopped has, how its choices did."""
 
 import re
 import tempfile
@@ -9,49 +9,14 @@ from rich.console import Console
 
 from denoise.errors import UserError
 from search.analysis import confirmation
-from search.analysis.pareto_front import find
 from search.analysis.ranking import best
-from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
-from search.report import leaderboard, pareto_front
+from search.report import leaderboard
 from search.space.option import difference
 from search.tracking.record import Record
 from search.tracking.tracker import Tracker
 
 ROWS = 10  # of the trials of a search that is stopped
-
-
-def show(
-    console: Console,
-    records: Sequence[Record],
-    baseline: Sequence[str],
-    name: str,
-    found: confirmation.Confirmation | None,
-    findings: findings_report.Findings | None,
-    cost: str | None = None,
-    starts: Sequence[int] = (),
-) -> None:
-    """Show the trials, of a search with a cost the front, what was confirmed, and how each choice did.
-
-    starts: the numbers of the trials that were not drawn, of a search that asks which config is best.
-    """
-    console.print(leaderboard.leaderboard(records, baseline, name))
-    if cost is not None:
-        found_front = find(records, cost, baseline)
-        console.print(pareto_front.table(found_front, baseline))
-        for line in pareto_front.sentences(found_front):
-            console.print(line)
-    if found is None:
-        console.print(leaderboard.summary(records, baseline))
-    else:
-        for table in confirmation_report.tables(found):
-            console.print(table)
-        for line in confirmation_report.sentences(found):
-            console.print(line)
-    if line := undrawn(records, baseline, starts, found):
-        console.print(line)
-    if findings is not None:
-        findings_report.show(findings, console)
 
 
 def starts(tag: str) -> list[int]:

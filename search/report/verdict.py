@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
 from rich.text import Text
 
 from search.analysis.verdict import TOP, Row, Verdict
@@ -12,7 +11,7 @@ NAMED = 3  # options that a sentence names before it counts the others
 WIDE = 0.2  # failures are worth a sentence from this part of an option's trials on
 
 
-def table(verdict: Verdict) -> Table:
+def table(verdict: Verdict) -> Fitting:
     """Rank, option, best with its interval, median of the top trials, trials, good learning rates, cost, note."""
     title = Text(f"{verdict.choice}: options that cannot be told apart share a rank")
     rates = any(row.lr_range for row in verdict.rows)
@@ -67,6 +66,17 @@ def sentences(verdict: Verdict) -> list[str]:
         )
     said += _budgets(verdict)
     return said + _learning_rates(verdict, measured)
+
+
+def compared(verdict: Verdict) -> bool:
+    """Whether two options or more have a value, or fresh seeds say something of one."""
+    return sum(row.best is not None for row in verdict.rows) > 1 or any(row.confirmed for row in verdict.rows)
+
+
+def answers(verdict: Verdict) -> list[str]:
+    """Of the sentences those that say which option is better."""
+    measured = [row for row in verdict.rows if row.best is not None]
+    return [*_fresh(verdict), *([_answer(verdict, measured)] if len(measured) > 1 else [])]
 
 
 def names(options: Sequence[str], last: str = "and") -> str:

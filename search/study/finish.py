@@ -1,12 +1,13 @@
 """What a search ends with: the finalists confirmed, the choices judged, the best config and its weights kept."""
 
+import json
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from denoise.training import train
 from search.analysis import equivalent_trials, importance, ranking, verdict
@@ -15,11 +16,14 @@ from search.analysis.rank_correlation import rungs, transfer
 from search.confirmation import stored
 from search.confirmation.run import confirm as train_again
 from search.confirmation.trainings import Trainings
-from search.console.printed_commands import make
+from search.console.printed_commands import WHERE, make
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
 from search.report import leaderboard
+from search.report import report as report_of
 from search.report.findings import Findings
+from search.report.forms import markdown, page
+from search.report.report import SearchReport
 from search.study import objective, width_transfer
 from search.study.session import Session
 from search.tracking import registered, weights
@@ -35,16 +39,13 @@ INDEPENDENT = ("random", "qmc")  # samplers whose draws do not follow what went 
 class Answer:
     """What a search found: its trials, best first, the run to take (None: none completed), what was confirmed.
 
-    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial; starts: the numbers of
-    the baseline and the known starts, in a search that asks which config is best.
+    best: of what was confirmed a run on a fresh seed, where nothing was the search's best trial.
     """
 
     records: list[Record]
     best: Record | None
     confirmation: Confirmation | None
-    findings: Findings
-    baseline: Sequence[str]  # the overrides of trial 0
-    starts: Sequence[int] = ()
+    report: SearchReport
 
 
 def end(session: Session, began: float) -> Answer:
@@ -86,15 +87,21 @@ def end(session: Session, began: float) -> Answer:
         parent.metrics(len(records), {f"search/{name}": value for name, value in cost.items()})
     whole = search.mode.asked_about is None and search.mode.cost is None
     starts = search.mode.starts(session.trials()) if whole else []
-    parent.end("complete", {Tag.STARTS: ", ".join(map(str, starts))})
-    return Answer(records, top, found, findings, search.baseline, starts)
+    typed = json.dumps(list(Overrides(search.typed).without(WHERE)))
+    parent.flush({Tag.STARTS: ", ".join(map(str, starts)), Tag.TYPED: typed})
+    report = report_of.read(session.tracker, parent.run_id, found)
+    parent.artifacts({page.NAME: page.render(report)})
+    parent.metrics(len(records), report.metrics)
+    parent.end("complete", {markdown.NOTE: markdown.render(report)})
+    return Answer(records, top, found, report)
 
 
 def so_far(session: Session) -> Answer:
     """The trials of a search that other processes go on with; what waits on this disk is kept with their runs."""
     objective.keep_weights(session)
     records = ranking.rank(session.tracker.records(session.parent.run_id))
-    return Answer(records, ranking.best(records), None, Findings([]), session.search.baseline)
+    report = report_of.read(session.tracker, session.parent.run_id, None)
+    return Answer(records, ranking.best(records), None, report)
 
 
 def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:

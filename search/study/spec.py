@@ -51,6 +51,7 @@ class Search:
     storage_url: str
     notes: list[str]
     division: Division
+    typed: Sequence[str] = ()  # the overrides that ask for it
     most: int | None = None  # how many trials there can be, where the sampler lists the space
     places: dict[str, int] = field(default_factory=dict)  # of each searched place, in the baseline's network
 
@@ -129,7 +130,8 @@ def prepare(typed: Sequence[str]) -> Search:
     most = support.most(inner, found)
     places = {place: acting.places[place] for place in found.options}
     return Search(
-        composed, settings, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts, most, places
+        *(composed, settings, found, asks, asks.baseline, left_out, full, family, store, url, missing, parts),
+        *(typed, most, places),
     )
 
 

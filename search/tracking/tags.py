@@ -23,6 +23,7 @@ class Tag(StrEnum):
     PLACES = "places"  # of each searched place, how often the baseline's network has it, as JSON
     COST = "cost"  # the metric that quality is weighed against
     STARTS = "starts"
+    TYPED = "typed"  # the overrides that asked for it, as JSON
     CONFIRMED = "confirmed"  # how many finalists are better, worse, open
     BEST = "best"  # the run to take
 

@@ -39,9 +39,9 @@ CALLED = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "hydra":
 
 
 def files() -> set[str]:
-    """What a wheel is to hold, by its name there: every module, every config."""
+    """What a wheel is to hold, by its name there: every module, every config, the form of the page."""
     found = [path.relative_to(ROOT / "src") for path in (ROOT / "src" / "denoise").rglob("*.py")]
-    found += [path.relative_to(ROOT) for path in (ROOT / "search").rglob("*.py")]
+    found += [path.relative_to(ROOT) for end in ("py", "html") for path in (ROOT / "search").rglob(f"*.{end}")]
     configs = ["denoise" / path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.*")]
     return {path.as_posix() for path in [*found, *configs]}
 

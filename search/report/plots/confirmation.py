@@ -9,6 +9,7 @@ from search.analysis.sequential_test import BETTER, OPEN, WORSE
 COLOUR = {BETTER: GREEN, WORSE: ORANGE, OPEN: FAINT}
 LEFT, WIDE, RIGHT, ROW, TOP = 260, 300, 140, 26, 44  # points
 LONG = 52  # letters of a name
+LETTER = 4.5  # points of one, about
 
 
 def comparisons(found: Confirmation) -> list[tuple[str, Comparison]]:
@@ -32,11 +33,12 @@ def picture(found: Confirmation) -> bytes:
     rows = comparisons(found)
     low, high = window(rows)
     bottom = TOP + ROW * max(1, len(rows))
-    figure = blank(LEFT + WIDE + RIGHT, bottom + 58)
+    left = min(LEFT, 24 + LETTER * max((len(name) for name, _ in rows), default=0))
+    figure = blank(left + WIDE + RIGHT, bottom + 58)
     page = sheet(figure)
     title = f"Difference in test/loss on fresh seeds, {100 * found.settings.level:g} % intervals that hold together"
     page.text(8, 16, title, weight="bold")
-    axes = panel(figure, LEFT, TOP, WIDE, bottom - TOP)
+    axes = panel(figure, left, TOP, WIDE, bottom - TOP)
     axes.set(xlim=(low, high), ylim=(max(1, len(rows)) - 0.5, -0.5), yticks=[], xlabel="difference in test/loss")
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color="#222222", linewidth=1)
@@ -45,9 +47,9 @@ def picture(found: Confirmation) -> bytes:
         axes.annotate(said, xytext=(shift, 4), ha=side, size=SMALL, **place)
     for i, (name, one) in enumerate(rows):
         colour, at = COLOUR[one.verdict], TOP + ROW * (i + 0.5)
-        page.text(LEFT - 10, at, name, ha="right", va="center_baseline", size=SMALL)
+        page.text(left - 10, at, name, ha="right", va="center_baseline", size=SMALL)
         diverged = f", diverged {one.diverged[0]}x" if one.diverged[0] else ""
-        page.text(LEFT + WIDE + 10, at, one.verdict + diverged, va="center_baseline", size=SMALL, color=colour)
+        page.text(left + WIDE + 10, at, one.verdict + diverged, va="center_baseline", size=SMALL, color=colour)
         if one.interval is not None:
             axes.plot(one.interval, [i, i], color=colour, linewidth=3, solid_capstyle="round")
         if one.searched is not None:

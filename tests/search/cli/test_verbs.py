@@ -81,8 +81,8 @@ def test_search_prints_plain_lines_into_a_pipe(done: Done) -> None:
 
 
 def test_search_ends_with_the_leaderboard_and_what_to_type_next(done: Done) -> None:
-    tail = done.output[done.output.index("rank") :]
-    assert f"{done.best.value:.4f}" in tail
+    tail = done.output[done.output.index("Best: trial") :]
+    assert f"{done.best.value:.4f}" in tail and "rank" in tail
     assert re.search(rf"Best: trial {done.best.number}\b", tail)
     found = printed(tail)
     assert set(found) == {"ui", "best", "reproduce", "report"}
@@ -333,8 +333,16 @@ def test_report_shows_the_leaderboard_again(done: Done, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert ANSI not in out
     assert f"{done.best.value:.4f}" in out and f"Best: trial {done.best.number}" in out
+    page = done.store / "report.html"
+    assert out.endswith(f"the whole report as a page: {page}\n")
+    content = page.read_text()
+    assert f"Best: trial {done.best.number}" in content and content.count("data:image/png;base64,") >= 1
+    assert "make search ARGS=" in content and f"store={done.store}" in content
+    page.unlink()
     assert main(["report", f"store={done.store}", "--run", done.parent]) == 0
-    assert capsys.readouterr().out == out
+    assert capsys.readouterr().out == out and page.read_text() == content
+    (written,) = (done.store / "artifacts" / done.parent).rglob("report.html")
+    assert f"Best: trial {done.best.number}" in written.read_text(), "it is an artifact of the search's run too"
 
 
 def test_sample_draws_a_picture(done: Done, capsys: pytest.CaptureFixture[str]) -> None:

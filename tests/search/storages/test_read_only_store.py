@@ -96,11 +96,11 @@ def test_the_verbs_that_read_do(
     assert "rank" in out and "make train ARGS=" in out
     assert f"store={store}: cannot be written (" in out and out.rstrip().endswith(": best.yaml is not written")
     assert main(["sample", f"store={store}", "--run", run]) == 0
-    assert os.listdir() == [f"samples-{run[:8]}.png"], "in the current folder"
+    assert sorted(os.listdir()) == ["report.html", f"samples-{run[:8]}.png"], "in the current folder"
     assert main(["reproduce", f"store={store}", "--run", run]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "Reproduced, bit for bit." in out and "this training is not recorded" in out
-    assert content(store) == before and set(os.listdir()) == {f"samples-{run[:8]}.png"}
+    assert content(store) == before and set(os.listdir()) == {"report.html", f"samples-{run[:8]}.png"}
 
 
 def test_the_command_of_best_trains_elsewhere(locked: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -253,6 +253,14 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
     assert metrics["best/test/loss"] == pytest.approx(found.best.mean) and "best/test/loss_high" in metrics
     assert metrics["best/val/loss"] == pytest.approx(np.mean(list(found.best.validation.values())))
     assert not list((store / "checkpoints").rglob("confirm-*")), "the others' weights are not kept"
+    text = tracker.artifact(parent.info.run_id, "report.html", tmp_path).read_text()
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"/runs/{best.run_id})" in note and ("is shown to be better by" in note.splitlines()[0]) == bool(better)
+    assert (
+        note.splitlines()[0].strip("*") in text and ("difference_high" in metrics) and metrics["trials/complete"] >= 1
+    )
+    assert metrics["baseline/test/loss"] - found.baseline.mean == 0
+    assert metrics["difference"] == pytest.approx(found.finalists[0].mean - found.baseline.mean, abs=1e-12)
     chosen = choose_run.chosen(tracker, None)
     assert chosen.record.run_id == best.run_id and ("nothing is shown to be better" in chosen.says) == (not better)
     says = tracker.artifact(parent.info.run_id, "best.yaml", tmp_path).read_text()
