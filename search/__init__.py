@@ -5,7 +5,7 @@ from typing import Any
 
 __version__ = "0.1.0"  # the one place: the package's metadata, --version and the image's label are read from here
 
-_HOME = {"results": "search.notebook"}  # what Python takes from here, and where it lies
+_HOME = {"results": "search.notebook", "run": "search.notebook"}  # what Python takes from here, and where it lies
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from search.searches.run_names import Named
 from search.space.option import difference
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.tracking import read_only
+from search.tracking import read_only, registered
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check, of_run, tag
 from search.tracking.tags import Tag
@@ -91,10 +91,20 @@ def chosen(books: Tracker, text: str | None) -> Chosen:
     """The run that is meant: RUN, or the best of the latest search. Errors: UserError."""
     named = run_names.read(books, text)
     parent = None if named.run is not None else named.search or latest(books)
-    if parent is None or named.trial is not None or named.pick == "baseline":
-        record = books.record((named.run or _trial(books, parent, named)).info.run_id)
+    if parent is None or named.trial is not None or named.pick in ("baseline", "champion"):
+        run = named.run or (_champion(books, parent) if named.pick == "champion" else _trial(books, parent, named))
+        record = books.record(run.info.run_id)
         return Chosen(record, record.overrides, leaderboard.says(record, _name(books, record)))
     return best_in(books, parent)
+
+
+def _champion(books: Tracker, parent: Any) -> Any:
+    """The run of the champion of a search's question, which another search may have found."""
+    model = parent.data.tags.get(Tag.MODEL, "")
+    run = books.run_of(registered.champion(books, model)) if model else None
+    if run is None:
+        raise UserError(f"search {parent.info.run_name}: has no champion; it registers one when it ends")
+    return run
 
 
 def _trial(books: Tracker, parent: Any, named: Named) -> Any:

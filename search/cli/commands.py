@@ -136,6 +136,7 @@ def best(options: argparse.Namespace) -> int:
     with waits(console):
         tracker = choose_run.tracker(composed)
         found = choose_run.chosen(tracker, options.run)
+        from search.tracking import weights
         from search.trial.shortest import shortest
     chosen, store = found.record, store_of(composed.cfg)
     without = choose_run.of_machine(tracker, chosen)
@@ -146,6 +147,8 @@ def best(options: argparse.Namespace) -> int:
         f"# its weights: run {chosen.run_id}{', on this machine with ' if without else ''}{' '.join(without)}",
         make("train", [*(["store=FOLDER"] if unwritten else []), *(config if options.long else shortest(config))]),
     ]
+    if tracker.has(chosen.run_id, weights.FILE):
+        says += [f'# in Python: denoise.load("{chosen.run_id}")']
     if unwritten:
         says += [f"# {unwritten}: best.yaml is not written"]
     else:

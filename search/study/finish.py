@@ -178,6 +178,7 @@ def crown(session: Session, top: Record, found: Confirmation | None) -> None:
     model = registered.name(
         search.composed, train.data_sha256(search.composed.cfg), search.settings.confirm.test_samples
     )
+    session.parent.flush({Tag.MODEL: model})
     origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.MIGRATED_FROM) if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(UserError), TemporaryDirectory() as folder:

@@ -71,6 +71,15 @@ def better(new: Candidate, old: Mapping[str, str]) -> bool:
     return bool(new.confirming) and new.worth.get(TEST_LOSS, math.inf) < _number(old, TEST_LOSS)
 
 
+def champion(tracker: Tracker, model: str) -> str:
+    """The run that is the champion of a model; empty where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):
+        return str(tracker.client.get_model_version_by_alias(model, CHAMPION).run_id)
+    return ""
+
+
 def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed) -> str:
     """Register a run's weights as the champion of a model; why not, in one line, where the one before stays.
 

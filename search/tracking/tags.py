@@ -26,6 +26,7 @@ class Tag(StrEnum):
     TYPED = "typed"  # the overrides that asked for it, as JSON
     CONFIRMED = "confirmed"  # how many finalists are better, worse, open
     BEST = "best"  # the run to take
+    MODEL = "registered_model"  # of its question
 
     # of a training
     OVERRIDES = "overrides"  # as JSON; they train it again

@@ -16,7 +16,7 @@ LARGEST = 1 << 16  # of an extent that is believed
 
 
 def profile(cfg: DictConfig) -> dict[str, Any]:
-    """The rows of each split, the shape (C, H, W) of an image, the classes, the kind of pixels, the conditions' names."""
+    """The rows of each split, the shape (C, H, W) of an image, classes, the kind of pixels, the conditions' names."""
     data = data_images.load(cfg.data)
     rows = {split: len(data.images[split]) for split in SPLITS}
     shown = {"num_rows": sum(rows.values()), "rows": rows, "shape": list(data.shape)}

@@ -31,8 +31,8 @@ def do(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     assert program == "make" and verb in VERBS
     arguments = words(["search", verb], dict(word.split("=", 1) for word in given))[1:]
     if verb == "search":
-        joint = [] if "search=ablation" in arguments else ["search.n_trials=2"]
-        arguments = [*joint, *(text.replace("74", "4") for text in arguments), *SMALL]
+        joint = [] if any(text.startswith("search") for text in arguments[1:]) else ["search.n_trials=2"]
+        arguments = [*(text.replace("74", "4") for text in arguments), *joint, *SMALL]
     assert main(arguments) == 0, line
     said = capsys.readouterr().out
     if into:

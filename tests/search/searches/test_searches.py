@@ -90,8 +90,14 @@ def test_a_run_is_named_in_many_ways(books: Tracker) -> None:
     of_latest = choose_run.chosen(books, None).record.run_id
     for text in ("best", "two", latest.info.run_id, latest.info.run_id[:10], "two best"):
         assert choose_run.chosen(books, text).record.run_id == of_latest
+    assert choose_run.chosen(books, "champion").record.run_id == _champion(books)
     for text in ("one", trial.run_id, first.info.run_id[:7]):
         assert choose_run.search_of(books, text).info.run_id == first.info.run_id
+
+
+def _champion(books: Tracker) -> str:
+    (model,) = books.client.search_registered_models()
+    return str(books.client.get_model_version_by_alias(model.name, "champion").run_id)
 
 
 @pytest.mark.parametrize(
