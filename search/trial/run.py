@@ -196,7 +196,8 @@ def _ended(
         return _failed(run, files, result.failure.kind, result.failure.message, result)
     outcome = "pruned" if result.outcome == "stopped" else "complete"
     if outcome == "complete":
-        files["samples.png"] = result.samples
+        if result.samples:
+            files["samples.png"] = result.samples
         if result.tested:
             files[TESTED] = save(result.tested)
         if keep is not None:

@@ -1,6 +1,6 @@
 """What a config may hold at a path: the type of its default, the words and the limits that its files declare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,18 @@ KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     ((int, float), "a number"),
     (str, "a word"),
 )
+
+KEPT = ("activation", "normalization", "feed_forward", "initializer")  # of which a model that brings its own has some
+
+
+def brings_its_own(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config is of one that knows nothing of this project: it says how it is called."""
+    return "call" in model or is_lightning(model)
+
+
+def is_lightning(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config is of a LightningModule of the user's own: it says by what it is judged."""
+    return "objective" in model
 
 
 def select(cfg: DictConfig, path: str) -> Any:

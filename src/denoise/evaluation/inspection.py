@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from denoise.config.legal import is_lightning
 from denoise.errors import UserError
 from denoise.foreign.as_built import is_as_built
 from denoise.model.block import Part
@@ -68,10 +69,11 @@ def inspect(cfg: DictConfig) -> Inspection:
             f"inspect: {', '.join(own)} as_built: plain layers of a model's own cannot be built; choose them, such as "
             f"{' '.join(f'{kind}={wanted[kind]}' for kind in own)}"
         )
+    if is_lightning(cfg.model):
+        raise UserError("inspect: a model=lightning has layers of its own design; the verb sites lists what is reached")
     module = prepare(cfg)
     module.setup("fit")
-    inputs = module.draw(0)
-    network = look(module.denoiser.backbone, lambda: module.denoiser.loss(*inputs).mean())
+    network = look(module.network, module.loss_at(0))
     part = build_parts(cfg).transformer
     with seeded(cfg.seed, "inspect/stack"):
         stack = Stack(part)

@@ -39,6 +39,7 @@ class Host(Stochastic):
     """
 
     foreign = True  # its parameters are grouped by the layers that own them
+    without: tuple[str, ...] = ()  # kinds of a whole network that do not act on this one
     steps: Tensor
 
     def __init__(
@@ -116,6 +117,10 @@ class Host(Stochastic):
             ) from refusals[0]
         self._check(self.taken.output, x)
         self.draws, self.taken.output = self.taken.drew, None
+        self._place()
+
+    def _place(self) -> None:
+        """Tell each module's part by the rank of what it meets."""
         ranks = {call.what: by_rank(call.shape) for call in reversed(self.taken.calls) if call.shape}
         counted = Counter(site.part for site in self.sites) or Counter({"residual": 1})
         self.main = counted.most_common(1)[0][0]

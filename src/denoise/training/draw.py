@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from torch.nn.utils import parametrize
 
 from denoise.config import catalog
+from denoise.config.legal import is_lightning
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
@@ -49,6 +50,8 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if is_lightning(cfg.model):
+        raise UserError("sample: a model=lightning draws by its own code, with the weights of its run; nothing to draw")
     data = data_images.load(cfg.data)
     denoiser = build_denoiser(cfg, data)
     try:
