@@ -16,7 +16,7 @@ from search.console.printed_commands import WHERE
 from search.tracking.tags import Tag
 
 OUTCOMES = ("complete", "pruned", "failed", "running")
-OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
+OWN_MODEL = re.compile(r"model\.(?:_target_|data)=(\w+(?:\.\w+)+)")  # legal where its folder was given by hand
 
 
 @dataclass

@@ -98,52 +98,54 @@ def loss_of(output: Any, who: str) -> Tensor:
     return found.reshape(())
 
 
-class Heard(LightningModule):
-    """What a hosted module's log, logger and epoch are: kept, silent, counted by its own batches."""
-
-    logged: dict[str, Any]
-    epoch_steps: int
-
-    def log(self, name: str, value: Any, *args: Any, **more: Any) -> None:  # type: ignore[override]
-        """Keep what is logged under its name."""
-        self.logged[name] = value
-
-    def log_dict(self, dictionary: Any, *args: Any, **more: Any) -> None:  # type: ignore[override]
-        """Keep what is logged, each under its name."""
-        self.logged.update(dictionary.items())
-
-    @property
-    def logger(self) -> Any:
-        """A logger that writes nothing."""
-        return DummyLogger()
-
-    @property
-    def loggers(self) -> list[Any]:
-        """A logger that writes nothing."""
-        return [DummyLogger()]
-
-    @property
-    def current_epoch(self) -> int:
-        """How often its examples were seen."""
-        return self.global_step // self.epoch_steps
-
-
 @cache
-def _heard(cls: type[LightningModule]) -> type[LightningModule]:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    own = {name: value for name, value in vars(Heard).items() if name in _KEPT}
-    return type(cls.__name__, (cls,), own | names)
+def _heard(cls: Any) -> Any:
+    """A class below a module's own: while `logged` is a mapping it keeps what is logged, and writes nothing."""
 
+    class Heard(cls):  # type: ignore[misc]
+        logged: dict[str, Any] | None = None
+        epoch_steps = 1
 
-_KEPT = ("log", "log_dict", "logger", "loggers", "current_epoch")
+        def log(self, name: str, value: Any, *args: Any, **more: Any) -> None:
+            if self.logged is None:
+                super().log(name, value, *args, **more)
+            else:
+                self.logged[name] = value
+
+        def log_dict(self, dictionary: Any, *args: Any, **more: Any) -> None:
+            if self.logged is None:
+                super().log_dict(dictionary, *args, **more)
+            else:
+                self.logged.update(dictionary.items())
+
+        @property
+        def logger(self) -> Any:
+            return super().logger if self.logged is None else DummyLogger()
+
+        @property
+        def loggers(self) -> Any:
+            return super().loggers if self.logged is None else [DummyLogger()]
+
+        @property
+        def current_epoch(self) -> int:
+            return super().current_epoch if self.logged is None else self.global_step // self.epoch_steps
+
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(Heard, name, getattr(cls, name))
+    return Heard
 
 
 def heard(net: LightningModule, epoch_steps: int) -> LightningModule:
-    """Give a module a class below its own that keeps what it logs; the module stays itself."""
+    """Keep what a module logs, and count its epochs by its own batches; all else of it stays."""
     found: Any = net
     found.__class__ = _heard(found.__class__)
     found.logged, found.epoch_steps = {}, epoch_steps
     return net
+
+
+def unheard(net: Any) -> None:
+    """Let a module log as before."""
+    net.logged = None
 
 
 def attach(net: LightningModule, trainer: Trainer | None, max_steps: int) -> None:
