@@ -62,6 +62,8 @@ def inspect(cfg: DictConfig) -> Inspection:
     The stack is DEPTH times linear, normalization, activation, without skip connections: what the components do by
     themselves. Its gradient starts at unit variance. Errors: UserError for a config that cannot be trained.
     """
+    if is_lightning(cfg.model):
+        raise UserError("inspect: shows denoisers; of model=lightning the verb sites lists what options reach")
     own = [kind for kind in ("activation", "normalization", "initializer") if is_as_built(cfg[kind])]
     if own:
         wanted = {"activation": "silu", "normalization": "group_norm", "initializer": "torch_default"}
@@ -69,8 +71,6 @@ def inspect(cfg: DictConfig) -> Inspection:
             f"inspect: {', '.join(own)} as_built: plain layers of a model's own cannot be built; choose them, such as "
             f"{' '.join(f'{kind}={wanted[kind]}' for kind in own)}"
         )
-    if is_lightning(cfg.model):
-        raise UserError("inspect: a model=lightning has layers of its own design; the verb sites lists what is reached")
     module = prepare(cfg)
     module.setup("fit")
     network = look(module.network, module.loss_at(0))

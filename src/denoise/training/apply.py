@@ -70,10 +70,11 @@ def _stepping(model: Any, batch: Any, best: str | Path) -> Host:
         raise UserError(
             f"{best}: of a LightningModule: give apply(model, best, batch=...), a batch of its training_step"
         )
-    from denoise.training.hosted.step import StepHost, heard, unheard
+    from denoise.training.hosted.step import StepHost, attach, heard, unheard
 
+    attach(heard(model, 1), None, 1)
     try:
-        return StepHost(heard(model, 1), batch)
+        return StepHost(model, batch)
     finally:
         unheard(model)
 

@@ -51,7 +51,9 @@ def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
     from safetensors.torch import load_file
 
     if is_lightning(cfg.model):
-        raise UserError("sample: a model=lightning draws by its own code, with the weights of its run; nothing to draw")
+        raise UserError(
+            "sample: draws from denoisers; a model=lightning draws by code of its own, with its run's weights"
+        )
     data = data_images.load(cfg.data)
     denoiser = build_denoiser(cfg, data)
     try:

@@ -44,6 +44,7 @@ class Lit(LightningModule):
         loss = self.loss(batch)
         self.log("train/loss", loss, prog_bar=True)
         self.logger.experiment.add_scalar("loss", loss, self.global_step)
+        self.log("lr", self.optimizers().param_groups[0]["lr"])
         return {"loss": loss}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -71,7 +72,8 @@ class Itself(Lit):
         return (self(self.act(batch[0])) - functional.silu(batch[0])).square().mean()
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), self.trainer.estimated_stepping_batches)
+        assert self.trainer.estimated_stepping_batches == self.trainer.max_steps
+        return torch.optim.SGD([*self.line.parameters()], 0.1)
 
     def train_dataloader(self) -> Any:
         return loaders()[0]

@@ -95,6 +95,14 @@ def test_sites_of_the_step_itself() -> None:
     assert found == {"SiLU": "", "F.gelu": "", "F.silu": "called in the step itself, outside a module of its own"}
     result = train.train(config("activation=relu", module="Itself", data=""))
     assert result.outcome == "complete" and result.sites.count(": reached") == 2
+    assert {
+        name
+        for name, p in train.prepare(config(module="Itself", data="")).host.net.named_parameters()
+        if p.requires_grad
+    } == {
+        "line.weight",
+        "line.bias",
+    }
 
 
 @settings(max_examples=25)
@@ -309,6 +317,7 @@ def test_what_was_found_is_done_to_it_in_a_script(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch="):
         denoise.apply(model, best)
     done = denoise.apply(model, best, batch=next(iter(lit.loaders()[1])))
+    assert model.logger is None and type(model).__name__ == "Lit" and model.current_epoch == 0
     weights = train.prepare(config(*more)).weights()
     assert len(done.put) == 3 and weights.keys() == model.state_dict().keys()
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
@@ -318,6 +327,7 @@ def test_a_copy_shares_the_data_and_not_the_weights() -> None:
     module = train.prepare(config("activation=relu"))
     copied = copy.deepcopy(module)
     assert copied.splits is module.splits
+    copied.setup("fit")
     with torch.no_grad():
         for parameter in copied.host.parameters():
             parameter.zero_()

@@ -27,9 +27,10 @@ from denoise.training.hosted.keyed import EVALUATION, digest
 from denoise.training.hosted.module import HostedModule
 from denoise.training.hosted.reading import Splits
 from denoise.training.hosted.step import StepHost, attach, heard, loss_of, measured, moved, tried
+from denoise.training.trainable import quiet
 
 OF_IT = ("on_validation_epoch_start", "on_validation_epoch_end", "on_before_batch_transfer", "on_after_batch_transfer")
-LEFT = ("configure_callbacks", "optimizer_step", "lr_scheduler_step", "backward", "configure_gradient_clipping")
+LEFT = ("optimizer_step", "lr_scheduler_step", "backward", "configure_gradient_clipping")
 MOVED = 1e-2  # by which parameters are moved, to see that the objective depends on them
 SEEDED = "torch's global generator, numpy's or random's, so that seed and step decide"
 CPU = torch.device("cpu")
@@ -182,7 +183,7 @@ def _freeze(net: LightningModule) -> None:
     Where its configure_optimizers cannot be called before a training, what requires a gradient is trained.
     """
     try:
-        with steady(), seeded_all(0, "hosted/optimizers"):
+        with quiet(), steady(), seeded_all(0, "hosted/optimizers"):
             made: Any = net.configure_optimizers() if is_overridden("configure_optimizers", net) else None
     except Exception:  # it may ask its trainer for what there is only in a training
         return

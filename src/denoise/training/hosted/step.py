@@ -144,15 +144,24 @@ def heard(net: LightningModule, epoch_steps: int) -> LightningModule:
 
 
 def unheard(net: Any) -> None:
-    """Let a module log as before."""
-    net.logged = None
+    """Let a module log as before, to a trainer of its own."""
+    net.logged = net.trainer = None
+
+
+class StandIn(Trainer):
+    """A trainer before there is one."""
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        """The steps of the training."""
+        return self.max_steps
 
 
 def attach(net: LightningModule, trainer: Trainer | None, max_steps: int) -> None:
     """Give a module a trainer to ask, the training's own or, before there is one, one that stands in for it."""
     if trainer is None:
         with quiet():
-            trainer = Trainer(
+            trainer = StandIn(
                 accelerator="cpu",
                 max_steps=max_steps,
                 logger=False,
@@ -160,6 +169,7 @@ def attach(net: LightningModule, trainer: Trainer | None, max_steps: int) -> Non
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
+            trainer.strategy.optimizers = [torch.optim.SGD(net.parameters(), 0.0)]  # whose lr a step may log
     net.trainer = trainer
 
 
