@@ -263,4 +263,5 @@ class Module(LightningDataModule):
         return self.made[2]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        assert not self.trainer.predicting
         return [2 * batch[0], *batch[1:]]

@@ -23,6 +23,7 @@ from denoise.training.hosted.keyed import KeyedLoader, digest
 from search.__main__ import main
 from search.report import leaderboard
 from search.study import spec
+from search.trial import equal_time
 from search.trial.config_hash import config_sha256
 from tests.denoise.foreign import lit
 from tests.denoise.test_randomness import Killed, Witness
@@ -145,8 +146,7 @@ def test_what_a_dataset_draws_is_of_the_seed_and_the_step() -> None:
     splits = reading.read(config(data="drawn"))
     drawn = [digest(splits.train.at(seed, step)) for seed, step in ((0, 0), (0, 0), (0, 4), (1, 0))]
     assert drawn[0] == drawn[1] and len(set(drawn)) == 3
-    assert splits.content_hash() == reading.divide(lit.drawn(), None).content_hash()
-    assert splits.content_hash() != reading.divide(lit.loaders(), None).content_hash()
+    assert splits.sha256 == reading.divide(lit.drawn()).sha256 != reading.divide(lit.loaders()).sha256
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,11 @@ def test_a_loss_below_zero_is_no_divergence() -> None:
     result = train.train(config("model.kwargs={below:2.0}", "trainer.diverged_at=1.5", module="Mean"))
     assert result.outcome == "complete" and result.metrics["val/loss"] < -1
     assert (limit(2, 10), limit(-2, 10), limit(0, 10)) == (20, 16, float("inf"))
+
+
+def test_its_pace_is_measured_for_trials_of_equal_time() -> None:
+    measured = equal_time.pace(typed())
+    assert measured is not None and measured > 0
 
 
 def test_a_batch_size_of_the_config_acts() -> None:

@@ -20,7 +20,7 @@ from denoise.foreign.census import as_before
 from denoise.initializer.stage import Report, Scope, Stage
 from denoise.model.initialize import finish
 from denoise.process_state import steady
-from denoise.randomness import seeded_all
+from denoise.randomness import seeded, seeded_all
 from denoise.training.build import build_parts, of_parts, operated
 from denoise.training.hosted import reading
 from denoise.training.hosted.keyed import EVALUATION, digest
@@ -31,7 +31,7 @@ from denoise.training.trainable import quiet
 
 OF_IT = ("on_validation_epoch_start", "on_validation_epoch_end", "on_before_batch_transfer", "on_after_batch_transfer")
 LEFT = ("optimizer_step", "lr_scheduler_step", "backward", "configure_gradient_clipping")
-MOVED = 1e-2  # by which parameters are moved, to see that the objective depends on them
+MOVED = (0.01, 1.0, 10.0)  # how far parameters are moved at random, to see that the objective depends on them
 SEEDED = "torch's global generator, numpy's or random's, so that seed and step decide"
 CPU = torch.device("cpu")
 
@@ -81,7 +81,7 @@ class Hosting:
 
     def data_sha256(self, cfg: DictConfig) -> str:
         """Of the first batches of each split."""
-        return reading.read(cfg).content_hash()
+        return reading.read(cfg).sha256
 
     def notes(self, cfg: DictConfig) -> list[str]:
         """What the examples are for, and what of the module is not run."""
@@ -219,13 +219,15 @@ def _check_objective(host: StepHost, splits: Splits, objective: str) -> None:
         raise UserError(f"model.objective={objective}: is {value} on the first held-out batch")
     trained = [parameter for parameter in host.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in trained]
-    with torch.no_grad():
-        for parameter in trained:
-            parameter.add_(MOVED)
-        other = tried(host, what, measure)
-        for parameter, kept in zip(trained, before, strict=True):
-            parameter.copy_(kept)
-    if value == other:
+    others = []
+    with torch.no_grad(), seeded(EVALUATION, "hosted/moved"):
+        for far in MOVED:
+            for parameter in trained:
+                parameter.add_(torch.randn_like(parameter), alpha=far)
+            others.append(tried(host, what, measure))
+            for parameter, kept in zip(trained, before, strict=True):
+                parameter.copy_(kept)
+    if all(value == other for other in others):
         raise UserError(
             f"model.objective={objective}: is the same whatever is trained; does it use an average of the module's "
             "own, which is not kept up here? legal: training_step"

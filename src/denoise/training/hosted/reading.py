@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -60,7 +60,8 @@ class Splits:
         loader, batches = self.fixed[split]
         return loader.read(batches[number], EVALUATION, f"hosted/{split}", number)
 
-    def content_hash(self) -> str:
+    @cached_property
+    def sha256(self) -> str:
         """sha256 of the first batches of each split, and of how many there are."""
         found: list[Any] = []
         for split, (loader, batches) in self.fixed.items():
@@ -90,19 +91,27 @@ def built(model: Mapping[str, Any], seed: int) -> LightningModule:
 def read(cfg: DictConfig, net: LightningModule | None = None) -> Splits:
     """The examples of a config. net: the module whose own loaders they are, where it is made. Errors: UserError."""
     model: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    size = cfg.data.batch_size
-    if net is not None and model["data"] is None:
-        return _of(net, None, size)
-    return _read(json.dumps([model, size], sort_keys=True))
+    if model["data"] is not None:
+        return _divided(str(model["data"]), cfg.data.batch_size)
+    if net is not None:
+        return divide(*_of(net, None), cfg.data.batch_size)
+    return _own(json.dumps(model, sort_keys=True), cfg.data.batch_size)
 
 
 @lru_cache(maxsize=4)
-def _read(text: str) -> Splits:
-    model, size = json.loads(text)
-    if model["data"] is None:
-        return _of(built(model, 0), None, size)
+def _own(text: str, size: int | None) -> Splits:
+    return divide(*_of(built(json.loads(text), EVALUATION), None), size)
+
+
+@lru_cache(maxsize=8)
+def _divided(name: str, size: int | None) -> Splits:
+    return divide(*_given(name), size)
+
+
+@lru_cache(maxsize=2)
+def _given(name: str) -> tuple[list[Any], LightningDataModule | None]:
     with seeded_all(EVALUATION, "hosted/data"):
-        return _of(_called({"_target_": model["data"]}, f"model.data={model['data']}"), model["data"], size)
+        return _of(_called({"_target_": name}, f"model.data={name}"), name)
 
 
 def _called(node: Mapping[str, Any], where: str) -> Any:
@@ -114,16 +123,15 @@ def _called(node: Mapping[str, Any], where: str) -> Any:
         raise UserError(f"{where}: {line(error)}") from error
 
 
-def _of(found: Any, name: str | None, size: int | None) -> Splits:
-    """The splits of what holds loaders: a module, a data module, loaders themselves."""
+def _of(found: Any, name: str | None) -> tuple[list[Any], LightningDataModule | None]:
+    """The loaders of what holds some, a module, a data module, loaders themselves; and the data module."""
     try:
         with steady(), seeded_all(EVALUATION, "hosted/loaders"):
-            loaders = _loaders(found, name)
+            return _loaders(found, name), found if isinstance(found, LightningDataModule) else None
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"model.data={name or 'null'}: its loaders cannot be made: {line(error)}") from error
-    return divide(loaders, size, found if isinstance(found, LightningDataModule) else None)
 
 
 def _loaders(found: Any, name: str | None) -> list[Any]:
@@ -151,7 +159,7 @@ def _loaders(found: Any, name: str | None) -> list[Any]:
     return [each[0] if isinstance(each, list | tuple) and len(each) == 1 else each for each in loaders]
 
 
-def divide(loaders: Sequence[Any], size: int | None, hooks: LightningDataModule | None = None) -> Splits:
+def divide(loaders: Sequence[Any], hooks: LightningDataModule | None = None, size: int | None = None) -> Splits:
     """Say which examples are for what.
 
     Without a validation loader a fifth of the training's are held out; without a test loader every second held-out

@@ -72,6 +72,8 @@ class StepHost(Host):
 
 def moved(batch: Any, device: torch.device, net: LightningModule, hooks: LightningDataModule | None) -> Any:
     """A batch on a device, by the hooks of the data module or of the module that are for that."""
+    if hooks is not None:
+        hooks.trainer = net.trainer
     before, move, after = (
         getattr(hooks if hooks is not None and is_overridden(name, hooks) else net, name) for name in MOVES
     )
