@@ -22,14 +22,6 @@ KEPT_ASIDE = 5  # one example in so many is held out of the training's where the
 HASHED = 4  # batches of each split that name the data
 
 
-def unnamed(**settings: Any) -> Any:
-    """Refuse to be a model: it stands where the user's own class is to be named."""
-    raise UserError(
-        "model=lightning: no class is named; model._target_=mine.Lit with --config-dir FOLDER takes Lit of "
-        "FOLDER/mine.py"
-    )
-
-
 @dataclass(frozen=True)
 class Splits:
     """What a training reads.
