@@ -16,6 +16,7 @@ from benchmarks.results import Row, ratio_row
 from denoise.config.compose import compose
 from denoise.training import cost, train
 from denoise.training.accelerator import accelerator
+from denoise.training.module import DenoiseModule
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler says on stderr when it starts and stops
 
@@ -49,7 +50,9 @@ class Bare:
     def __init__(self, cfg: DictConfig) -> None:
         torch.use_deterministic_algorithms(False)
         self.device = torch.device("cuda" if accelerator(cfg.trainer.accelerator) == "gpu" else "cpu")
-        self.module = train.prepare(cfg).to(self.device)
+        module = train.prepare(cfg).to(self.device)
+        assert isinstance(module, DenoiseModule)
+        self.module = module
         self.module.setup("fit")
         made = self.module.configure_optimizers()
         self.optimizer, self.lr_schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]

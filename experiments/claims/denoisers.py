@@ -8,7 +8,7 @@ from torch import Tensor
 from denoise.config.compose import compose
 from denoise.denoiser.edm import EDM
 from denoise.training import train
-from denoise.training.module import FixedSet
+from denoise.training.module import DenoiseModule, FixedSet
 
 TINY = (
     "model.width=8",
@@ -39,6 +39,7 @@ def trained(seed: int, steps: int, batch_size: int, *overrides: str) -> Trained:
     cfg = compose([*given, f"trainer.val_every={steps}", *overrides]).cfg
     result = train.train(cfg)
     module = train.prepare(cfg)
+    assert isinstance(module, DenoiseModule)
     module.setup("fit")
     module.denoiser.load_state_dict(result.weights)
     assert module.triples is not None

@@ -14,7 +14,7 @@ from search.console.printed_commands import named
 from search.tracking.record import check_overrides
 
 NAME = "best"  # of --config-name
-HOSTED = ("mine", "diffusers")  # models that bring their own components
+HOSTED = ("mine", "diffusers", "lightning")  # models that bring their own components
 
 
 def folder(given: Sequence[Path]) -> Path:
@@ -48,6 +48,8 @@ def read(path: Path) -> list[str]:
 
 def in_a_script(config: Sequence[str], path: Path) -> list[str]:
     """How a script of the user's own does the same to a model of their own; nothing for a model of this project."""
-    if Overrides(config).values.get("model") not in HOSTED:
+    model = Overrides(config).values.get("model")
+    if model not in HOSTED:
         return []
-    return [f'# in your own script: import denoise; print(denoise.apply(model, "{path}").text())']
+    more = ", batch=batch" * (model == "lightning")
+    return [f'# in your own script: import denoise; print(denoise.apply(model, "{path}"{more}).text())']

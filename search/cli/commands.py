@@ -106,7 +106,8 @@ def train(options: argparse.Namespace) -> int:
     weights = {name: tensor.cpu().contiguous() for name, tensor in done.result.weights.items()}
     run.artifacts({"weights.safetensors": save(weights)}, "weights")
     console.print(f"val/loss {done.value:.6f} after {done.step} steps, weights {done.result.weights_sha256[:16]}")
-    after = {"ui": "compare the runs in MLflow", "sample": "draw images from its weights"}
+    after = {"ui": "compare the runs in MLflow"}
+    after |= {"sample": "draw images from its weights"} if done.result.samples else {}
     after |= {"reproduce": "train it again: the same number, bit for bit"}
     console.print(f"run {run.run_id}", *listed(after, run.run_id), sep="\n", soft_wrap=True)
     return 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from denoise.evaluation.ensemble import Member, evaluate, objective
+from denoise.evaluation.ensemble import Member, averages, evaluate, objective
 from denoise.metrics import TEST_LOSS
 from search.analysis.confirmation import Confirmation, EnsembleScore
 from search.confirmation.trainings import Trainings, order
@@ -32,8 +32,10 @@ def still_true(before: Sequence[EnsembleScore], found: Confirmation) -> list[Ens
 
 
 def _ensemble(of: str, members: Sequence[tuple[float, str, Member]]) -> list[EnsembleScore]:
-    """None of less than two members, and none of members with other objectives."""
-    if len(members) < 2 or any(objective(m.cfg) != objective(members[0][2].cfg) for _, _, m in members):
+    """None of less than two members, none of members with other objectives, none of what cannot be averaged."""
+    if len(members) < 2 or not averages(members[0][2].cfg):
+        return []
+    if any(objective(m.cfg) != objective(members[0][2].cfg) for _, _, m in members):
         return []
     values = [value for value, _, _ in members]
     value = evaluate([member for _, _, member in members])[TEST_LOSS]

@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from denoise.config import catalog
 from denoise.config.compose import Composed
+from denoise.config.legal import brings_its_own
 from denoise.config.limits import as_text, as_value
 from denoise.config.overrides import key
 from denoise.errors import UserError
@@ -131,7 +132,7 @@ class _Looks:
         self.space, self.left = space, MOST
 
     def at(self, cfg: DictConfig) -> Look:
-        self.left -= "call" not in cfg.model  # one that brings its own is met once, whatever is chosen for it
+        self.left -= not brings_its_own(cfg.model)  # one that brings its own is met once, whatever is chosen for it
         if self.left < 0:
             raise _Enough
         return reach.look(cfg)
@@ -153,7 +154,7 @@ def _still_open(names: Sequence[str], cfg: DictConfig, first: Look, space: Space
     From each network that takes something which those before did not, one change more is tried. What is still open
     after MOST of them is left to the trials.
     """
-    opened_by = OPENED_IN_OTHERS if "call" in cfg.model else OPENED_BY
+    opened_by = OPENED_IN_OTHERS if brings_its_own(cfg.model) else OPENED_BY
     looks, waiting, known, idle = _Looks(space), [cfg], set(first.places), list(names)
     try:
         idle = [name for name in idle if not looks.acts(name, cfg, first)]

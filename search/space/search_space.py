@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from denoise.config import catalog
 from denoise.config.compose import Composed, defaults, leaves
-from denoise.config.legal import exists, limits_of, select, words_of
+from denoise.config.legal import KEPT, brings_its_own, exists, is_lightning, limits_of, select, words_of
 from denoise.config.limits import as_text
 from denoise.config.overrides import Overrides, key
 from denoise.errors import UserError, choose
@@ -243,8 +244,10 @@ def _options(place: str, given: Any, composed: Composed) -> list[str]:
         places = [*catalog.KINDS, *(name for name in composed.choices if "@" in name)]
         raise UserError(f"search.kinds.{place}: nothing is chosen there; {choose(place, places)}")
     names, controls = catalog.options(kind), composed.cfg.search.controls
-    if "call" in composed.cfg.model and catalog.known(kind, catalog.AS_BUILT):  # a model that brings its own
+    if brings_its_own(composed.cfg.model) and kind in KEPT:
         names = [catalog.AS_BUILT, *names]
+    if is_lightning(composed.cfg.model) and kind == "optimizer":  # no curvature of its loss is known
+        names = [name for name in names if not hasattr(get_object(catalog.entry(kind, name).target), "curvature")]
     if given == "tuned":
         return [str(chosen(composed, place)[0])]
     if given is None or given == "all":

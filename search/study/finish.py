@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from denoise.config.legal import is_lightning
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
 from denoise.training import train
@@ -178,14 +179,15 @@ def crown(session: Session, top: Record, found: Confirmation | None) -> None:
     model = registered.name(
         search.composed, train.data_sha256(search.composed.cfg), search.settings.confirm.test_samples
     )
-    session.parent.flush({Tag.MODEL: model})
+    draws = not is_lightning(search.composed.cfg.model)  # what else draws by code of its own
+    session.parent.flush({Tag.MODEL: model} if draws else {})
     origins = [top.tags[name] for name in (Tag.DUPLICATE_OF, Tag.MIGRATED_FROM) if name in top.tags]
     for run_id in (top.run_id, *origins):
         with suppress(UserError), TemporaryDirectory() as folder:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
             if run_id != top.run_id:
                 Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")
-            if said := registered.crown(tracker, model, new, search.composed):
+            if draws and (said := registered.crown(tracker, model, new, search.composed)):
                 session.display.note(said)
             return
     session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

@@ -240,7 +240,7 @@ def open_parent(tracker: Tracker, search: Search) -> Run:
         if not all(tracker.has(parent.run_id, name) for name in ("space.json", "config.yaml", "data.png")):
             described = json.dumps(search.space.describe(), indent=1).encode()
             files = {"space.json": described, "config.yaml": leaderboard.yaml(plain_config(search.composed))}
-            parent.artifacts(files | {"data.png": mosaic(cfg)})
+            parent.artifacts(files | ({"data.png": picture} if (picture := mosaic(cfg)) else {}))
     return parent
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from denoise.config import catalog, trust
+from denoise.config import catalog
 from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from denoise.errors import UserError, choose
@@ -29,7 +29,7 @@ from search.study.modes import Joint
 from search.study.settings import SearchSettings
 from search.study.settings import read as read_settings
 from search.trial import pretrained
-from search.trial.config_hash import named_by
+from search.trial.config_hash import named_by, own_code
 from search.workers.allocation import Division, division
 
 EQUAL = ("steps", "time")
@@ -120,7 +120,7 @@ def prepare(typed: Sequence[str]) -> Search:
     if any(start.further for start in first):
         what["further"] = [start.further for start in first]
     own = found.own_parts()
-    code = trust.own_code([base["config"], *own])
+    code = own_code(base["config"], *own)
     what |= {"own_code": code, "own_parts": own} if code or own else {}
     name = cfg.search.name or f"{composed.choices['data']}-{composed.choices['model']}-{asks.name}"
     width_transfer.check(settings.transfer, asks.baseline, found.free)

@@ -167,13 +167,11 @@ class Tracker:
         try:
             return self.client.get_run(run_id)
         except MlflowException:
-            anew = self.find(**{Tag.ANEW: run_id})
-            return anew[0] if anew else None
+            return next(iter(self.find(**{Tag.ANEW: run_id})), None)
 
     def active(self, run_id: str) -> bool:
         """Whether there is this run, and it is not deleted."""
-        run = self.run_of(run_id)
-        return run is not None and run.info.lifecycle_stage == "active"
+        return (run := self.run_of(run_id)) is not None and run.info.lifecycle_stage == "active"
 
     def record(self, run_id: str) -> Record:
         """One run as a record. Errors: UserError where there is no such run, or it is no training."""

@@ -47,11 +47,16 @@ def named_by(composed: Composed) -> dict[str, Any]:
 def config_sha256(composed: Composed) -> str:
     """sha256 of the resolved config, of the user's code and the model's files: the same hash, the same training."""
     content = named_by(composed)
-    if code := trust.own_code(content):
+    if code := own_code(content):
         content["own_code"] = code
     if files := _files(content):
         content["files"] = files
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def own_code(content: Mapping[str, Any], *more: Any) -> dict[str, str]:
+    """sha256 of the user's own code in a config: behind each `_target_`, and behind what gives a model its data."""
+    return trust.own_code([content, *more, {"_target_": content["model"].get("data")}])
 
 
 def _files(content: Mapping[str, Any]) -> dict[str, str]:

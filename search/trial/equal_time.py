@@ -51,7 +51,7 @@ def pace(overrides: Sequence[str]) -> float | None:
     cfg = raw_compose(tuple(overrides)).cfg
     cfg.trainer.update({"max_steps": STEPS, "val_every": STEPS, "val_samples": 4, "gap_samples": 0})
     cfg.trainer.health_every = 10 * STEPS
-    cfg.solver.update({"images": 1, "steps": 2})
+    cfg.solver.update({name: least for name, least in {"images": 1, "steps": 2}.items() if name in cfg.solver})
     try:
         return train.train(pretrained.resolve(cfg)).metrics.get(STEP_SECONDS)
     except Exception:  # whatever an option of the user's own may raise

@@ -5,10 +5,12 @@ the same batches and the same noise, and a new component changes no one else's n
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +36,20 @@ def seeded(seed: int, name: str, step: int = 0, device: torch.device | None = No
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(key(seed, name, step))
         yield
+
+
+@contextmanager
+def seeded_all(seed: int, name: str, step: int = 0, device: torch.device | None = None) -> Iterator[None]:
+    """As `seeded`, with the global generators of random and of numpy too, for code that is the user's own."""
+    plain, arrays = random.getstate(), np.random.get_state()
+    random.seed(key(seed, f"{name}/random", step))
+    np.random.seed(key(seed, f"{name}/numpy", step) % 2**32)
+    try:
+        with seeded(seed, name, step, device):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(arrays)
 
 
 @dataclass

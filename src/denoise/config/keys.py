@@ -49,7 +49,7 @@ def check(cfg: DictConfig, choices: Mapping[str, str | None], root: str, own: Ma
             if lost:
                 raise UserError(f"{at}={option}: lacks {lost}; begin the file with defaults: [{BASES[at]}, _self_]")
         for name, value in NEEDED.get(at, {}).items():
-            if name not in cfg[at]:
+            if name not in cfg[at] and own.get(at):
                 raise UserError(f"{at}={option}: lacks {name}; write {name}: {as_text(value)} into its file")
 
 

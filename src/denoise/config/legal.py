@@ -19,6 +19,18 @@ KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (str, "a word"),
 )
 
+KEPT = ("activation", "normalization", "feed_forward", "initializer")  # of which a model that brings its own has some
+
+
+def brings_its_own(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config is of one that knows nothing of this project: it says how it is called."""
+    return "call" in model or is_lightning(model)
+
+
+def is_lightning(model: Mapping[str, Any]) -> bool:
+    """Whether a model's config is of a LightningModule of the user's own: it says by what it is judged."""
+    return "objective" in model
+
 
 ONE_DEVICE = "a training runs on one device; a search trains trials side by side, as many as search.workers says"
 ELSEWHERE = dict.fromkeys(("trainer.devices", "trainer.num_nodes", "trainer.strategy"), ONE_DEVICE)  # Lightning's names

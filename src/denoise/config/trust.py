@@ -40,7 +40,7 @@ LIBRARY = {  # kind -> packages, and the class that what may be called there is 
     "pruner": {"optuna.pruners": "optuna.pruners.BasePruner"},
 }
 WITHIN = "activation"  # what may stand below a component of any kind, beside its own: a gated unit has a gate
-OWN_MODEL = re.compile(r"model\._target_=(\w+(?:\.\w+)+)")  # legal where the folder of the class was given by hand
+OWN_MODEL = re.compile(r"model\.(?:_target_|data)=(\w+(?:\.\w+)+)")  # legal where its folder was given by hand
 OTHERS = ("denoise.", "torch.", "lightning.", "optuna.", "pytorch_optimizer.", "diffusers.", "search.")  # no own code
 
 allowed: list[str] = []

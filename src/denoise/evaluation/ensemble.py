@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from denoise.config.legal import is_lightning
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
@@ -57,6 +58,11 @@ class Ensemble(Denoiser):
         for member in others:
             total = total + member(x, sigma, labels, conditions)
         return total / len(self.members)
+
+
+def averages(cfg: DictConfig) -> bool:
+    """Whether a config's models predict what can be averaged: a LightningModule of the user's own may not."""
+    return not is_lightning(cfg.model)
 
 
 def objective(cfg: DictConfig) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from denoise.config.legal import is_lightning
 from denoise.errors import UserError
 from denoise.foreign.as_built import is_as_built
 from denoise.model.block import Part
@@ -61,6 +62,8 @@ def inspect(cfg: DictConfig) -> Inspection:
     The stack is DEPTH times linear, normalization, activation, without skip connections: what the components do by
     themselves. Its gradient starts at unit variance. Errors: UserError for a config that cannot be trained.
     """
+    if is_lightning(cfg.model):
+        raise UserError("inspect: shows denoisers; of model=lightning the verb sites lists what options reach")
     own = [kind for kind in ("activation", "normalization", "initializer") if is_as_built(cfg[kind])]
     if own:
         wanted = {"activation": "silu", "normalization": "group_norm", "initializer": "torch_default"}
@@ -70,8 +73,7 @@ def inspect(cfg: DictConfig) -> Inspection:
         )
     module = prepare(cfg)
     module.setup("fit")
-    inputs = module.draw(0)
-    network = look(module.denoiser.backbone, lambda: module.denoiser.loss(*inputs).mean())
+    network = look(module.network, module.loss_at(0))
     part = build_parts(cfg).transformer
     with seeded(cfg.seed, "inspect/stack"):
         stack = Stack(part)

@@ -16,7 +16,7 @@ from denoise.process_state import steady
 from denoise.randomness import seeded
 from denoise.training import diagnostics
 from denoise.training.build import prepare
-from denoise.training.module import DenoiseModule
+from denoise.training.trainable import Trainable
 
 # Chosen on half of a table of trainings, see experiments/README.md
 LOOKS = 8  # passes forward and backward, with an optimizer step between two of them
@@ -40,7 +40,8 @@ class Readings:
     losses: of each look; gradients: the largest |g| that each layer, linear or convolution, met; not_finite: the
     first layer with a gradient that is not finite, or ""; warmed: the schedule starts below its full lr; spread,
     varied: standard deviation of the backbone's output at the last look, over images and pixels and over images at
-    each pixel, by its root mean square (0 where that is 0); moved: |w - w0| / |w0|, of all parameters together.
+    each pixel, by its root mean square (0 where that is 0); moved: |w - w0| / |w0|, of all parameters together;
+    scaled: whether the loss is 1 where nothing is known. Of another only what explodes or is not finite is rejected.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Readings:
     spread: float = 0.0
     varied: float = 0.0
     moved: float = 0.0
+    scaled: bool = True
 
     @property
     def jumped(self) -> bool:
@@ -89,7 +91,7 @@ class Screen:
 
 
 @steady()
-def screen(cfg: DictConfig, module: DenoiseModule | None = None) -> Screen:
+def screen(cfg: DictConfig, module: Trainable | None = None) -> Screen:
     """Take the first steps of a config's training and tell whether it is worth one.
 
     The config's own optimizer, at the lr that its schedule scales: without warm-up. One batch, whose draws stay the
@@ -102,6 +104,7 @@ def screen(cfg: DictConfig, module: DenoiseModule | None = None) -> Screen:
     figures = Readings()
     with seeded(cfg.seed, "screen"), _deterministic(cfg.trainer.deterministic):
         module = prepare(cfg) if module is None else copy.deepcopy(module)
+        figures.scaled = module.scaled
         try:
             _look(cfg, module, figures)
             rejected = reason(figures, cfg.trainer.max_steps, cfg.trainer.diverged_at)
@@ -122,10 +125,12 @@ def reason(figures: Readings, max_steps: int, diverged_at: float) -> str:
         return ""
     if not math.isfinite(last):
         return f"not finite: loss {last} {after}"
-    if max(losses) > diverged_at * first and last > first:
+    if max(losses) > diagnostics.limit(first, diverged_at) and last > first:
         return f"exploding: loss {max(losses):.3g} at most and {last:.3g} {after}, {first:.3g} at first"
     if figures.not_finite:
         return f"not finite: the gradient of {figures.not_finite} {after}"
+    if not figures.scaled:  # of another loss it is not known what its size says
+        return ""
     ignorant = last > IGNORANT
     if ignorant and max(abs(loss - first) for loss in losses) <= STILL * first:
         return f"the loss does not move: {last:.6g} {after}"
@@ -142,40 +147,41 @@ def reason(figures: Readings, max_steps: int, diverged_at: float) -> str:
     return ""
 
 
-def _look(cfg: DictConfig, module: DenoiseModule, figures: Readings) -> None:
+def _look(cfg: DictConfig, module: Trainable, figures: Readings) -> None:
     t = cfg.trainer
     module.to("cuda" if t.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     module.setup("fit")
-    module.denoiser.train()
     optimizer = module.configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:
         figures.warmed |= group["lr"] < group["initial_lr"]
         group["lr"] = group["initial_lr"]  # as the schedule keeps it
-    parameters: list[Tensor] = [p for p in module.denoiser.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in module.trained.parameters() if p.requires_grad]
     start = [p.detach().clone() for p in parameters]
     module.clock.step = 0
-    inputs = module.draw(0)
+    take_loss = module.loss_at(0)
     output = torch.empty(0)
 
-    def keep(backbone: nn.Module, args: object, found: Tensor) -> None:
+    def keep(network: nn.Module, args: object, found: Tensor) -> None:
         nonlocal output
         output = found.detach()
 
-    module.denoiser.backbone.register_forward_hook(keep)
+    if figures.scaled:
+        module.network.register_forward_hook(keep)
     for look in range(LOOKS):
         if look:
             module.configure_gradient_clipping(optimizer, t.gradient_clip, t.gradient_clip_by)
             optimizer.step()
         optimizer.zero_grad()
         with torch.autocast(module.device.type, torch.bfloat16, enabled=t.precision == "bf16-mixed"):
-            loss = module.denoiser.loss(*inputs).mean()
+            loss = take_loss()
         figures.losses.append(loss.item())
-        if not figures.losses[-1] <= HOPELESS * t.diverged_at * figures.losses[0]:  # also NaN
+        if not figures.losses[-1] <= diagnostics.limit(figures.losses[0], HOPELESS * t.diverged_at):  # also NaN
             return
         loss.backward()
-        _meet(figures, diagnostics.gradient_norms(module.denoiser.backbone))
-        _spread(figures, output.float())
-        if figures.not_finite or figures.learns:
+        _meet(figures, diagnostics.gradient_norms(module.network))
+        if figures.scaled:
+            _spread(figures, output.float())
+        if figures.not_finite or (figures.learns and figures.scaled):
             break
     with torch.no_grad():
         figures.moved = (_length(torch._foreach_sub(parameters, start)) / _length(start).clamp(min=1e-30)).item()

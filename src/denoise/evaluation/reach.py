@@ -14,17 +14,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from denoise.config.legal import brings_its_own
 from denoise.config.overrides import RANKS
 from denoise.data import images
 from denoise.data.images import Images
-from denoise.foreign.as_built import brings_its_own, is_as_built
-from denoise.foreign.host import Host
+from denoise.foreign.as_built import is_as_built
 from denoise.foreign.sites import Site, of_ours
 from denoise.model.block import Part, Parts
 from denoise.model.initialize import layers_of, start_at_zero
 from denoise.process_state import steady
 from denoise.randomness import seeded
-from denoise.training.build import build_backbone, build_parts
+from denoise.training.build import build_backbone, build_parts, recipe
 
 TAKEN = ("activation", "normalization", "feed_forward")  # kinds that a backbone takes where it likes
 GIVEN = ("weight_normalization", "initializer")  # kinds that come to its layers, and that it may take too
@@ -82,11 +82,10 @@ def look(cfg: DictConfig) -> Look:
 @steady()
 def sites(cfg: DictConfig) -> list[Site]:
     """List the sites of a config's network in the order in which they run. Errors: UserError."""
-    data = images.load(cfg.data)
     with seeded(cfg.seed, "reach"):
         if brings_its_own(cfg.model):
-            host: Host = build_backbone(cfg, data, None)
-            return host.sites
+            return recipe(cfg).host(cfg).sites
+        data = images.load(cfg.data)
         backbone = build_backbone(cfg, data, build_parts(cfg))
         labels = torch.zeros(2, dtype=torch.int64) if cfg.model.class_conditional else None
         shape = data.images["train"].shape[1:]
@@ -131,7 +130,7 @@ def _met(text: str) -> Look:
     model, data, seed = json.loads(text)
     cfg = OmegaConf.create({"model": model, "data": data, "parts": {}, "seed": seed})
     with seeded(seed, "reach"):
-        host: Host = build_backbone(cfg, images.load(cfg.data), None)
+        host = recipe(cfg).host(cfg)
     places, present = Counter[Place](), Counter[Place]()
     for site in host.sites:
         present[site.kind, site.part] += 1
@@ -142,7 +141,7 @@ def _met(text: str) -> Look:
         places["weight_normalization", layer.part] += layer.normalizable
         zeroed.update({layer.name} if not layer.weight.any() else ())
     trained = sum(parameter.requires_grad for parameter in host.parameters())
-    places.update({(kind, ""): trained for kind in WHOLE if trained})
+    places.update({(kind, ""): trained for kind in WHOLE if trained and kind not in host.without})
     return Look(
         Outline(None), {place: count for place, count in places.items() if count}, frozenset(zeroed), dict(present)
     )

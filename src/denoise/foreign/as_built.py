@@ -5,19 +5,15 @@ from typing import Any
 
 from denoise.errors import UserError
 
-KINDS = ("activation", "normalization", "feed_forward", "initializer")  # that have it
-
 
 def as_built(*args: Any, **kwargs: Any) -> Any:
     """Make nothing. Errors: UserError, where it is asked to."""
-    raise UserError("as_built: leaves what a model of your own has, model=mine or model=diffusers; take another option")
+    raise UserError(
+        "as_built: leaves what a model of your own has, model=mine, model=diffusers or model=lightning; take another "
+        "option"
+    )
 
 
 def is_as_built(node: Mapping[str, Any] | None) -> bool:
     """Whether a composed option is `as_built`."""
     return node is not None and node.get("_target_") == f"{__name__}.{as_built.__name__}"
-
-
-def brings_its_own(model: Mapping[str, Any]) -> bool:
-    """Whether a model's config is of one that knows nothing of this project: it says how it is called."""
-    return "call" in model

@@ -42,6 +42,7 @@ class Host(Stochastic):
     """
 
     foreign = True  # its parameters are grouped by the layers that own them
+    without: tuple[str, ...] = ()  # kinds of a whole network that do not act on this one
     steps: Tensor
 
     def __init__(
@@ -130,6 +131,10 @@ class Host(Stochastic):
             raise UserError(f"model: {type(self.net).__name__} refuses {said}: {line(refusals[0])}") from refusals[0]
         self._check(self.taken.output, x)
         self.draws, self.taken.output = self.taken.drew, None
+        self._place()
+
+    def _place(self) -> None:
+        """Tell each module's part by the rank of what it meets."""
         ranks = {call.what: by_rank(call.shape) for call in reversed(self.taken.calls) if call.shape}
         self.sites = [replace(site, part=named(site.module, self.named) or site.part) for site in self.sites]
         counted = Counter(site.part for site in self.sites if site.part in RANKS) or Counter({"residual": 1})

@@ -16,7 +16,7 @@ WITHIN = ("", "unet", "transformer")  # folders of a pipeline that hold a denois
 def unnamed(**settings: Any) -> nn.Module:
     """Refuse to be a model: it stands where the user's own class is to be named."""
     raise UserError(
-        "model=mine: no class is named; model._target_=net.Net with --config-dir FOLDER takes Net of FOLDER/net.py"
+        "model: no class of yours is named; model._target_=net.Net with --config-dir FOLDER takes Net of FOLDER/net.py"
     )
 
 

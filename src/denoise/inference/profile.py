@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from denoise.config.legal import is_lightning
 from denoise.data import images as data_images
 from denoise.data.images import KINDS, SPLITS, Images
 from denoise.errors import UserError
@@ -16,7 +17,12 @@ LARGEST = 1 << 16  # of an extent that is believed
 
 
 def profile(cfg: DictConfig) -> dict[str, Any]:
-    """The rows of each split, the shape (C, H, W) of an image, classes, the kind of pixels, the conditions' names."""
+    """The rows of each split, the shape (C, H, W) of an image, classes, the kind of pixels, the conditions' names.
+
+    Of the batches of a LightningModule's own loader nothing is known.
+    """
+    if is_lightning(cfg.model):
+        return {"kind": "batches"}
     data = data_images.load(cfg.data)
     rows = {split: len(data.images[split]) for split in SPLITS}
     shown = {"num_rows": sum(rows.values()), "rows": rows, "shape": list(data.shape)}
@@ -43,7 +49,9 @@ def stand_in(said: Any, where: str) -> Images:
 
 
 def mosaic(cfg: DictConfig) -> bytes:
-    """4 x 8 training images, evenly spread over the data set, as PNG."""
+    """4 x 8 training images, evenly spread over the data set, as PNG; empty for batches of a LightningModule's own."""
+    if is_lightning(cfg.model):
+        return b""
     data = data_images.load(cfg.data)
     count = len(data.images["train"])
     places = torch.arange(min(ROWS * COLUMNS, count)) * count // min(ROWS * COLUMNS, count)

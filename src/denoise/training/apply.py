@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from denoise import best_file
 from denoise.config import catalog
 from denoise.config.compose import compose
+from denoise.config.legal import is_lightning
 from denoise.config.overrides import Overrides, key
 from denoise.errors import UserError
 from denoise.foreign.host import SETTINGS, Host
@@ -27,21 +28,27 @@ def apply(
     shape: tuple[int, int, int] | None = None,
     num_classes: int = 0,
     conditions: Mapping[str, Tensor] | None = None,
+    batch: Any = None,
 ) -> Operation:
     """Put the components of a best.yaml into a model, in place, and set its weights as the config says.
 
-    - model: any torch.nn.Module that a search was about (model=mine, model=diffusers); weights are loaded before.
+    - model: any torch.nn.Module that a search was about (model=mine, diffusers, lightning); weights are loaded before.
     - best: the file that `make best` writes.
     - shape: channels, height and width of an image; None: what the model's own config says, as diffusers' do.
     - num_classes: more than 0 where it is told labels.
     - conditions: name -> (2, ...), of two images, where it was given further arrays of the data.
+    - batch: of a LightningModule, on its device: its training_step is run on it once.
     Returned is what was done: `print(done.text())` lists every site.
 
     Errors: UserError for a file that is no best.yaml, a model that does not run, an initializer that wants a batch.
     """
     cfg = _config(Path(best))
-    settings = {name: cfg.model[name] for name in SETTINGS if name in cfg.model and name != "class_conditional"}
-    host, parts = Host(model, shape or _shape(model), num_classes, conditions=conditions, **settings), build_parts(cfg)
+    parts = build_parts(cfg)
+    if is_lightning(cfg.model):
+        host: Host = _stepping(model, batch, best)
+    else:
+        settings = {name: cfg.model[name] for name in SETTINGS if name in cfg.model and name != "class_conditional"}
+        host = Host(model, shape or _shape(model), num_classes, conditions=conditions, **settings)
     with seeded(cfg.seed, "others/surgery"):
         done = host.operate(parts)
     if host.initialize(parts, cfg.seed):
@@ -59,6 +66,20 @@ def make_optimizer(model: nn.Module, best: str | Path, max_steps: int | None = N
     made = catalog.factory("optimizer", cfg.optimizer)(parameter_groups(_Foreign(model)))
     schedule = catalog.factory("lr_schedule", cfg.lr_schedule)(made, max_steps or cfg.trainer.max_steps)
     return made, schedule
+
+
+def _stepping(model: Any, batch: Any, best: str | Path) -> Host:
+    if batch is None:
+        raise UserError(
+            f"{best}: of a LightningModule: give apply(model, best, batch=...), a batch of its training_step"
+        )
+    from denoise.training.hosted.step import StepHost, attach, heard, unheard
+
+    attach(heard(model, 1), None, 1)
+    try:
+        return StepHost(model, batch)
+    finally:
+        unheard(model)
 
 
 class _Foreign(nn.Module):

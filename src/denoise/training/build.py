@@ -1,19 +1,18 @@
 """From a config to everything that a training needs, built and checked, with nothing written."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from omegaconf import DictConfig
 
 from denoise.config import catalog
-from denoise.config.legal import named_parts
+from denoise.config.legal import KEPT, brings_its_own, is_lightning, named_parts
 from denoise.config.overrides import RANKS
 from denoise.data import images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError, choose
-from denoise.foreign.as_built import KINDS as AS_BUILT
-from denoise.foreign.as_built import brings_its_own, is_as_built
+from denoise.foreign.as_built import is_as_built
 from denoise.foreign.host import Host, host
 from denoise.initializer.stage import Scope, Stage
 from denoise.kernels.put_in import put_in
@@ -24,6 +23,7 @@ from denoise.randomness import seeded
 from denoise.training.accelerator import ACCELERATORS
 from denoise.training.measured import with_measured
 from denoise.training.module import DenoiseModule
+from denoise.training.trainable import Trainable
 
 PRECISIONS = ("32-true", "bf16-mixed")
 CLIPPINGS = ("norm", "value")
@@ -52,31 +52,105 @@ def module_of(cfg: DictConfig, denoiser: Denoiser, data: Images, **more: Any) ->
     )
 
 
-def prepare(cfg: DictConfig) -> DenoiseModule:
+class Recipe(Protocol):
+    """How a config's training is made, and what is known of its data."""
+
+    def prepare(self, cfg: DictConfig) -> Trainable:
+        """Build all that a training needs, writing nothing. Errors: UserError."""
+
+    def host(self, cfg: DictConfig) -> Host:
+        """The config's model where it brings its own components, met and not changed. Errors: UserError."""
+
+    def data_sha256(self, cfg: DictConfig) -> str:
+        """What names the content of the data."""
+
+    def notes(self, cfg: DictConfig) -> list[str]:
+        """What the user should know of the data, a line each."""
+
+    def test_images(self, cfg: DictConfig) -> int:
+        """How many images, or other examples, are held back for the end."""
+
+
+def recipe(cfg: DictConfig) -> Recipe:
+    """A denoiser's, or that of a LightningModule of the user's own: it says what is measured of it."""
+    if not is_lightning(cfg.model):
+        return Denoising()
+    from denoise.training.hosted.build import Hosting  # where it is asked for: it reads what else than ours can be
+
+    return Hosting()
+
+
+def prepare(cfg: DictConfig) -> Trainable:
     """Build all that a training needs, writing nothing. Errors: UserError for a config that cannot be trained."""
     _check_trainer(cfg.trainer)
-    _check_classes(cfg)
-    _check_parts(cfg)
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
-    data = images.load(cfg.data)
-    if cfg.trainer.test_samples and not len(data.images["test"]):
-        raise UserError(
-            f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
-            "trainer.test_samples=0, and in a search search.confirm.finalists=0"
-        )
-    denoiser, stages = _build(cfg, data)
-    module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
-    if stages:
-        with steady():
-            module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
+    module = recipe(cfg).prepare(cfg)
     optimizer = module.configure_optimizers()["optimizer"]  # its refusal comes now, before anything is written
-    if module.accumulate > 1 and hasattr(optimizer, "curvature"):
+    accumulate = cfg.trainer.get("accumulate", 1)
+    if accumulate > 1 and hasattr(optimizer, "curvature"):
         raise UserError(
-            f"trainer.accumulate={module.accumulate}: this optimizer looks at a batch as a whole; take "
+            f"trainer.accumulate={accumulate}: this optimizer looks at a batch as a whole; take "
             "trainer.accumulate=1, or another optimizer"
         )
     return module
+
+
+class Denoising:
+    """The training of a denoiser."""
+
+    def prepare(self, cfg: DictConfig) -> DenoiseModule:
+        """Errors: UserError."""
+        _check_own(cfg)
+        _check_classes(cfg)
+        _check_parts(cfg)
+        data = images.load(cfg.data)
+        if cfg.trainer.test_samples and not len(data.images["test"]):
+            raise UserError(
+                f"trainer.test_samples={cfg.trainer.test_samples}: the data have no test images; take "
+                "trainer.test_samples=0, and in a search search.confirm.finalists=0"
+            )
+        denoiser, stages = _build(cfg, data)
+        module = module_of(cfg, denoiser, data, gap_samples=cfg.trainer.gap_samples, compiled=cfg.trainer.compile)
+        if stages:
+            with steady():
+                module.start = finish(stages, module.denoiser, module.draw(0), cfg.seed)
+        return module
+
+    def host(self, cfg: DictConfig) -> Host:
+        """Errors: UserError."""
+        found: Host = build_backbone(cfg, images.load(cfg.data), None)
+        return found
+
+    def data_sha256(self, cfg: DictConfig) -> str:
+        """Of every image, label and condition."""
+        return images.content_hash(cfg.data)
+
+    def notes(self, cfg: DictConfig) -> list[str]:
+        """What was read, what becomes of its conditions, and how far its pixels spread."""
+        data = images.load(cfg.data)
+        notes = data.notes + conditions(cfg, data)
+        if data.sigma_data is None:
+            return notes
+        said = f"data: standard deviation of the training images {data.sigma_data:g}"
+        return [*notes, f"{said}; sigma_data {cfg.data.sigma_data:g}"]
+
+    def test_images(self, cfg: DictConfig) -> int:
+        """Those of the test split."""
+        return len(images.load(cfg.data).images["test"])
+
+
+def conditions(cfg: DictConfig, data: Images) -> list[str]:
+    """What becomes of the conditions of the data, a line each: which argument takes one, and which none does."""
+    who, taken = str(cfg.model["_target_"]).rpartition(".")[2], dict[str, str]()
+    if data.conditions and brings_its_own(cfg.model):
+        with seeded(cfg.seed, "others/conditions"):
+            host: Host = build_backbone(cfg, data, None)
+        who, taken = type(host.net).__name__, dict(host.arguments.told)
+    given = ", ".join(name if name == argument else f"{name} as {argument}" for argument, name in taken.items())
+    left = ", ".join(name for name in data.conditions if name not in taken.values())
+    said = f"data: {given} given to {who}; samples have those of the first validation images"
+    return [said] * bool(given) + [f"data: {left}: no argument of {who} takes it"] * bool(left)
 
 
 def build_denoiser(cfg: DictConfig, data: Images) -> Denoiser:
@@ -92,16 +166,21 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     with seeded(cfg.seed, "others/build"):  # what is not ours may draw while it is made
         backbone = build_backbone(cfg, data, parts)
     if isinstance(backbone, Host):
-        _check_unused(cfg)
-        with seeded(cfg.seed, "others/surgery"):
-            for module in backbone.operate(parts).modules:
-                put_in(module)
-        stages = backbone.initialize(parts, cfg.seed)
+        stages = operated(cfg, backbone, parts)
     else:
         put_in(backbone)
         stages = initialize(backbone, parts, cfg.seed)
     denoiser: Denoiser = catalog.call(with_measured(cfg.denoiser, data), backbone, kind="denoiser")
     return denoiser, stages
+
+
+def operated(cfg: DictConfig, host: Host, parts: Parts) -> dict[Stage, Scope]:
+    """Put a config's components into a network that is not ours, and set its weights. Errors: UserError."""
+    _check_unused(cfg)
+    with seeded(cfg.seed, "others/surgery"):
+        for module in host.operate(parts).modules:
+            put_in(module)
+    return host.initialize(parts, cfg.seed)
 
 
 def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
@@ -112,8 +191,8 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
     num_classes = data.num_classes if cfg.model.class_conditional else 0
     if brings_its_own(cfg.model):
         told = data.told(data.conditions, "train", torch.arange(2) % len(data.images["train"]))
-        return _of_parts(cfg, host(cfg.model, data.shape, num_classes, told))
-    for kind in AS_BUILT:
+        return of_parts(cfg, host(cfg.model, data.shape, num_classes, told))
+    for kind in KEPT:
         own = {f"parts.{name}.{kind}": part.get(kind) for name, part in cfg.parts.items()}
         if place := next((path for path, node in ({kind: cfg[kind]} | own).items() if is_as_built(node)), None):
             raise UserError(
@@ -124,10 +203,10 @@ def build_backbone(cfg: DictConfig, data: Images, parts: Parts | None) -> Any:
     backbone = catalog.call(
         model, kind="model", image_size=data.shape[1:], channels=data.channels, num_classes=num_classes, parts=parts
     )
-    return _of_parts(cfg, backbone)
+    return of_parts(cfg, backbone)
 
 
-def _of_parts(cfg: DictConfig, backbone: Any) -> Any:
+def of_parts(cfg: DictConfig, backbone: Any) -> Any:
     """Refuse choices for a part that a backbone does not have."""
     for name in cfg.parts:
         if any(value is not None for value in cfg.parts[name].values()) and name not in backbone.part_names:
@@ -174,6 +253,13 @@ def _check_unused(cfg: DictConfig) -> None:
                 raise UserError(
                     f"{path}={value}: a model of your own has its own {name}, which surgery leaves; legal: {default}"
                 )
+
+
+def _check_own(cfg: DictConfig) -> None:
+    """Refuse what only a LightningModule of the user's own has."""
+    for group, name in (("data", "own"), ("denoiser", "as_built"), ("ruler", "as_built"), ("solver", "as_built")):
+        if is_as_built(cfg[group]):
+            raise UserError(f"{group}={name}: is for model=lightning alone; leave it out, or take another {group}")
 
 
 def _check_inplace(node: DictConfig, path: str) -> None:

@@ -1,5 +1,6 @@
 """What happens beside the steps of a training: averaging, looking at the loss and the layers, evaluating."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
-from denoise.metrics import LEARNING_RATE, TRAIN_LOSS, VAL_LOSS
+from denoise.metrics import LEARNING_RATE, TRAIN_LOSS
 from denoise.training import diagnostics
-from denoise.training.module import DenoiseModule
+from denoise.training.trainable import Trainable
 
 
 class Observer(Protocol):
@@ -145,7 +146,7 @@ class TrainingMonitor(Callback):
         self.mark = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, DenoiseModule)
+        assert isinstance(pl_module, Trainable)
         if self.steps == 3:  # the first steps allocate, and compile
             self._pause(pl_module)
             self.warm = (self.steps, self.training_seconds)
@@ -154,14 +155,14 @@ class TrainingMonitor(Callback):
         if pl_module.watched:
             self.flow = diagnostics.LayerFlow()
             self.hooks.enter_context(
-                diagnostics.watching(pl_module.denoiser.backbone, diagnostics.is_activation, self.flow.watch)
+                diagnostics.watching(pl_module.network, diagnostics.is_activation, self.flow.watch)
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        assert isinstance(pl_module, DenoiseModule)
+        assert isinstance(pl_module, Trainable)
         if pl_module.watched and self.flow is not None:
             self.hooks.close()
-            step, backbone = trainer.global_step, pl_module.denoiser.backbone
+            step, backbone = trainer.global_step, pl_module.network
             found = self.flow.metrics() | diagnostics.gradient_norms(backbone) | diagnostics.learned(backbone)
             self.history.append((step, found))
             self.report(step, diagnostics.summary(found))
@@ -169,7 +170,7 @@ class TrainingMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, DenoiseModule)
+        assert isinstance(pl_module, Trainable)
         step = trainer.global_step
         self.steps += 1
         if self.observer is not None:
@@ -179,13 +180,12 @@ class TrainingMonitor(Callback):
             self.check(step, loss, pl_module)
             self.report(step, {TRAIN_LOSS: loss, LEARNING_RATE: trainer.optimizers[0].param_groups[0]["lr"]})
 
-    def check(self, step: int, loss: float, module: DenoiseModule) -> None:
+    def check(self, step: int, loss: float, module: Trainable) -> None:
         """Raise Diverged where the loss is not finite or far above the first one."""
         if self.first_loss is None:
             self.first_loss = loss
-        if not loss <= self.diverged_at * self.first_loss or loss == float("inf"):  # also NaN
-            inputs = module.draw(step - 1)
-            layer = diagnostics.first_bad_layer(module.denoiser, lambda: module.denoiser.loss(*inputs))
+        if not loss <= diagnostics.limit(self.first_loss, self.diverged_at) or loss == float("inf"):  # also NaN
+            layer = diagnostics.first_bad_layer(module.trained, module.loss_at(step - 1))
             raise Diverged(step, loss, layer.removeprefix("backbone."))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -193,13 +193,13 @@ class TrainingMonitor(Callback):
         self.evaluation_mark = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, DenoiseModule)
+        assert isinstance(pl_module, Trainable)
         step, objective = trainer.global_step, pl_module.objective
         self.evaluating_seconds += time.perf_counter() - self.evaluation_mark
         self.check_objective(step, pl_module)
         self.note_weights(step, pl_module)
         self.report(step, objective | self.measure())
-        if self.observer is not None and self.observer.on_objective(step, objective[VAL_LOSS]):
+        if self.observer is not None and self.observer.on_objective(step, pl_module.value):
             self.stopped = step < trainer.max_steps
             trainer.should_stop = True
         if self.stop_at is not None and step >= self.stop_at:
@@ -207,16 +207,17 @@ class TrainingMonitor(Callback):
             trainer.should_stop = True
         self.mark = time.perf_counter()
 
-    def note_weights(self, step: int, module: DenoiseModule) -> None:
+    def note_weights(self, step: int, module: Trainable) -> None:
         """Keep what names the weights now, so that two trainings whose settings do the same can be told."""
         if self.evaluations & (self.evaluations - 1):  # no power of two: the one before is the last no more
             self.weights_at.pop(max(self.weights_at))
-        self.weights_at[step] = diagnostics.fingerprint(module.denoiser)
+        self.weights_at[step] = diagnostics.fingerprint(module.trained)
         self.evaluations += 1
 
-    def check_objective(self, step: int, module: DenoiseModule) -> None:
-        """Raise Diverged where the objective is not finite."""
-        self.check(step, module.objective[VAL_LOSS], module)
+    def check_objective(self, step: int, module: Trainable) -> None:
+        """Raise Diverged where the objective is not finite, or has the training's scale and is far above its start."""
+        if module.comparable or not math.isfinite(module.value):
+            self.check(step, module.value, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._pause(pl_module)

@@ -48,6 +48,11 @@ def watching(model: nn.Module, wanted: Callable[[nn.Module], bool], watch: Watch
             handle.remove()
 
 
+def limit(first: float, factor: float) -> float:
+    """What a loss must not exceed: `factor` times the first one, as far above it where that is negative; 0: nothing."""
+    return factor * first if first > 0 else first + (factor - 1) * abs(first) if first else float("inf")
+
+
 def is_activation(module: nn.Module) -> bool:
     """Tell whether the catalogue built this module as an activation."""
     return getattr(module, "kind", None) == "activation"

@@ -9,16 +9,15 @@ from omegaconf import DictConfig
 from torch.nn.utils import parametrize
 
 from denoise.config import catalog
+from denoise.config.legal import is_lightning
 from denoise.data import images as data_images
 from denoise.data.images import Images
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.errors import UserError
-from denoise.foreign.as_built import brings_its_own
-from denoise.foreign.host import Host
 from denoise.model.solver import guided, sigma_steps
 from denoise.pictures.grid import grid_png
 from denoise.randomness import seeded, stream
-from denoise.training.build import build_backbone, build_denoiser
+from denoise.training.build import build_denoiser
 
 OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
 
@@ -58,21 +57,6 @@ def _told(
     return denoiser(x, sigma, labels, {name: each.to(device) for name, each in told.items()})
 
 
-def conditions(cfg: DictConfig, data: Images) -> list[str]:
-    """What becomes of the conditions of the data, a line each: which argument takes one, and which none does."""
-    if not data.conditions:
-        return []
-    who, taken = str(cfg.model["_target_"]).rpartition(".")[2], dict[str, str]()
-    if brings_its_own(cfg.model):
-        with seeded(cfg.seed, "others/conditions"):
-            host: Host = build_backbone(cfg, data, None)
-        who, taken = type(host.net).__name__, dict(host.arguments.told)
-    given = ", ".join(name if name == argument else f"{name} as {argument}" for argument, name in taken.items())
-    left = ", ".join(name for name in data.conditions if name not in taken.values())
-    notes = [f"data: {given} given to {who}; samples have those of the first validation images"] if given else []
-    return notes + ([f"data: {left}: no argument of {who} takes it"] if left else [])
-
-
 def sample(cfg: DictConfig, weights: Path, seed: int = 0) -> bytes:
     """Draw a grid of samples as PNG from averaged weights in a safetensors file.
 
@@ -87,6 +71,10 @@ def read_weights(cfg: DictConfig, data: Images, weights: Path) -> Denoiser:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if is_lightning(cfg.model):
+        raise UserError(
+            "sample: draws from denoisers; a model=lightning draws by code of its own, with its run's weights"
+        )
     denoiser = build_denoiser(cfg, data)
     try:
         denoiser.load_state_dict(load_file(weights))

@@ -1,10 +1,9 @@
 """The LightningModule: what one training step and one evaluation are, every draw from a keyed stream."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
@@ -15,27 +14,15 @@ from denoise.data.images import Images
 from denoise.denoiser.edm import LogNormal
 from denoise.denoiser.preconditioned import Denoiser
 from denoise.fault import ends_no_loop
-from denoise.initializer.stage import Report
-from denoise.metrics import GENERALIZATION_GAP, VAL_LOSS
+from denoise.foreign.host import Host
+from denoise.metrics import FLOPS_PER_STEP, GENERALIZATION_GAP, PARAMETERS, VAL_LOSS
 from denoise.model.embedding import NO_CLASS
-from denoise.optimizer import joined, parameter_groups
-from denoise.randomness import Clock, attach, key, of_part, stream
+from denoise.randomness import attach, stream
+from denoise.training import cost
+from denoise.training.trainable import Trainable
 
 BANDS = 4
 EVALUATED = 2  # batches of a training at once: without gradients little of one is kept
-
-
-class Steps:
-    """A loader of numbers only: a step finds its own batch by its number, so a resumed run cannot lose its place."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
 
 
 class FixedSet:
@@ -82,7 +69,7 @@ def _part(drawn: Any, count: int, part: int) -> Any:
     return None if drawn is None else drawn.chunk(count)[part]
 
 
-class DenoiseModule(LightningModule):
+class DenoiseModule(Trainable):
     """Train a denoiser on keyed batches, noise levels and noise, and evaluate it by the ruler.
 
     `memory_format` is that of the weights and the images. With `compiled` the denoiser's loss runs through
@@ -110,26 +97,38 @@ class DenoiseModule(LightningModule):
         elementwise: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            make_optimizer,
+            make_lr_schedule,
+            seed,
+            batch_size,
+            max_steps,
+            val_samples,
+            gap_samples,
+            test_samples,
+            elementwise,
+        )
         self.denoiser = denoiser.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.ruler, self.data = ruler, data
-        self.make_optimizer, self.make_lr_schedule = make_optimizer, make_lr_schedule
-        self.seed, self.batch_size, self.max_steps = seed, batch_size, max_steps
-        self.elementwise, self.accumulate = elementwise, accumulate
-        self.val_samples, self.gap_samples, self.test_samples = val_samples, gap_samples, test_samples
+        self.accumulate = accumulate
         self.class_conditional, self.class_dropout = class_conditional, class_dropout
         self.format = memory_format
-        self.clock = Clock(seed)
         attach(self.denoiser, self.clock)
         self.batches = Batches(data, batch_size, seed)
         self.triples: FixedSet | None = None
         self.seen: FixedSet | None = None  # of training images, for the generalization gap
-        self.start: list[Report] = []  # what an initializer's second stage did
         self.losses: list[Tensor] = []
-        self.tested: dict[str, Tensor] = {}  # of each test triple: losses, and the number of its image
-        self.objective: dict[str, float] = {}
-        self.watched = False
         self.fast_loss = torch.compile(self.denoiser.loss) if compiled else self.denoiser.loss
+
+    @property
+    def network(self) -> nn.Module:
+        """The backbone."""
+        return self.denoiser.backbone
+
+    @property
+    def trained(self) -> nn.Module:
+        """The denoiser."""
+        return self.denoiser
 
     def setup(self, stage: str) -> None:
         self.data = self.data.to(self.device)
@@ -156,10 +155,6 @@ class DenoiseModule(LightningModule):
             labels = labels.where(u >= self.class_dropout, NO_CLASS)
         return images, sigma, noise, labels, conditions
 
-    def key_others(self, name: str) -> None:
-        """Key torch's global generators: what is not ours, such as torch.nn.RReLU, draws from them."""
-        torch.manual_seed(key(self.seed, of_part(f"others/{name}", self.clock.part), self.global_step))
-
     @ends_no_loop
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss of the step's batch; of one in parts, the gradients of all but the last are there."""
@@ -185,21 +180,6 @@ class DenoiseModule(LightningModule):
         """Lightning's hook, called after a step's loss: gradients of parts that are there already stay."""
         if self.accumulate == 1:
             optimizer.zero_grad()
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clip by the norm of all gradients together, or each entry by its value; None: not at all.
-
-        Lightning's own clipping refuses fused optimizers in mixed precision, which matters for 16 bits only.
-        """
-        if gradient_clip_val is None:
-            return
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        else:
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     @torch.enable_grad()
     def curvature(self, parameters: list[Tensor]) -> list[Tensor]:
@@ -250,24 +230,28 @@ class DenoiseModule(LightningModule):
         with parametrize.cached():
             self.tested = {"losses": self._losses(triples).double().cpu(), "image": triples.order}
 
+    def loss_at(self, step: int) -> Callable[[], Tensor]:
+        """The mean loss of what a step draws, with the same draws at each call."""
+        inputs = self.draw(step)
+        return lambda: self.denoiser.loss(*inputs).mean()
+
+    def counted(self) -> dict[str, float]:
+        """Parameters, operations of a step, and the share of the sites that options reach."""
+        classes = self.data.num_classes if self.class_conditional else 0
+        told = self.data.told(self.denoiser.conditions, "train", torch.zeros(2, dtype=torch.int64))
+        reached = self.network.reached() if isinstance(self.network, Host) else {}
+        return {f"reach/{kind}": share for kind, share in reached.items()} | {
+            PARAMETERS: cost.parameters(self.denoiser),
+            FLOPS_PER_STEP: cost.flops_per_step(self.denoiser, self.batch_size, self.data.shape, classes, told),
+        }
+
     @property
-    def test_loss(self) -> float:
-        """The mean over the test triples."""
-        return self.tested["losses"].mean().item()
-
-    def train_dataloader(self) -> Steps:
-        return Steps(self.max_steps)
-
-    def val_dataloader(self) -> Steps:
-        return Steps(1)
-
-    def test_dataloader(self) -> Steps:
-        return Steps(1)
+    def sites(self) -> str:
+        """Those of a network that is not ours, a line each."""
+        return self.network.listing if isinstance(self.network, Host) else ""
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.denoiser)
-        optimizer = joined(self.make_optimizer, groups) if self.elementwise else self.make_optimizer(groups)
-        if hasattr(optimizer, "curvature"):
-            optimizer.curvature = self.curvature
-        schedule = self.make_lr_schedule(optimizer, self.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        made = super().configure_optimizers()
+        if hasattr(made["optimizer"], "curvature"):
+            made["optimizer"].curvature = self.curvature
+        return made

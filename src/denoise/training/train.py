@@ -1,11 +1,7 @@
 """Train one config: train(cfg) -> Result, and the plain Hydra entry of one training."""
 
 import hashlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +11,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from denoise.config import catalog
-from denoise.data import images as data_images
 from denoise.fault import Overheard, blame, blamed, line, of_memory
-from denoise.foreign.host import Host
 from denoise.initializer.stage import Report
 from denoise.interruption import heard_as_before
 from denoise.metrics import (
     COST,
-    FLOPS_PER_STEP,
     GPU_UTILIZATION,
-    PARAMETERS,
     PEAK_MEMORY_BYTES,
     SAMPLES_PER_SECOND,
     STEP_SECONDS,
@@ -39,15 +31,17 @@ from denoise.training.accelerator import accelerator
 from denoise.training.build import build_denoiser as build_denoiser
 from denoise.training.build import build_parts as build_parts
 from denoise.training.build import prepare as prepare
+from denoise.training.build import recipe
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
-from denoise.training.draw import conditions
 from denoise.training.draw import draw as draw
 from denoise.training.draw import sample as sample
 from denoise.training.measured import keep_in as keep_in
 from denoise.training.measured import settle as settle
 from denoise.training.module import DenoiseModule
+from denoise.training.trainable import Trainable
+from denoise.training.trainable import quiet as quiet
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it, set this early
 
@@ -111,7 +105,7 @@ def train(
 
 @steady()
 def fit(
-    cfg: DictConfig, module: DenoiseModule, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
+    cfg: DictConfig, module: Trainable, observer: Observer | None, checkpoint: Path | None, stop_at: int | None
 ) -> Result:
     """Run the steps of a prepared module.
 
@@ -150,7 +144,7 @@ def fit(
         if trainer.strategy.root_device.type == "cpu":
             cost.keep_freed_memory()
         memory = cost.PeakMemory(trainer.strategy.root_device)
-        monitor.measure = lambda: _measured(cfg, monitor, memory)
+        monitor.measure = lambda: _measured(module, monitor, memory)
         resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
         try:
             if resume is None:
@@ -169,15 +163,14 @@ def fit(
                 blame(error, observer)
             failure = Failure("out_of_memory", trainer.global_step, line(error, 500))
     step = trainer.global_step
-    monitor.report(step, _measured(cfg, monitor, memory))
-    weights = {name: p.detach() for name, p in module.denoiser.state_dict().items()}
+    monitor.report(step, _measured(module, monitor, memory))
+    weights = module.weights()
     result = Result("complete", step, monitor.metrics, weights, failure=failure, start=module.start)
     result.tested, result.weights_at = module.tested, monitor.weights_at
-    if isinstance(module.denoiser.backbone, Host):
-        result.sites = module.denoiser.backbone.listing
+    result.sites = module.sites
     result.health = layers_by_steps(monitor.history)
     if monitor.history:
-        last = (step, diagnostics.learned(module.denoiser.backbone))
+        last = (step, diagnostics.learned(module.network))
         result.layers = diagnostics.content([*monitor.history, last])
     result.training_seconds, result.evaluating_seconds = monitor.training_seconds, monitor.evaluating_seconds
     if failure is not None:
@@ -185,7 +178,7 @@ def fit(
         return result
     result.outcome = "stopped" if monitor.stopped else "complete"
     result.weights_sha256 = sha256(weights)
-    if result.outcome == "complete":
+    if result.outcome == "complete" and isinstance(module, DenoiseModule):
         with blamed():
             result.samples = grid_png(draw(cfg, module.denoiser, module.data), module.data.kind)
     return result
@@ -193,22 +186,17 @@ def fit(
 
 def data_sha256(cfg: DictConfig) -> str:
     """sha256 of the content of the config's data."""
-    return data_images.content_hash(cfg.data)
+    return recipe(cfg).data_sha256(cfg)
 
 
 def data_notes(cfg: DictConfig) -> list[str]:
     """What the user should know of the config's data, a line each."""
-    data = data_images.load(cfg.data)
-    notes = data.notes + conditions(cfg, data)
-    if data.sigma_data is None:
-        return notes
-    said = f"data: standard deviation of the training images {data.sigma_data:g}; sigma_data {cfg.data.sigma_data:g}"
-    return [*notes, said]
+    return recipe(cfg).notes(cfg)
 
 
 def test_images(cfg: DictConfig) -> int:
-    """How many images of the config's data are held back for the end."""
-    return len(data_images.load(cfg.data).images["test"])
+    """How many images, or other examples, of the config's data are held back for the end."""
+    return recipe(cfg).test_images(cfg)
 
 
 def sha256(weights: dict[str, torch.Tensor]) -> str:
@@ -222,27 +210,20 @@ def sha256(weights: dict[str, torch.Tensor]) -> str:
 
 
 @steady()
-def counted(cfg: DictConfig, module: DenoiseModule) -> dict[str, float]:
-    """Count what a prepared training costs before its first step: parameters, operations of a step."""
-    data, denoiser = module.data, module.denoiser
-    classes = data.num_classes if cfg.model.class_conditional else 0
-    told = data.told(denoiser.conditions, "train", torch.zeros(2, dtype=torch.int64))
-    reached = denoiser.backbone.reached() if isinstance(denoiser.backbone, Host) else {}
-    return {f"reach/{kind}": share for kind, share in reached.items()} | {
-        PARAMETERS: cost.parameters(denoiser),
-        FLOPS_PER_STEP: cost.flops_per_step(denoiser, cfg.data.batch_size, data.shape, classes, told),
-    }
+def counted(cfg: DictConfig, module: Trainable) -> dict[str, float]:
+    """Count what a prepared training costs before its first step: parameters, operations of a denoiser's step."""
+    return module.counted()
 
 
-def _measured(cfg: DictConfig, monitor: TrainingMonitor, memory: cost.PeakMemory) -> dict[str, float]:
+def _measured(module: Trainable, monitor: TrainingMonitor, memory: cost.PeakMemory) -> dict[str, float]:
     metrics: dict[str, float] = {
         PEAK_MEMORY_BYTES: memory.bytes(),
         TRAINING_SECONDS: monitor.training_seconds,
     }
-    rate = monitor.samples_per_second(cfg.data.batch_size)
+    rate = monitor.samples_per_second(module.batch_size)
     if rate is not None:
         metrics[SAMPLES_PER_SECOND] = rate
-        metrics[STEP_SECONDS] = cfg.data.batch_size / rate
+        metrics[STEP_SECONDS] = module.batch_size / rate
     use = cost.gpu_utilization(memory.device)
     if use is not None:
         metrics[GPU_UTILIZATION] = use
@@ -255,21 +236,6 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.resolve(cfg)
     result = train(cfg)
     print({name: value for name, value in result.metrics.items() if name.startswith(("val/", COST))})
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning's hints about hardware and loaders off the terminal: here they are wrong or known."""
-    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
-        yield
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 if __name__ == "__main__":

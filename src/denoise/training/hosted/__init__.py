@@ -1,0 +1,1 @@
+"""A LightningModule of the user's own, hosted untouched: its loss, its batches, what it logs."""
