@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from denoise.metrics import FLOPS_PER_STEP, TRAINING_SECONDS, VAL_LOSS
+from denoise.metrics import CHECKPOINT_LOSS, FIRST_LOSS, FLOPS_PER_STEP, TRAINING_SECONDS, VAL_LOSS
 from search import __version__
 from search.analysis.confirmation import Confirmation
 from search.analysis.ranking import best
@@ -30,6 +30,12 @@ def outcomes(records: Sequence[Record]) -> tuple[str, ...]:
     words = {"pruned": "stopped early", "running": "still running or interrupted"}
     parts = [f"{counts[name]} {words.get(name, name)}" for name in OUTCOMES if counts[name]]
     said = [f"{len(records)} trials: {', '.join(parts) or 'none is over'}."]
+    firsts = [record.metrics[FIRST_LOSS] for record in records if FIRST_LOSS in record.metrics]
+    own = next((record.metrics[CHECKPOINT_LOSS] for record in records if CHECKPOINT_LOSS in record.metrics), None)
+    if own is not None and firsts:
+        said.append(
+            f"The checkpoint's own val/loss is {own:.4f}; trials begin at {min(firsts):.4f} to {max(firsts):.4f}."
+        )
     if kinds:
         said.append(f"Failed: {', '.join(f'{number} {kind}' for kind, number in kinds.most_common())}.")
     return tuple(said)

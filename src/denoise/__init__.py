@@ -7,8 +7,8 @@ _HOME = {  # what Python takes from here, and where it lies: torch is imported o
     "options": "denoise.config.catalog",
     "build": "denoise.config.catalog",
     "train": "denoise.training.train",
-    "apply": "denoise.training.apply",
-    "make_optimizer": "denoise.training.apply",
+    "apply": "denoise.inference.apply",
+    "make_optimizer": "denoise.inference.apply",
     "load": "denoise.inference.load",
     "sample": "denoise.inference.load",
 }

@@ -4,6 +4,8 @@ TRAIN_LOSS = "train/loss"
 LEARNING_RATE = "train/lr"
 VAL_LOSS = "val/loss"  # the objective of a search
 TEST_LOSS = "test/loss"
+FIRST_LOSS = "start/loss"  # val/loss before the first step, where weights are kept
+CHECKPOINT_LOSS = "start/checkpoint_loss"  # of the network as it was read, nothing put in
 
 DEAD = "health/dead_fraction"  # the mean over the layers
 SATURATED = "health/saturated_fraction"

@@ -20,13 +20,11 @@ from denoise.model.block import Part, Parts
 from denoise.model.initialize import finish, initialize
 from denoise.process_state import steady
 from denoise.randomness import seeded
-from denoise.training.accelerator import ACCELERATORS
+from denoise.training.checks import check_classes, check_inplace, check_own, check_parts, check_trainer, check_unused
 from denoise.training.measured import with_measured
 from denoise.training.module import DenoiseModule
 from denoise.training.trainable import Trainable
 
-PRECISIONS = ("32-true", "bf16-mixed")
-CLIPPINGS = ("norm", "value")
 OF_TRAINING = ("class_conditional", "class_dropout")  # keys of a model that its backbone does not take
 
 
@@ -82,7 +80,7 @@ def recipe(cfg: DictConfig) -> Recipe:
 
 def prepare(cfg: DictConfig) -> Trainable:
     """Build all that a training needs, writing nothing. Errors: UserError for a config that cannot be trained."""
-    _check_trainer(cfg.trainer)
+    check_trainer(cfg.trainer)
     if cfg.trainer.num_threads is not None:
         torch.set_num_threads(cfg.trainer.num_threads)
     module = recipe(cfg).prepare(cfg)
@@ -101,9 +99,9 @@ class Denoising:
 
     def prepare(self, cfg: DictConfig) -> DenoiseModule:
         """Errors: UserError."""
-        _check_own(cfg)
-        _check_classes(cfg)
-        _check_parts(cfg)
+        check_own(cfg)
+        check_classes(cfg)
+        check_parts(cfg)
         data = images.load(cfg.data)
         if cfg.trainer.test_samples and not len(data.images["test"]):
             raise UserError(
@@ -174,9 +172,18 @@ def _build(cfg: DictConfig, data: Images) -> tuple[Denoiser, dict[Stage, Scope]]
     return denoiser, stages
 
 
+def as_read(cfg: DictConfig, data: Images) -> Denoiser:
+    """The backbone as it is made or read, nothing put in and no weight set, in its preconditioning."""
+    with seeded(cfg.seed, "others/build"):
+        denoiser: Denoiser = catalog.call(
+            with_measured(cfg.denoiser, data), build_backbone(cfg, data, None), kind="denoiser"
+        )
+    return denoiser
+
+
 def operated(cfg: DictConfig, host: Host, parts: Parts) -> dict[Stage, Scope]:
     """Put a config's components into a network that is not ours, and set its weights. Errors: UserError."""
-    _check_unused(cfg)
+    check_unused(cfg)
     with seeded(cfg.seed, "others/surgery"):
         for module in host.operate(parts).modules:
             put_in(module)
@@ -224,7 +231,7 @@ def build_parts(cfg: DictConfig) -> Parts:
         kinds = ("activation", "normalization", "weight_normalization", "initializer", "feed_forward")
         nodes = {kind: own.get(kind) or cfg[kind] for kind in kinds}
         for kind, node in nodes.items():
-            _check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
+            check_inplace(node, f"parts.{name}.{kind}" if own.get(kind) else kind)
         chosen: Any = {k: None if is_as_built(node) else catalog.factory(k, node) for k, node in nodes.items()}
         placement, dropout = own.get("placement"), own.get("dropout")
         return Part(
@@ -242,59 +249,3 @@ def _memory_format(cfg: DictConfig) -> torch.memory_format:
     """Contiguous for a network that is not ours: it may take views that channels_last does not have."""
     last = cfg.trainer.channels_last and not brings_its_own(cfg.model)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def _check_unused(cfg: DictConfig) -> None:
-    """Refuse what a network that is not ours does not take from a config."""
-    for name, default in (("placement", "pre"), ("dropout", 0.0)):
-        own = {f"parts.{part}.{name}": node.get(name) for part, node in cfg.parts.items()}
-        for path, value in ({name: cfg[name]} | own).items():
-            if value not in (None, default):
-                raise UserError(
-                    f"{path}={value}: a model of your own has its own {name}, which surgery leaves; legal: {default}"
-                )
-
-
-def _check_own(cfg: DictConfig) -> None:
-    """Refuse what only a LightningModule of the user's own has."""
-    for group, name in (("data", "own"), ("denoiser", "as_built"), ("ruler", "as_built"), ("solver", "as_built")):
-        if is_as_built(cfg[group]):
-            raise UserError(f"{group}={name}: is for model=lightning alone; leave it out, or take another {group}")
-
-
-def _check_inplace(node: DictConfig, path: str) -> None:
-    for name, value in node.items():
-        if name == "inplace" and value:
-            raise UserError(
-                f"{path}.inplace=true: would write over its input, which a skip connection or a gradient may still "
-                "need; legal: false, which computes the same"
-            )
-        if isinstance(value, DictConfig):
-            _check_inplace(value, f"{path}.{name!s}")
-
-
-def _check_classes(cfg: DictConfig) -> None:
-    dropout, scale = cfg.model.get("class_dropout", 0.0), cfg.solver.get("guidance", 1.0)
-    if dropout and not cfg.model.class_conditional:
-        raise UserError(f"model.class_dropout={dropout}: wants classes; add model.class_conditional=true")
-    if scale != 1 and not dropout:
-        raise UserError(
-            f"solver.guidance={scale}: wants a network that has trained without classes too; add "
-            "model.class_conditional=true model.class_dropout=0.1"
-        )
-
-
-def _check_parts(cfg: DictConfig) -> None:
-    parts, size = cfg.trainer.get("accumulate", 1), cfg.data.batch_size
-    if size % parts:
-        legal = ", ".join(str(count) for count in range(1, size + 1) if size % count == 0)
-        raise UserError(f"trainer.accumulate={parts}: does not divide data.batch_size={size}; legal: {legal}")
-
-
-def _check_trainer(t: DictConfig) -> None:
-    words = (("accelerator", ACCELERATORS), ("precision", PRECISIONS), ("gradient_clip_by", CLIPPINGS))
-    for name, legal in words:
-        if t[name] not in legal:
-            raise UserError(f"trainer.{name}={t[name]}: unknown; {choose(str(t[name]), legal)}")
-    if t.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("trainer.accelerator=gpu: torch sees no GPU here; take trainer.accelerator=cpu or auto")

@@ -17,7 +17,7 @@ from denoise.fault import ends_no_loop
 from denoise.foreign.host import Host
 from denoise.metrics import FLOPS_PER_STEP, GENERALIZATION_GAP, PARAMETERS, VAL_LOSS
 from denoise.model.embedding import NO_CLASS
-from denoise.randomness import attach, stream
+from denoise.randomness import attach, seeded, stream
 from denoise.training import cost
 from denoise.training.trainable import Trainable
 
@@ -221,6 +221,16 @@ class DenoiseModule(Trainable):
         self.objective |= {f"val/loss_band_{k}": value for k, value in enumerate(values[1 : BANDS + 1])}
         if seen:
             self.objective[GENERALIZATION_GAP] = values[0] - values[-1]
+
+    @torch.no_grad()
+    def first_loss(self) -> float:
+        """val/loss of the weights as they are; nothing else is changed."""
+        was_training = self.denoiser.training
+        self.denoiser.eval()
+        with parametrize.cached(), seeded(self.seed, "others/first"):
+            found = self._losses(self._fixed(self.val_samples, "validation")).double().mean().item()
+        self.denoiser.train(was_training)
+        return found
 
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:

@@ -15,7 +15,9 @@ from denoise.fault import Overheard, blame, blamed, line, of_memory
 from denoise.initializer.stage import Report
 from denoise.interruption import heard_as_before
 from denoise.metrics import (
+    CHECKPOINT_LOSS,
     COST,
+    FIRST_LOSS,
     GPU_UTILIZATION,
     PEAK_MEMORY_BYTES,
     SAMPLES_PER_SECOND,
@@ -28,10 +30,10 @@ from denoise.pictures.health import layers_by_steps
 from denoise.process_state import steady
 from denoise.training import cost, diagnostics
 from denoise.training.accelerator import accelerator
+from denoise.training.build import as_read, module_of, recipe
 from denoise.training.build import build_denoiser as build_denoiser
 from denoise.training.build import build_parts as build_parts
 from denoise.training.build import prepare as prepare
-from denoise.training.build import recipe
 from denoise.training.callbacks import Diverged, ExponentialAverage, Observer, TrainingMonitor
 from denoise.training.checkpoint import Save, whole
 from denoise.training.checkpoint import forget as forget
@@ -148,7 +150,7 @@ def fit(
         resume = str(checkpoint) if checkpoint is not None and whole(checkpoint) else None
         try:
             if resume is None:
-                monitor.report(0, counted(cfg, module))
+                monitor.report(0, counted(cfg, module) | first_losses(cfg, module))
             with heard_as_before(), cost.no_subnormals(trainer.strategy.root_device):
                 trainer.fit(module, ckpt_path=resume, weights_only=True)
                 if trainer.global_step % t.val_every and not monitor.stopped:
@@ -213,6 +215,24 @@ def sha256(weights: dict[str, torch.Tensor]) -> str:
 def counted(cfg: DictConfig, module: Trainable) -> dict[str, float]:
     """Count what a prepared training costs before its first step: parameters, operations of a denoiser's step."""
     return module.counted()
+
+
+@steady()
+def first_losses(cfg: DictConfig, module: Trainable) -> dict[str, float]:
+    """val/loss before the first step, and that of the network as it was read, where a training begins with its weights.
+
+    The second one is evaluated once in a process.
+    """
+    if cfg.model.get("weights") != "keep" or not isinstance(module, DenoiseModule):
+        return {}
+    groups = [OmegaConf.to_yaml(cfg[name]) for name in ("model", "data", "denoiser", "ruler")]
+    asked = (*groups, cfg.trainer.val_samples)
+    if asked not in _CHECKPOINTS:
+        _CHECKPOINTS[asked] = module_of(cfg, as_read(cfg, module.data), module.data).first_loss()
+    return {FIRST_LOSS: module.first_loss(), CHECKPOINT_LOSS: _CHECKPOINTS[asked]}
+
+
+_CHECKPOINTS: dict[tuple[object, ...], float] = {}
 
 
 def _measured(module: Trainable, monitor: TrainingMonitor, memory: cost.PeakMemory) -> dict[str, float]:

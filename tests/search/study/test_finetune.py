@@ -7,7 +7,9 @@ import torch
 
 from denoise.config.compose import compose
 from denoise.errors import UserError
-from denoise.training.train import prepare
+from denoise.metrics import CHECKPOINT_LOSS
+from denoise.training.module import DenoiseModule
+from denoise.training.train import first_losses, prepare
 from search.study import spec
 
 QUICK = ["trainer.num_threads=1", "trainer.accelerator=cpu", "data.batch_size=4"]
@@ -28,8 +30,12 @@ def test_a_search_begins_at_the_checkpoint(tmp_path: Path) -> None:
         prepare(compose([*(t for t in search.baseline if not t.startswith("weight_normalization")), chosen]).cfg)
         for chosen in ("weight_normalization=none", "weight_normalization=weight_norm")
     )
+    assert isinstance(start, DenoiseModule) and isinstance(normed, DenoiseModule)
     kept = {name.removeprefix("backbone.net."): value for name, value in start.denoiser.state_dict().items()}
     assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+    first, own = first_losses(compose(search.baseline).cfg, start).values()
+    assert first == own == start.first_loss(), "the baseline begins at the checkpoint"
+    assert first_losses(compose([*search.baseline, "activation=relu"]).cfg, start)[CHECKPOINT_LOSS] == own
     batch = start.draw(0)
     torch.testing.assert_close(normed.denoiser.loss(*batch), start.denoiser.loss(*batch))
 

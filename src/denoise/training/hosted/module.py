@@ -96,7 +96,7 @@ class HostedModule(Trainable):
         self.objective = {VAL_LOSS: value}
         if self.gap_samples:
             gap = value - self._evaluate("train", self.gap_samples).mean().item()
-            self.objective["health/generalization_gap"] = gap
+            self.objective[GENERALIZATION_GAP] = gap
 
     @ends_no_loop
     def test_step(self, batch: int, batch_idx: int) -> None:
