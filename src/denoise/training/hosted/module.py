@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from denoise.fault import ends_no_loop
-from denoise.metrics import PARAMETERS, VAL_LOSS
+from denoise.metrics import GENERALIZATION_GAP, PARAMETERS, VAL_LOSS
 from denoise.randomness import attach, seeded_all
 from denoise.training import cost
 from denoise.training.hosted.keyed import EVALUATION
