@@ -11,10 +11,11 @@ from denoise.errors import UserError
 from search.analysis import equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
 from search.analysis.rank_correlation import rungs, transfer
-from search.confirmation import stored
+from search.confirmation import sample_quality, stored
 from search.confirmation.run import confirm as train_again
 from search.confirmation.trainings import Trainings
 from search.console.printed_commands import make
+from search.quality.section import sentences
 from search.report import confirmation as confirmation_report
 from search.report import findings as findings_report
 from search.report import leaderboard
@@ -57,6 +58,9 @@ def end(session: Session, began: float) -> Answer:
     files = leaderboard.files(records, search.baseline, search.name) | findings_report.files(findings)
     files |= search.mode.files(records)
     trainings = Trainings(session.tracker, parent)
+    quality = sample_quality.measured(search.composed.cfg, trainings, found, session.display)
+    for line in sentences(quality):
+        session.display.note(line)
     for one in found.arms if found is not None else ():
         trainings.keep(one)
     top = winner(session, records, found)

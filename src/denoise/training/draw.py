@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from denoise.config import catalog
@@ -19,22 +20,27 @@ from denoise.training.build import build_denoiser
 OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
 
 
-def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> torch.Tensor:
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0) -> Tensor:
     """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are."""
-    solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
-    scale = cfg.solver.get("guidance", 1.0)
-    count, device = cfg.solver.images, next(denoiser.parameters()).device
+    count = cfg.solver.images
     noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
-    labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    return solve(cfg, denoiser, noise, torch.arange(count) % max(data.num_classes, 1), seed)
+
+
+def solve(cfg: DictConfig, denoiser: Denoiser, noise: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
+    """Make images of noise (N, C, H, W) with the config's solver; labels (N,) count where its model is told them."""
+    solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
+    scale, device = cfg.solver.get("guidance", 1.0), next(denoiser.parameters()).device
+    told = labels.to(device) if cfg.model.class_conditional else None
     was_training = denoiser.training
     denoiser.eval()
     with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
-        images: torch.Tensor = catalog.call(
+        images: Tensor = catalog.call(
             solver,
-            guided(denoiser, scale) if scale != 1 and labels is not None else denoiser,
+            guided(denoiser, scale) if scale != 1 and told is not None else denoiser,
             noise.to(device),
             sigma_steps(cfg.solver.steps, denoiser.sigma_min, denoiser.sigma_max),
-            labels,
+            told,
             kind="solver",
         )
     denoiser.train(was_training)
