@@ -25,30 +25,32 @@ def measured(
 
     None where nothing is asked, nothing was confirmed, or no weights are there. cfg: the search's.
     """
-    parent = trainings.parent
-    before = stored(trainings.tracker, parent.run_id)
+    before = stored(trainings.tracker, trainings.parent.run_id)
     if not quality.asked(cfg) or found is None:
         return before
     try:
-        beside = SampleQuality(cfg, trainings.tracker.store / "quality")
-    except UserError as error:  # the file has changed since the search began
+        return _measure(cfg, trainings, found, before, screen)
+    except UserError as error:  # a file that was changed since the search began, or that fails on what was drawn
         screen.note(f"sample quality is not measured: {error}")
         return before
+
+
+def _measure(
+    cfg: DictConfig, trainings: Trainings, found: Confirmation, before: QualityFound | None, screen: TrialDisplay
+) -> QualityFound:
+    beside = SampleQuality(cfg, trainings.tracker.store / "quality")
     asked = _asked(cfg, beside)
     runs = sorted(run for arm in found.arms for run in arm.runs.values())
     if before is not None and (before.asked, before.of) == (asked, runs):
         return before
     members = _chosen([_members(arm, found, trainings) for arm in found.arms], quality.setting(cfg, "seeds"))
     if not any(members):
-        screen.note("sample quality is not measured: the weights are gone; another search.name=NAME trains them again")
-        return before
-    total = sum(map(len, members))
-    screen.note(f"measuring sample quality: {beside.count} images of each of {total} trainings")
-    arms = _arms(found, members, beside, screen)
-    training, features = beside.of_training_images(), beside.features
+        raise UserError("the weights are gone; another search.name=NAME trains them again")
+    screen.note(f"measuring sample quality: {beside.count} images of each of {sum(map(len, members))} trainings")
+    arms, training, features = _arms(found, members, beside), beside.of_training_images(), beside.features
     made = QualityFound(asked, runs, features.name, features.accuracy, beside.count, LEVEL, training, arms)
     _report(made, trainings.tracker)
-    parent.artifacts({FILE: to_json(made)})
+    trainings.parent.artifacts({FILE: to_json(made)})
     return made
 
 
@@ -92,10 +94,8 @@ def _chosen(members: list[dict[int, Member]], most: int) -> list[dict[int, Membe
     return [{seed: each[seed] for seed in both or list(each)[:1]} if each else {} for each in members]
 
 
-def _arms(
-    found: Confirmation, members: list[dict[int, Member]], beside: SampleQuality, screen: TrialDisplay
-) -> list[ArmQuality]:
-    made, base = [], None
+def _arms(found: Confirmation, members: list[dict[int, Member]], beside: SampleQuality) -> list[ArmQuality]:
+    made, base = list[ArmQuality](), None
     for arm, those in zip(found.arms, members, strict=True):
         sets: dict[int, Measured] = {}
         failure = "" if those else "no training that finished has its weights"

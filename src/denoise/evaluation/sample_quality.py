@@ -28,7 +28,7 @@ from denoise.training.build import module_of
 from denoise.training.draw import solve
 
 NONE = "denoise.quality.features.none"
-DEFAULTS = {"images": 512, "seeds": 3, "resamples": 200}  # keys of a config's quality that its target does not take
+DEFAULTS = {"images": 512, "seeds": 2, "resamples": 200}  # keys of a config's quality that its target does not take
 BATCH = 128  # images drawn at once
 FEWEST = 16  # test images
 

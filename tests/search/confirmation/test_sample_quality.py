@@ -108,7 +108,10 @@ def test_what_cannot_be_measured_is_said_and_the_search_ends_all_the_same(tmp_pa
     trainings.clear()
     gone = compose([*TINY, *ASKED, "quality.images=20"], "search").cfg
     assert measured(gone, trainings, found, screen) == made  # type: ignore[arg-type]
-    assert "the weights are gone" in screen.notes[-1]
+    assert "not measured: the weights are gone" in screen.notes[-1]
+    torn = compose([*TINY, "quality=file", f"quality.path={tmp_path / 'gone.pt'}"], "search").cfg
+    assert measured(torn, trainings, found, screen) == made  # type: ignore[arg-type]
+    assert "gone.pt: cannot be read" in screen.notes[-1] and "\n" not in screen.notes[-1]
 
 
 def measuring_weights(overrides: Any) -> dict[str, torch.Tensor]:
