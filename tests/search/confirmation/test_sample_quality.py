@@ -22,7 +22,9 @@ from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings
 from search.cli import standby
 from search.confirmation.sample_quality import measured, stored
 from search.confirmation.trainings import Trainings, order
+from search.quality.found import ArmQuality, QualityFound
 from search.quality.section import sentences
+from search.study import finish
 from search.study.spec import prepare
 from search.tracking import weights
 from search.tracking.tags import Tag
@@ -148,6 +150,21 @@ def test_a_search_has_the_same_name_and_the_same_trials_whatever_is_measured(tmp
     plain, asked = prepare(given), prepare([*given, *ASKED])
     assert (plain.name, plain.family, plain.baseline) == (asked.name, asked.family, asked.baseline)
     assert plain.space == asked.space and asked.composed.choices["quality"] == "classifier"
+
+
+def test_a_search_measures_before_the_weights_are_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    made = QualityFound({}, [], "means", None, 32, 0.95, {}, [ArmQuality("a", 0, "baseline", failure="it is gone")])
+
+    def measures(cfg: Any, *given: Any) -> QualityFound:
+        seen.append(cfg.quality["_target_"])
+        return made
+
+    monkeypatch.setattr(finish.sample_quality, "measured", measures)
+    monkeypatch.setattr(Trainings, "clear", lambda self: seen.append("cleared"))
+    _, display = quick.run(tmp_path, [*quick.NUMBERS, *ASKED, "search.n_trials=2"], monkeypatch)
+    assert seen == ["denoise.quality.features.classifier", "cleared"]
+    assert "The baseline: no sample quality, it is gone." in display.notes
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
