@@ -73,14 +73,16 @@ def _spread(arm: ArmQuality) -> bool:
 
 def table(found: QualityFound) -> Fitting:
     """The figures of each arm, of training images below them: within 80 columns."""
-    shown = Fitting(f"Sample quality, {found.count} images a seed", spare=[2, 7, 4, 8])
+    shown = Fitting(f"Sample quality, {found.count} images a seed", spare=[2, 7, 8, 4])
     shown.add_column("trial", justify="right", no_wrap=True)
     shown.add_column("differs from the baseline", overflow="fold", min_width=15)
     shown.add_column("seeds", justify="right", no_wrap=True)
     for name in QUALITY:
         shown.add_column(HEADS[name], justify="right", no_wrap=True)
     shown.add_column(TEST_LOSS, justify="right", no_wrap=True)
-    shown.add_column(f"kernel distance, {100 * found.level:g} %\nto the baseline's", justify="right", min_width=12)
+    shown.add_column(
+        f"kernel distance less the\nbaseline's, {100 * found.level:g} % interval", justify="right", no_wrap=True
+    )
     best = min((arm.figures[KERNEL_DISTANCE].value for arm in found.measured), default=None)
     for arm in found.arms:
         values = [_short(arm.figures[name].value) if arm.figures else "-" for name in QUALITY]

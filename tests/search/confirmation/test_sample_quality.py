@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from search.confirmation.sample_quality import measured, stored
 from search.confirmation.trainings import Trainings, order
 from search.quality.found import ArmQuality, QualityFound
 from search.quality.section import sentences
+from search.space import search_config
 from search.study import finish
 from search.study.spec import prepare
 from search.tracking import weights
@@ -184,6 +186,21 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
         measuring.check(compose(ASKED, "search").cfg)
 
 
-def test_a_file_of_code_is_not_taken_from_a_storage() -> None:
-    typed = ["activation=relu", "quality=file", "quality.path=evil.pt", "++quality.images=20"]
-    assert standby.check(typed) == ["activation=relu"]
+def test_a_file_of_code_is_not_taken_from_a_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where it is hidden among the overrides that a search brings."""
+    begun: list[list[str]] = []
+
+    def begins(words: list[str]) -> Any:
+        begun.append(words[4:])
+        return SimpleNamespace(poll=lambda: 0)
+
+    monkeypatch.setattr(standby.subprocess, "Popen", begins)
+    worker, path = standby.StandbyWorker("sqlite://"), "quality.path=evil.pt"
+    worker.join("first", ["activation=relu", "quality=file", path, "++quality.images=20"])
+    worker.join("second", [f'search.overrides=["quality=file","{path}"]'])
+    worker.join("third", ['search.overrides=["quality=file"]'])
+    assert begun[0] == ["activation=relu", "search.storage=sqlite://", "search.shared=false", "quality=none"]
+    with pytest.raises(UserError, match=r"quality\.path"):
+        search_config.read([text for text in begun[1] if "storage" not in text])
+    third, _ = search_config.read([text for text in begun[2] if "storage" not in text])
+    assert third.choices["quality"] == "none" and not measuring.asked(third.cfg)
