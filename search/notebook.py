@@ -10,7 +10,7 @@ from denoise.config.compose import compose
 from denoise.errors import UserError
 from denoise.fault import Outside
 from search.cli import choose_run
-from search.confirmation import stored
+from search.confirmation import sample_quality, stored
 from search.report import report
 from search.report.report import SearchReport
 from search.searches import rows
@@ -76,4 +76,5 @@ def run(overrides: Sequence[str] = (), **settings: Any) -> SearchReport:
     found = books.find(role="search", study=name)
     if not found:
         raise Outside(last)
-    return report.read(books, found[0].info.run_id, stored.stored(books, found[0].info.run_id))
+    run_id = found[0].info.run_id
+    return report.read(books, run_id, stored.stored(books, run_id), sample_quality.stored(books, run_id))

@@ -196,7 +196,7 @@ def report(options: argparse.Namespace) -> int:
     composed = compose(options.overrides)
     with waits(console):
         tracker = choose_run.tracker(composed)
-        from search.confirmation import stored
+        from search.confirmation import sample_quality, stored
         from search.report import report as report_of
         from search.report.forms import page, terminal
         from search.study import reconcile
@@ -210,7 +210,7 @@ def report(options: argparse.Namespace) -> int:
     if found is not None and (gone := stored.missing(tracker, search_id, found.arms)):
         said = f"deleted in MLflow: {len(gone)} of its trainings on fresh seeds"
         say([f"{said}; the same {named('search')} trains them again"])
-    report = report_of.read(tracker, search_id, found)
+    report = report_of.read(tracker, search_id, found, sample_quality.stored(tracker, search_id))
     try:
         place = f"the whole report as a page: {read_only.put(store, page.NAME, page.render(report))}"
     except UserError as error:  # neither there nor here: what is shown is shown

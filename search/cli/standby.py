@@ -29,12 +29,12 @@ AGAIN_SECONDS = 120.0  # a search that had nothing for this worker may have a lo
 
 
 def check(typed: Any) -> list[str]:
-    """Refuse what would choose code to run."""
+    """Refuse what would choose code to run. What measures quality is left out: it may be a file of code."""
     for text in typed:
         if "_target_" in text or text.lstrip("+~-").startswith(("allow", "hydra", "config-dir")):
             raise UserError(f"{text}: would choose code to run, which is not taken from the storage")
         parse(text)
-    return list(typed)
+    return [text for text in typed if not text.lstrip("+~").startswith("quality")]
 
 
 def asked(url: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class StandbyWorker:
         """Take part in a search until it has no trial for this worker."""
         print(f"joins {name}", flush=True)
         try:
-            words = [*check(typed), f"search.storage={self.url}", "search.shared=false"]
+            words = [*check(typed), f"search.storage={self.url}", "search.shared=false", "quality=none"]
             self.process = subprocess.Popen([sys.executable, "-m", "search", "search", *words])
             while self.process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):

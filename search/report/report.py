@@ -7,6 +7,7 @@ from search.analysis import pareto_front as analysis
 from search.analysis.confirmation import Confirmation
 from search.analysis.ranking import rank
 from search.console.tables import Fitting
+from search.quality.found import QualityFound
 from search.report import account, importance, leaderboard, pareto_front, rank_correlation, summary
 from search.report import confirmation as confirmation_report
 from search.report import verdict as verdict_report
@@ -60,6 +61,7 @@ class SearchReport:
     curves: Section
     samples: Section
     cost: Section
+    quality: Section
     health: Section
     outcomes: Section
     further: tuple[Section, ...]
@@ -72,13 +74,18 @@ class SearchReport:
     @property
     def parts(self) -> tuple[Section, ...]:
         """All sections that say something, in the order in which they are read."""
-        found = (self.leaderboard, self.confirmation, self.front, *self.verdicts, self.curves, self.samples, self.cost)
-        found += (self.health, self.outcomes, *self.further, self.environment, self.every)
+        found = (self.leaderboard, self.confirmation, self.front, *self.verdicts, self.curves, self.samples)
+        found += (self.quality, self.cost, self.health, self.outcomes, *self.further, self.environment, self.every)
         return tuple(part for part in found if part)
 
 
-def read(tracker: Tracker, run_id: str, found: Confirmation | None) -> SearchReport:
-    """The report of the search with this run, as the tracker has it; found: its confirmation. Errors: UserError."""
+def read(
+    tracker: Tracker, run_id: str, found: Confirmation | None, quality: QualityFound | None = None
+) -> SearchReport:
+    """The report of the search with this run, as the tracker has it. Errors: UserError.
+
+    found: its confirmation; quality: what was measured of the images that it drew.
+    """
     run = tracker.run_of(run_id)
     tags, params = run.data.tags, run.data.params
     records = rank(tracker.records(run_id))
@@ -104,6 +111,7 @@ def read(tracker: Tracker, run_id: str, found: Confirmation | None) -> SearchRep
         verdicts=_verdicts(findings, asked),
         curves=Section("Learning curves", pictures=tuple(curves)),
         samples=Section("Samples", pictures=tuple(samples)),
+        quality=Section(*quality_section(quality)),
         cost=Section("Cost", said=spent, pictures=tuple(costs)),
         health=Section("Health of the networks", tables=() if health is None else (health,)),
         outcomes=Section("Outcomes", account.outcomes(records), () if failed is None else (failed,)),

@@ -33,7 +33,7 @@ MEASURE = (
     "model.class_conditional",
 )  # of the loss
 Choose = Callable[[str, BaseDistribution], Any]  # the value of a parameter, from its domain
-NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner")  # keys that no training depends on
+NOT_THE_TRIALS = ("store", "tracking", "search", "sampler", "pruner", "quality")  # keys that no training depends on
 
 
 @dataclass(frozen=True)

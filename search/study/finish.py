@@ -14,7 +14,7 @@ from denoise.training import train
 from search.analysis import equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
 from search.analysis.rank_correlation import rungs, transfer
-from search.confirmation import stored
+from search.confirmation import sample_quality, stored
 from search.confirmation.run import confirm as train_again
 from search.confirmation.trainings import Trainings
 from search.console.printed_commands import WHERE, make
@@ -61,6 +61,7 @@ def end(session: Session, began: float) -> Answer:
     files = leaderboard.files(records, search.baseline, search.name) | findings_report.files(findings)
     files |= search.mode.files(records)
     trainings = Trainings(session.tracker, parent)
+    quality = sample_quality.measured(search.composed.cfg, trainings, found, session.display)
     for one in found.arms if found is not None else ():
         trainings.keep(one)
     top = winner(session, records, found)
@@ -90,10 +91,10 @@ def end(session: Session, began: float) -> Answer:
     starts = search.mode.starts(session.trials()) if whole else []
     typed = json.dumps(list(Overrides(search.typed).without(WHERE)))
     parent.flush({Tag.STARTS: ", ".join(map(str, starts)), Tag.TYPED: typed})
-    report = report_of.read(session.tracker, parent.run_id, found)
+    report = report_of.read(session.tracker, parent.run_id, found, quality)
     parent.artifacts({page.NAME: page.render(report)})
     parent.metrics(len(records), report.metrics)
-    parent.end("complete", {markdown.NOTE: markdown.render(report)})
+    parent.end("complete", {Tag.NOTE: markdown.render(report)})
     return Answer(records, top, found, report)
 
 

@@ -15,6 +15,7 @@ from denoise.config import catalog
 from denoise.config.compose import Composed
 from denoise.config.moved import as_first_named
 from denoise.errors import UserError, choose
+from denoise.evaluation import sample_quality
 from denoise.training import train
 from search.samplers import make, support
 from search.space import inert
@@ -110,6 +111,9 @@ def prepare(typed: Sequence[str]) -> Search:
     if note := support.check(inner, str(composed.choices["sampler"]), found):
         missing.append(note)
     catalog.call(cfg.pruner, kind="pruner")
+    sample_quality.check(cfg)
+    if sample_quality.asked(cfg) and not settings.confirm.finalists:
+        missing.append("note: quality is measured in the confirmation, which search.confirm.finalists=0 leaves out")
     store = store_of(cfg)
     url = database.address(cfg.search.storage, store)
     base = {"config": named_by(composed), "seed": cfg.seed, "fixed": sorted(found.fixed)}

@@ -20,3 +20,9 @@ TRAINING_SECONDS = "cost/training_seconds"
 STEP_SECONDS = "cost/step_seconds"
 SAMPLES_PER_SECOND = "cost/samples_per_second"
 GPU_UTILIZATION = "cost/gpu_utilization"
+
+KERNEL_DISTANCE = "quality/kernel_distance"  # of drawn images to real test images
+FRECHET_DISTANCE = "quality/frechet_distance"
+PRECISION = "quality/precision"
+RECALL = "quality/recall"
+QUALITY = (KERNEL_DISTANCE, FRECHET_DISTANCE, PRECISION, RECALL)

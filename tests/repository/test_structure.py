@@ -31,7 +31,7 @@ FLOORS = {
         "config",
         "activation normalization weight_normalization initializer feed_forward optimizer lr_schedule denoiser data "
         "best_file",
-        "model kernels",
+        "model kernels quality",
         "foreign",
         "training",
         "evaluation inference",
@@ -41,7 +41,7 @@ FLOORS = {
         "runtime catalog_pages",
         "storages space",
         "tracking samplers pruners",
-        "trial analysis",
+        "trial analysis quality",
         "report",
         "workers",
         "confirmation",

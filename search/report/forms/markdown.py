@@ -6,7 +6,6 @@ from search.console.redact import hide, printable
 from search.console.tables import Fitting
 from search.report.report import SearchReport, Section
 
-NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 MOST = 7500  # characters; a tag of MLflow holds 8,000
 SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
 

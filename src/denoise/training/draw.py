@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 from torch.nn.utils import parametrize
 
 from denoise.config import catalog
@@ -22,36 +23,41 @@ from denoise.training.build import build_denoiser
 OF_DRAWING = ("steps", "images", "guidance")  # keys of a solver that it does not take itself
 
 
-def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0, images: int | None = None) -> torch.Tensor:
+def draw(cfg: DictConfig, denoiser: Denoiser, data: Images, seed: int = 0, images: int | None = None) -> Tensor:
     """Draw images with the config's solver from noise keyed by `seed`: (N, C, H, W) as the data are.
 
-    images: how many; None: as many as the config says. The conditions are those of the first images of the validation
-    split.
+    images: how many; None: as many as the config says.
+    """
+    count = images or cfg.solver.images
+    noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
+    return solve(cfg, denoiser, data, noise, torch.arange(count) % max(data.num_classes, 1), seed)
+
+
+def solve(cfg: DictConfig, denoiser: Denoiser, data: Images, noise: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
+    """Make images of noise (N, C, H, W) with the config's solver; labels (N,) count where its model is told them.
+
+    The conditions are those of the first images of the validation split.
     """
     solver = {name: value for name, value in cfg.solver.items() if name not in OF_DRAWING}
-    scale = cfg.solver.get("guidance", 1.0)
-    count, device = images or cfg.solver.images, next(denoiser.parameters()).device
-    noise = torch.randn(count, *data.shape, generator=stream(seed, "sample/noise"))
-    labels = (torch.arange(count) % data.num_classes).to(device) if cfg.model.class_conditional else None
+    scale, device = cfg.solver.get("guidance", 1.0), next(denoiser.parameters()).device
+    told = labels.to(device) if cfg.model.class_conditional else None
     denoise = partial(_told, denoiser, data, device) if denoiser.conditions else denoiser
     was_training = denoiser.training
     denoiser.eval()
     with parametrize.cached(), seeded(seed, "others/sample"):  # the weights stay, and what is made of them does too
-        drawn: torch.Tensor = catalog.call(
+        drawn: Tensor = catalog.call(
             solver,
-            guided(denoise, scale) if scale != 1 and labels is not None else denoise,
+            guided(denoise, scale) if scale != 1 and told is not None else denoise,
             noise.to(device),
             sigma_steps(cfg.solver.steps, denoiser.sigma_min, denoiser.sigma_max),
-            labels,
+            told,
             kind="solver",
         )
     denoiser.train(was_training)
     return drawn
 
 
-def _told(
-    denoiser: Denoiser, data: Images, device: torch.device, x: torch.Tensor, sigma: torch.Tensor, labels: Any
-) -> Any:
+def _told(denoiser: Denoiser, data: Images, device: torch.device, x: Tensor, sigma: Tensor, labels: Any) -> Any:
     first = torch.arange(len(x)) % len(data.images["validation"])
     told = data.told(denoiser.conditions, "validation", first)
     return denoiser(x, sigma, labels, {name: each.to(device) for name, each in told.items()})

@@ -1,0 +1,84 @@
+"""What makes features of images: the options of conf/quality. Each takes the data and a folder to keep things in."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from denoise.data.images import Images
+from denoise.errors import UserError
+from denoise.paths import place
+from denoise.process_state import steady
+from denoise.quality import classifier as small
+
+BATCH = 256  # images at once
+
+
+@dataclass(frozen=True)
+class Features:
+    """name: in words; of: images (N, C, H, W) as a network takes them -> (N, D); accuracy: of a classifier.
+
+    Pixels lie in [-1, 1], latents where they lie. sha256: of the file that they are of.
+    """
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+    accuracy: float | None = None
+    sha256: str = ""
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D) float64. Errors: UserError where that is not what comes."""
+        found = []
+        for part in images.split(BATCH):
+            try:
+                with steady():
+                    made = self.of(part)
+            except Exception as error:  # whatever a network of the user's says of these images
+                said = " ".join(str(error).split())[-160:]
+                raise UserError(f"quality: {self.name}: fails on images of {tuple(part.shape)} ({said})") from error
+            shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            if not isinstance(made, Tensor) or made.ndim != 2 or len(made) != len(part):
+                raise UserError(f"quality: {self.name}: makes {shape} of {len(part)} images; it must make (N, D)")
+            if not made.isfinite().all():
+                raise UserError(f"quality: {self.name}: makes features that are not finite numbers")
+            found.append(made.double().cpu())
+        return torch.cat(found)
+
+
+def none(data: Images, folder: Path | None = None) -> None:
+    """Nothing is measured."""
+
+
+def check_classes(data: Images) -> None:
+    """Refuse data that no classifier can be trained on. Errors: UserError."""
+    small.check(data)
+
+
+def classifier(data: Images, folder: Path | None = None) -> Features:
+    """The features of a small classifier, trained once per data set. Errors: UserError for data without classes."""
+    found = small.trained(data, folder)
+    return Features(f"a classifier of {data.num_classes} classes", found.features, found.accuracy.item())
+
+
+def file(data: Images, folder: Path | None = None, path: str | None = None) -> Features:
+    """The features that a TorchScript file makes. It is code: only what is typed is opened. Errors: UserError."""
+    if path is None:
+        raise UserError("quality=file: which one? add quality.path=FILE, a TorchScript file: images -> (N, D)")
+    where = f"quality.path={path}"
+    try:
+        content = place(path, where).read_bytes()
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read ({error.strerror}); give a file of torch.jit.save") from error
+    try:
+        with steady(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls TorchScript old
+            model = torch.jit.load(str(place(path, where)), map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise UserError(f"{where}: not a TorchScript file ({said}); give a file of torch.jit.save") from error
+    return Features(Path(path).name, model, sha256=hashlib.sha256(content).hexdigest())
