@@ -8,6 +8,7 @@ from search.analysis.confirmation import Confirmation
 from search.analysis.ranking import rank
 from search.console.tables import Fitting
 from search.quality.found import QualityFound
+from search.quality.section import quality_section
 from search.report import account, importance, leaderboard, pareto_front, rank_correlation, summary
 from search.report import confirmation as confirmation_report
 from search.report import verdict as verdict_report
