@@ -164,9 +164,10 @@ def test_a_search_measures_before_the_weights_are_cleared(tmp_path: Path, monkey
 
     monkeypatch.setattr(finish.sample_quality, "measured", measures)
     monkeypatch.setattr(Trainings, "clear", lambda self: seen.append("cleared"))
-    _, display = quick.run(tmp_path, [*quick.NUMBERS, *ASKED, "search.n_trials=2"], monkeypatch)
+    quick.run(tmp_path, [*quick.NUMBERS, *ASKED, "search.n_trials=2"], monkeypatch)
     assert seen == ["denoise.quality.features.classifier", "cleared"]
-    assert "The baseline: no sample quality, it is gone." in display.notes
+    (page,) = tmp_path.rglob("report.html")
+    assert "The baseline: no sample quality, it is gone." in page.read_text()
 
 
 def test_what_cannot_be_measured_is_refused_before_anything_is_trained(

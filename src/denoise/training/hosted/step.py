@@ -39,6 +39,7 @@ class StepHost(Host):
         nn.Module.__init__(self)
         self.net: Any = net
         self.listing = ""
+        self.named, self.conditions = {}, ()
         self._batch = look
         self.sites, self.taken = find(self, self.run)
         self.taken.output = None
