@@ -22,7 +22,7 @@ def columns() -> list[str]:
     """What of a run is a column, by MLflow's names."""
     metrics = [f"metrics.`{name}`" for name in (VAL_LOSS, SAMPLES_PER_SECOND)]
     tags = [f"tags.`{name}`" for name in (Tag.OUTCOME, Tag.DIFFERS)]
-    return ["attributes.`Dataset`", *metrics, *(f"params.`{kind}`" for kind in catalog.KINDS), *tags]
+    return [*metrics, *(f"params.`{kind}`" for kind in catalog.KINDS), *tags]
 
 
 def state() -> dict[str, Any]:
