@@ -126,6 +126,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def catalogue() -> Iterator[None]:
     """The folders, the trust and the words typed that a test adds are taken away after it."""
     lists = (catalog._folders, trust.homes, trust.allowed, sys.path, printed_commands.given)
+    printed_commands.given[:] = []  # what a fixture of a module has typed
     before = [list(each) for each in lists]
     yield
     if list(catalog._folders) != before[0]:

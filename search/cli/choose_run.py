@@ -18,7 +18,7 @@ from search.searches.run_names import Named
 from search.space.option import difference
 from search.storages import sqlite
 from search.storages.store_folder import store_of
-from search.tracking import read_only, registered
+from search.tracking import read_only
 from search.tracking.address import FROM_OUTSIDE, is_local, resolve_uri
 from search.tracking.record import Record, check, of_run, tag
 from search.tracking.tags import Tag
@@ -100,6 +100,8 @@ def chosen(books: Tracker, text: str | None) -> Chosen:
 
 def _champion(books: Tracker, parent: Any) -> Any:
     """The run of the champion of a search's question, which another search may have found."""
+    from search.tracking import registered  # which loads torch
+
     model = parent.data.tags.get(Tag.MODEL, "")
     run = books.run_of(registered.champion(books, model)) if model else None
     if run is None:

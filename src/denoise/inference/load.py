@@ -118,8 +118,8 @@ def _of_tracker(what: str, store: str | Path | None) -> Trained:
                 path = Path(client.download_artifacts(run_id, f"weights/{WEIGHTS}", folder))
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"{what}: kept no weights (a search keeps those of its best trial and its baseline); make reproduce "
-                f"RUN={run_id} trains it again"
+                f"{what}: kept no weights (a search keeps those of its best trial and its baseline); "
+                f"reproduce trains run {run_id} again"
             ) from error
         return _made(cfg, data, path, tags.get("weights_sha256"))
 
@@ -140,7 +140,7 @@ def _tracker(what: str, store: str | Path | None) -> tuple[Any, str, Path | None
     home = Path(store if store is not None else "runs").expanduser().resolve()
     if not (home / "mlflow.db").is_file():
         raise UserError(
-            f"{what}: no mlflow.db in {home}; give store=FOLDER, where make search keeps its runs, or set "
+            f"{what}: no mlflow.db in {home}; give store=FOLDER, where a search keeps its runs, or set "
             "MLFLOW_TRACKING_URI"
         )
     try:  # MLflow tries for minutes
@@ -165,7 +165,7 @@ def _json(text: Any, where: str) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: is no training; a run of make train or a trial of a search is one") from error
+        raise UserError(f"{where}: is no training; a run of train or a trial of a search is one") from error
 
 
 def _composed(overrides: Any, where: str) -> DictConfig:
@@ -179,5 +179,5 @@ def _composed(overrides: Any, where: str) -> DictConfig:
 def _made(cfg: DictConfig, data: Images, weights: Path, digest: str | None) -> Trained:
     denoiser = read_weights(cfg, data, weights)
     if digest is not None and sha256(denoiser.state_dict()) != digest:
-        raise UserError(f"{weights}: not the weights that were recorded; make reproduce trains the run again")
+        raise UserError(f"{weights}: not the weights that were recorded; reproduce trains the run again")
     return Trained(cfg, denoiser, data).eval()

@@ -131,7 +131,8 @@ class Denoising:
         if data.sigma_data is None:
             return notes
         said = f"data: standard deviation of the training images {data.sigma_data:g}"
-        return [*notes, f"{said}; sigma_data {cfg.data.sigma_data:g}"]
+        taken = with_measured(cfg.data, data)["sigma_data"]
+        return [*notes, f"{said}; sigma_data {taken:g}"]
 
     def test_images(self, cfg: DictConfig) -> int:
         """Those of the test split."""

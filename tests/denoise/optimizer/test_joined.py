@@ -134,7 +134,7 @@ def test_a_training_ends_as_with_separate_parameters(clip: str, monkeypatch: pyt
     ]
     cfg = compose([*TINY, *more]).cfg
     together = train(cfg)
-    monkeypatch.setattr("denoise.training.module.joined", lambda make, groups: make(groups))
+    monkeypatch.setattr("denoise.training.trainable.joined", lambda make, groups: make(groups))
     apart = train(cfg)
     for name, tensor in together.weights.items():
         torch.testing.assert_close(tensor, apart.weights[name], rtol=1e-4, atol=1e-6)

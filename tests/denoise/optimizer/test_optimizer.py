@@ -409,7 +409,7 @@ def test_what_is_evaluated_is_the_optimizers_own_average_if_it_has_one(option):
 def test_curvature_is_the_gauss_newton_diagonal_of_the_loss():
     """For a backbone that is linear in its weights the loss's Hessian itself; and asking leaves no trace."""
     module = prepare(tiny("normalization=batch_norm", "dropout=0.3"))
-    denoiser, (images, sigma, noise, _) = module.denoiser, module.draw(3)
+    denoiser, (images, sigma, noise, *_) = module.denoiser, module.draw(3)
     images, sigma, noise = images[:4], sigma[:4], noise[:4]
 
     class Linear(nn.Module):

@@ -113,7 +113,7 @@ def test_few_evaluations_are_noted_however_many_there_are(monkeypatch: pytest.Mo
     monkeypatch.setattr(diagnostics, "fingerprint", lambda model: "0")
 
     class Module:
-        denoiser = None
+        trained = None
 
     def noted(evaluations: int, torn: int = 0) -> list[int]:
         monitor = TrainingMonitor(None, 1, 1, 1.0, None)
