@@ -13,12 +13,25 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), "")
 WHY_NOT = "" if PROGRAM else "no Chromium here (Debian: apt-get install chromium)"
 LOADS = 60_000  # milliseconds of a page's own time, which stands while something is fetched
+TRIES = 5  # of a page that a busy machine has not made in that time
 DARK = "--blink-settings=preferredColorScheme=0"
 
 
-def dom(address: str) -> str:
-    """The page's elements, as its scripts have made them."""
-    return _run(address, "--dump-dom")
+def dom(address: str, awaits: str = "") -> str:
+    """The page's elements, as its scripts have made them; asked again where what it `awaits` is not there yet."""
+    for _ in range(TRIES):
+        page = _run(address, "--dump-dom")
+        if awaits in text(page):
+            break
+    return page
+
+
+def works() -> bool:
+    """Whether it shows a page on this machine at all."""
+    try:
+        return "here" in _run("data:text/html,here", "--dump-dom")
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def text(page: str) -> str:

@@ -150,7 +150,7 @@ def test_a_disk_that_is_full_at_any_file_ends_the_process_and_no_trial(
 
     def failing(name: str, call: Any) -> Any:
         def write(path: Any, *given: Any, **more: Any) -> Any:
-            place = f"{name} {re.sub('[0-9a-f]{6,}|[0-9]+', '', Path(os.fspath(path)).name)}"
+            place = f"{name} {re.sub('[0-9a-f]{4,}|[0-9]+', '', Path(os.fspath(path)).name)}"
             if str(tmp_path) in str(path) and place not in met:
                 met[place] += 1
                 raise OSError(errno.ENOSPC, "No space left on device")
