@@ -217,7 +217,9 @@ def check_patterns(patterns: Mapping[str, Sequence[str]], paths: Iterable[str]) 
             if not any(fnmatchcase(path, pattern) for path in paths):
                 near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.3) or paths[:1]
                 such = f", such as {near[0]}" if near else ""
-                raise UserError(f"model.parts.{name}={pattern}: matches no site's path{such}; make sites lists them")
+                raise UserError(
+                    f"model.parts.{name}={pattern}: matches no site's path{such}; the verb sites lists them"
+                )
 
 
 def part(call: Call) -> str:

@@ -170,13 +170,14 @@ def test_which_examples_are_for_what(data: str, counts: tuple[int, ...], said: i
 
 def test_the_objective_is_its_loss_on_held_out_batches_by_hand() -> None:
     """(0.25 - mean of a batch)^2 in float64, the mean over the batches; test/loss on what is kept aside."""
-    cfg = config("trainer.val_samples=64", "trainer.test_samples=16", "optimizer=sgd", module="Mean")
+    more = ["trainer.diverged_at=1e9", "optimizer=sgd"]
+    cfg = config("trainer.val_samples=64", "trainer.test_samples=16", *more, module="Mean")
     result, (loader, batches) = train.train(cfg), reading.read(cfg).fixed["validation"]
     weight = float(result.weights["weight"])
     means = [loader.dataset.tensors[0][batch].double().mean().item() for batch in batches]
     cases = [(weight - means[case % len(means)]) ** 2 for case in range(16)]
     assert result.metrics["val/loss"] == pytest.approx(sum(cases) / 16, rel=1e-5)
-    assert result.tested["image"].tolist() == [0, 1, 2, 0] and result.tested["losses"].dtype == torch.float64
+    assert result.tested["image"].tolist() == [0, 1, 2, 3] and result.tested["losses"].dtype == torch.float64
     assert result.metrics["test/loss"] == pytest.approx(result.tested["losses"].mean().item(), rel=1e-12)
 
 

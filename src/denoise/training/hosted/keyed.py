@@ -18,6 +18,7 @@ from denoise.errors import UserError
 from denoise.randomness import key, seeded_all, stream
 
 EVALUATION = 0  # the seed of held-out batches: the same for all trials
+LEAST = 8  # batches of an evaluation
 
 
 class KeyedLoader:
@@ -98,8 +99,11 @@ class KeyedLoader:
         return self.even([index for index in mixed(len(self.dataset)) if index not in self.held])
 
     def even(self, examples: Sequence[int]) -> list[list[int]]:
-        """Divide examples into as few batches as the batch size allows, of sizes that differ by one at most."""
-        count = -(-len(examples) // self.batch_size)
+        """Divide examples into batches of sizes that differ by one at most: as few as the batch size allows.
+
+        LEAST where there are as many examples: of one batch no one knows what other examples would change.
+        """
+        count = max(-(-len(examples) // self.batch_size), min(len(examples), LEAST))
         return [list(examples[at::count]) for at in range(count)]
 
     def read(self, examples: Sequence[int], seed: int, stream_name: str, number: int) -> Any:
