@@ -52,7 +52,7 @@ def run(overrides: Sequence[str] = (), **settings: Any) -> SearchReport:
     """Search as `make search` does, in a process of its own, and show what it says; what it found.
 
     overrides, settings: as they are typed, ["search=ablation", "data.root=photos"] or data="digits". An interrupt ends
-    it, and the same call goes on. Errors: UserError for what a search refuses, Outside where it ends otherwise.
+    it, and the same call continues it. Errors: UserError for what a search refuses, Outside where it ends otherwise.
     """
     words = _words(overrides, settings)
     name = loop.prepare(words).name

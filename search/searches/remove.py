@@ -78,7 +78,8 @@ def remove(books: Tracker, found: Removal, url: str) -> str:
                 delete(study_name=name, storage=found.study.storage)
         left = removal.remove(books, [run.info.run_id for run in reversed(found.runs)])
         for folder in found.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():  # MLflow's command may have removed it
+                shutil.rmtree(folder)
     for file in (books.store / "locks").glob(f"{found.name}*.lock"):
         file.unlink()
     return left

@@ -30,7 +30,7 @@ def tag(tags: Mapping[str, str], tracker: Tracker, run: Run | None = None) -> di
 
 
 def again(run_id: str) -> str:
-    """The command that trains a run again; a store may be moved, so its place is left to whoever types it."""
+    """The command that trains a run again; a store may be moved, so its place is left to the reader."""
     words = ["store=FOLDER" if text.startswith("store=") else text for text in given]
     return command(words, "reproduce", run_id)
 

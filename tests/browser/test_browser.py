@@ -1,4 +1,4 @@
-"""What a person sees after a search, in a real browser: MLflow's pages as make ui serves them, and the report.
+"""The pages that follow a search, in a real browser: MLflow's pages as make ui serves them, and the report.
 
 With DENOISE_PICTURES=FOLDER each page is kept there as a picture; those under docs/ are made so.
 """
