@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -65,7 +66,6 @@ def gpu() -> bool:
 
 def make_env() -> None:
     """Write the env file, readable by its owner alone; one that is there stays."""
-    password = secrets.token_hex(24)
     content = TEMPLATE.format(
         port=5000,
         profile="gpu" if gpu() else "cpu",
@@ -73,7 +73,7 @@ def make_env() -> None:
         user=os.getuid() or 1000,
         postgres=secrets.token_hex(24),
         key=secrets.token_hex(32),
-        admin=password,
+        admin=secrets.token_hex(24),
         access=secrets.token_hex(10),
         secret=secrets.token_hex(20),
     )
@@ -151,9 +151,7 @@ def answers(*command: str) -> str:
 
 def step(what: str, command: Sequence[str], plain: bool = False) -> str:
     """Run a command and return what it prints; with `plain` its last line is a whole refusal. Errors: UserError."""
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
-    )
+    done = subprocess.run(command, stdout=PIPE, stderr=STDOUT, stdin=DEVNULL, text=True)
     with LOG.open("a") as log:
         log.write(f"\n$ {what}\n{done.stdout}")
     if done.returncode:
@@ -205,9 +203,8 @@ def up(containers: Containers) -> int:
         step("start", containers.compose(env, "up", "-d", "--no-deps", "--no-build", *words))
 
     start("postgres", *(["s3"] if "s3" in env.get("OVERLAYS", "").split() else []))
-    for line in step(
-        "migrate", containers.compose(env, "run", "--rm", "--no-deps", "-T", "migrate"), True
-    ).splitlines():
+    migrate = containers.compose(env, "run", "--rm", "--no-deps", "-T", "migrate")
+    for line in step("migrate", migrate, True).splitlines():
         if "tables: " in line:
             print(line)
     start(*anew, "mlflow")
@@ -254,12 +251,10 @@ def verb(containers: Containers, words: Sequence[str]) -> int:
     env = read_env()
     if not containers.running("mlflow"):
         raise UserError("the service does not run; make up starts it")
+    words, port = list(words), env["PORT"]
     if words[0] == "ui":
-        print(
-            f"MLflow: http://127.0.0.1:{env['PORT']}   (from elsewhere: ssh -L {env['PORT']}:127.0.0.1:{env['PORT']})"
-        )
+        print(f"MLflow: http://127.0.0.1:{port}   (from elsewhere: ssh -L {port}:127.0.0.1:{port})")
         return 0
-    words = list(words)
     if words[0] == "search":
         processes = int(env["WORKERS"]) + 1
         words[1:1] = [f"search.storage={STORAGE}", "search.shared=true", f"search.lag={LAG * processes}"]
