@@ -1,6 +1,6 @@
 """Measure speed as ratios within one run.
 
-    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e,f,g] [repeat=1] [seed=0]
+    python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e,f,g,h] [repeat=1] [seed=0]
     python -m benchmarks.bench report [size=full|quick]
 
 `repeat` is how often parts c and d are measured; `seed` draws their trials. `report` prints the results as markdown.
@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import activations, arguments, reading, results, steps, walls
+from benchmarks import activations, arguments, reading, results, steps, surgery, walls
 from denoise.errors import UserError
 
 PARTS = {
@@ -26,6 +26,7 @@ PARTS = {
     "e": "our activations against their plain formulas",
     "f": "what looking at the layers adds to a training",
     "g": "reading the user's own images",
+    "h": "a network in the host against the bare one",
 }
 DEFAULTS = {"size": "full", "part": tuple(PARTS), "repeat": 1, "seed": 0}
 READERS = {
@@ -81,6 +82,7 @@ def run(options: dict[str, Any], command: str) -> int:
         (("e",), lambda: activations.measure(size, say)),
         (("f",), lambda: steps.part_f(steps.SIZES[size], say)),
         (("g",), lambda: reading.measure(reading.SIZES[size], say)),
+        (("h",), lambda: surgery.measure(surgery.SIZES[size], say)),
     ):
         chosen = [name for name in names if name in parts]
         if not chosen:

@@ -7,7 +7,8 @@ from typing import Any
 from denoise.config import limits, plain
 from denoise.config.compose import defaults, is_group
 from denoise.config.legal import exists
-from denoise.config.parse import parse, quoted
+from denoise.config.overrides import own_part
+from denoise.config.parse import names_parts, parse, quoted
 from denoise.errors import UserError
 
 
@@ -17,7 +18,7 @@ def content(overrides: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for override in map(parse, overrides):
         if is_group(override):
-            groups.append({f"override /{override.get_key_element().lstrip('+')}": override.value()})
+            groups.append({_choice(override.get_key_element().lstrip("+")): override.value()})
             continue
         *path, last = override.key_or_group.split(".")
         node = values
@@ -25,6 +26,11 @@ def content(overrides: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(name, {})
         node[last] = override.value()
     return {"defaults": ["train", *groups, "_self_"], **values}
+
+
+def _choice(place: str) -> str:
+    """A place in the defaults of a file: no file before chooses for a part that the model names."""
+    return f"/{place}" if own_part(place) else f"override /{place}"
 
 
 def read(path: Path) -> list[str]:
@@ -36,12 +42,15 @@ def read(path: Path) -> list[str]:
     groups = []
     for each in choices[1:-1]:
         name, option = next(iter(each.items())) if isinstance(each, dict) and len(each) == 1 else ("", None)
-        if not str(name).startswith("override /"):
+        place = str(name).partition("/")[2]
+        if not place or name != _choice(place):
             raise UserError(f"{path}: {each} in its defaults; legal: override /KIND: OPTION")
-        groups.append(f"{name.removeprefix('override /')}={_text(option)}")
+        groups.append(f"{place}={_text(option)}")
     values = [(name, f"{name}={_text(value)}") for name, value in _leaves(content, "")]
+    groups += [f"+{text}" for _, text in values if names_parts(parse(text))]
     cfg = defaults(groups).cfg
-    return [*groups, *(text if exists(cfg, name) else f"+{text}" for name, text in values)]
+    others = [(name, text) for name, text in values if f"+{text}" not in groups]
+    return [*groups, *(text if exists(cfg, name) else f"+{text}" for name, text in others)]
 
 
 def _leaves(node: dict[str, Any], above: str) -> list[tuple[str, Any]]:

@@ -71,7 +71,7 @@ def limits_of(cfg: DictConfig, path: str) -> Any:
 
 def named_parts(model: Any) -> dict[str, tuple[str, ...]]:
     """The parts that the config of a network that is not ours names: patterns of module paths. Errors: UserError."""
-    given = model.get("parts") if isinstance(model, Mapping) and "call" in model else None
+    given = model.get("parts") if isinstance(model, Mapping) else None
     if given is None:
         return {}
     if not isinstance(given, Mapping):

@@ -77,7 +77,7 @@ class Host(Stochastic):
         self.blank = False  # whether it takes labels even where the data give it none: zeros
         self.draws = False
         self.listing = ""  # of the sites, and what surgery has done at each
-        self.named = named_parts({"call": call, "parts": parts})
+        self.named = named_parts({"parts": parts})
         self._meet(shape, num_classes, conditions or {})
 
     def forward(

@@ -45,7 +45,7 @@ def apply(
     cfg = _config(Path(best))
     parts = build_parts(cfg)
     if is_lightning(cfg.model):
-        host: Host = _stepping(model, batch, best)
+        host: Host = _stepping(model, batch, best, cfg.model.get("parts"))
     else:
         settings = {name: cfg.model[name] for name in SETTINGS if name in cfg.model and name != "class_conditional"}
         host = Host(model, shape or _shape(model), num_classes, conditions=conditions, **settings)
@@ -68,7 +68,7 @@ def make_optimizer(model: nn.Module, best: str | Path, max_steps: int | None = N
     return made, schedule
 
 
-def _stepping(model: Any, batch: Any, best: str | Path) -> Host:
+def _stepping(model: Any, batch: Any, best: str | Path, parts: Any) -> Host:
     if batch is None:
         raise UserError(
             f"{best}: of a LightningModule: give apply(model, best, batch=...), a batch of its training_step"
@@ -77,7 +77,7 @@ def _stepping(model: Any, batch: Any, best: str | Path) -> Host:
 
     attach(heard(model, 1), None, 1)
     try:
-        return StepHost(model, batch)
+        return StepHost(model, batch, parts)
     finally:
         unheard(model)
 

@@ -338,3 +338,22 @@ def test_a_copy_shares_the_data_and_not_the_weights() -> None:
         for parameter in copied.host.parameters():
             parameter.zero_()
     assert copied.loss_at(0)() != module.loss_at(0)()
+
+
+def test_parts_of_its_own_by_patterns_of_module_paths(tmp_path: Path) -> None:
+    """What is chosen for a part acts there alone, in training and in a script; a pattern of nothing is refused."""
+    more = ["model.parts={told:net.time,norms:net.norm}", "normalization@parts.norms.normalization=rms_norm"]
+    more += ["initializer@parts.told.initializer=constant", "parts.told.initializer.value=0.5"]
+    chosen, plain = train.prepare(config(*more)), train.prepare(config())
+    assert "net.norm" in chosen.host.listing and chosen.host.part_names[-2:] == ("told", "norms")
+    assert type(chosen.host.net.net.norm) is not type(plain.host.net.net.norm)
+    weights = chosen.weights()
+    assert weights["net.time.weight"].eq(0.5).all()
+    rest = {n: w for n, w in plain.weights().items() if not n.startswith(("net.time", "net.norm"))}
+    assert all(torch.equal(weights[name], value) for name, value in rest.items())
+    best, model = tmp_path / "best.yaml", reading.built({"_target_": f"{HERE}.Lit"}, 0)
+    best.write_bytes(leaderboard.best_yaml(typed(*more), "found", "0" * 32))
+    denoise.apply(model, best, batch=next(iter(lit.loaders()[1])))
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(UserError, match="matches no site's path"):
+        train.prepare(config("model.parts={mid:mid.*}"))

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from denoise import best_file
 from denoise.config import catalog, legal
-from denoise.config.compose import compose
+from denoise.config.compose import as_yaml, compose
 from denoise.errors import UserError
 from denoise.foreign.host import Host
 from denoise.foreign.operate import operate
@@ -86,6 +87,14 @@ def test_weights_and_their_norms_follow_the_part(mine: list[str]) -> None:
     assert {n.split(".")[0] for n, _ in net.named_parameters() if "parametrizations" in n} == {"mid"}
     rest = {n: p for n, p in plain.state_dict().items() if not n.startswith("mid.")}
     assert all(torch.equal(net.state_dict()[name], value) for name, value in rest.items())
+
+
+def test_a_best_file_names_parts(mine: list[str], tmp_path: Path) -> None:
+    typed = [*mine, "model.parts={middle:[mid,mid.*],head:last}", RELU, "activation@parts.head.activation=swish"]
+    typed += ["parts.head.activation.beta=2.0"]
+    path = tmp_path / "best.yaml"
+    path.write_text(as_yaml(best_file.content(typed)))
+    assert config_sha256(compose(best_file.read(path))) == config_sha256(compose(typed))
 
 
 def test_a_part_of_layers_alone(mine: list[str]) -> None:

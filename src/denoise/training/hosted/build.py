@@ -152,7 +152,7 @@ def _met(cfg: DictConfig) -> tuple[Splits, StepHost]:
         with torch.enable_grad(), seeded_all(EVALUATION, "hosted/look"):
             return loss_of(host(look()), name)
 
-    host: StepHost = tried(net, f"{what} without gradients", lambda: StepHost(net, look()))
+    host: StepHost = tried(net, f"{what} without gradients", lambda: StepHost(net, look(), cfg.model.get("parts")))
     one, other = tried(net, what, loss), tried(net, what, loss)
     if not one.isfinite():
         raise UserError(f"model: {what} returned a loss of {one.item()} on its first batch")

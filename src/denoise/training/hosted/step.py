@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
+from denoise.config.legal import named_parts
 from denoise.errors import UserError
 from denoise.fault import line
 from denoise.foreign.census import as_before
@@ -31,15 +32,16 @@ class StepHost(Host):
     """The step of a LightningModule: (batch, its number, which step) -> what it returns, and what it logs meanwhile.
 
     - net: the module, one that is `heard`; look: a batch on its device, on which training_step runs to find its sites.
+    - parts: names, each with patterns of module paths.
     """
 
     without = ("denoiser",)
 
-    def __init__(self, net: LightningModule, look: Any) -> None:
+    def __init__(self, net: LightningModule, look: Any, parts: Any = None) -> None:
         nn.Module.__init__(self)
         self.net: Any = net
         self.listing = ""
-        self.named, self.conditions = {}, ()
+        self.named, self.conditions = named_parts({"parts": parts}), ()
         self._batch = look
         self.sites, self.taken = find(self, self.run)
         self.taken.output = None
