@@ -14,7 +14,7 @@ from search.cli.list_searches import compare as compare
 from search.cli.list_searches import remove as remove
 from search.cli.list_searches import searches as searches
 from search.cli.list_searches import trials as trials
-from search.cli.waiting import say, waits
+from search.cli.waiting import plan, say, waits
 from search.console.console import console
 from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
@@ -37,6 +37,8 @@ def search(options: argparse.Namespace) -> int:
     help.shown(options, "search")
     asked, _ = read(options.overrides)
     resolve_uri(asked.cfg.tracking.uri, store_of(asked.cfg))  # refused before anything is loaded
+    if not options.worker:
+        console.print(plan(asked), soft_wrap=True)
     from search.workers.allocation import division, likely_several
     from search.workers.pool import WorkerPool
 
@@ -78,6 +80,7 @@ def search(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train one config, tracked like a trial."""
     composed = _compose(options)
+    console.print(plan(composed), soft_wrap=True)
     with waits(console):
         load(*LEARNS, *TRACKS)
         from denoise.training import train as training

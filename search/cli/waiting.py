@@ -7,8 +7,25 @@ from contextlib import AbstractContextManager, nullcontext
 from rich.live import Live
 from rich.spinner import Spinner
 
+from denoise.config.compose import Composed
 from search.console.console import Out
 from search.console.redact import line
+
+
+def plan(asked: Composed) -> str:
+    """What a training or a search will do, in a line, before anything that takes seconds is loaded."""
+    cfg, chosen = asked.cfg, asked.choices
+    what = f"model={chosen.get('model')} data={chosen.get('data')}"
+    if "search" not in cfg:
+        return f"{what}: {cfg.trainer.max_steps} steps"
+    settings, steps = cfg.search, f"of at most {cfg.trainer.max_steps} steps"
+    trials = f"{settings.n_trials} trials {steps}"
+    if settings.mode == "ablation":
+        asked_about = ", ".join(map(str, settings.scientific or []))
+        trials = f"{settings.per_arm} trials {steps} for each option of {asked_about}"
+    finalists, seeds = settings.confirm.finalists, settings.confirm.seeds
+    then = f", then the best {finalists} beside the baseline on up to {seeds} fresh seeds" if finalists else ""
+    return f"search={chosen.get('search')} {what}: {trials}{then}; the time left is shown from the first trial on"
 
 
 def waits(console: Out) -> AbstractContextManager[object]:

@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from denoise.fault import Outside
+from search.tracking.registered import absent
 from search.tracking.tracker import Tracker
 
 
@@ -22,11 +22,9 @@ def versions(books: Tracker, run_ids: Sequence[str]) -> list[Any]:
 
 def champions(books: Tracker, run_ids: Sequence[str]) -> list[str]:
     """The registered models whose champion is one of these runs."""
-    from mlflow.exceptions import MlflowException
-
     names = []
     for name in dict.fromkeys(str(one.name) for one in versions(books, run_ids)):
-        with suppress(MlflowException):  # a model without a champion
+        with absent():  # a model without a champion
             if books.client.get_model_version_by_alias(name, "champion").run_id in run_ids:
                 names.append(name)
     return names
@@ -38,14 +36,12 @@ def remove(books: Tracker, run_ids: Sequence[str]) -> str:
     In a database of this machine they are gone for good. A server marks them as deleted, and keeps them until its
     `mlflow gc`. Errors: Outside where MLflow's command does not do it.
     """
-    from mlflow.exceptions import MlflowException
-
     for version in versions(books, run_ids):
         books.client.delete_model_version(version.name, version.version)
         if not books.client.search_model_versions(f"name='{version.name}'"):
             books.client.delete_registered_model(version.name)
     for run_id in run_ids:
-        with suppress(MlflowException):  # deleted already
+        with absent():  # deleted already
             books.client.delete_run(run_id)
     if not books.local:
         return f"{books.place} keeps runs that are deleted until mlflow gc is run there"

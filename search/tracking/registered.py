@@ -6,8 +6,8 @@ Its folder is that of a run's weights: config and numbers, nothing pickled. deno
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from search.tracking.tags import Tag
 from search.tracking.tracker import Run, Tracker
 
 CHAMPION = "champion"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's words for: no such model, alias or run
 MEASURE = ("val_samples",)  # of a trainer: how many triples val/loss is the mean of
 SEARCH, CONFIRMED = "search", "confirmed"  # tags of a version, beside its metrics
 
@@ -71,11 +72,21 @@ def better(new: Candidate, old: Mapping[str, str]) -> bool:
     return bool(new.confirming) and new.worth.get(TEST_LOSS, math.inf) < _number(old, TEST_LOSS)
 
 
-def champion(tracker: Tracker, model: str) -> str:
-    """The run that is the champion of a model; empty where there is none."""
+@contextmanager
+def absent() -> Iterator[None]:
+    """Within, MLflow may answer that a model, an alias or a run is not there; what else it says is raised."""
     from mlflow.exceptions import MlflowException
 
-    with suppress(MlflowException):
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+
+
+def champion(tracker: Tracker, model: str) -> str:
+    """The run that is the champion of a model; empty where there is none."""
+    with absent():
         return str(tracker.client.get_model_version_by_alias(model, CHAMPION).run_id)
     return ""
 
@@ -93,7 +104,7 @@ def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed) -> s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        with suppress(MlflowException):  # the model without a champion: a kill came between
+        with absent():  # the model without a champion: a kill came between
             old = client.get_model_version_by_alias(model, CHAMPION)
     if old is not None and old.run_id != run_id and tracker.active(old.run_id) and not better(new, old.tags):
         return _stays(model, old, new)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from denoise.config.compose import compose
+from search.searches import removal
 from search.tracking import description
 from search.tracking.record import Record
-from search.tracking.registered import Candidate, better, crown, name
+from search.tracking.registered import Candidate, better, champion, crown, name
 from search.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -40,6 +41,26 @@ def test_a_champion_gives_way_to_what_is_better_on_the_same_question(
     new: tuple[float | None, float], old: tuple[float | None, float, str], replaces: bool
 ) -> None:
     assert better(candidate(*new), candidate(*old).tags) == replaces
+
+
+def test_only_what_is_absent_is_taken_for_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+
+    tracker = Tracker(None, "denoise-search", tmp_path)
+    assert champion(tracker, "no-such-model") == ""
+    tracker.client.create_registered_model("of-none")
+    assert champion(tracker, "of-none") == ""
+
+    def denied(*given: Any) -> Any:
+        raise MlflowException("not for you", PERMISSION_DENIED)
+
+    for call in ("get_model_version_by_alias", "delete_run"):
+        monkeypatch.setattr(tracker.client, call, denied)
+    with pytest.raises(MlflowException, match="not for you"):
+        champion(tracker, "of-none")
+    with pytest.raises(MlflowException, match="not for you"):
+        removal.remove(tracker, ["0" * 32])
 
 
 def test_tags_that_are_no_numbers_keep_no_champion() -> None:
