@@ -59,7 +59,7 @@ def failures(records: Sequence[Record], baseline: Sequence[str]) -> Fitting | No
 def costs(records: Sequence[Record], found: Confirmation | None, metrics: Any) -> tuple[str, ...]:
     """What the trials took, what the confirmation, and the search on the clock."""
     steps, flops, seconds = spent(records)
-    counted = f", {pareto_front.amount(flops)} operations" if flops else ""  # not of a LightningModule of the user's own
+    counted = f", {pareto_front.amount(flops)} operations" if flops else ""  # not known of a LightningModule
     said = f"The trials took {steps:,.0f} optimizer steps{counted} and {clock(seconds)} minutes of training"
     if found is not None:
         said += f"; the confirmation {found.trainings} trainings more"

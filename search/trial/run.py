@@ -26,6 +26,7 @@ from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import open_runs, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
+from search.trial.machine import monitored
 
 P = ParamSpec("P")
 MOST_LETTERS = 100  # of a name in a list
@@ -173,7 +174,8 @@ def perform(
         if admit is not None and (checkpoint is None or not checkpoint.exists()):
             with blamed():
                 admit(resolved, module)
-        result = train.fit(resolved, module, forwarder, checkpoint, stop_at)
+        with monitored(run, cfg.tracking.system_metrics):
+            result = train.fit(resolved, module, forwarder, checkpoint, stop_at)
     except Rejected as rejected:
         return end_rejected(run, composed, rejected)
     except Outside:
