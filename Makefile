@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # install: further packages, each of a lock file of its own; what was installed once stays
 EXTRA :=
-EXTRAS := diffusers
+EXTRAS := diffusers quality
 EXTRA_STAMPS := $(addprefix $(STAMP)-,$(filter $(EXTRAS),$(EXTRA)))
 ARGS ?=
 RUN ?=
@@ -56,7 +56,7 @@ help: ## list the verbs
 	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=NAME names a search or a run: its id or first digits, 'trial 12', best, ...'
 	@echo '  ENGINE=compose does it in the service that make up has started.'
 
-install: $(STAMP) $(EXTRA_STAMPS) ## install what is missing into .venv, from the lock: EXTRA=diffusers for its models too
+install: $(STAMP) $(EXTRA_STAMPS) ## install what is missing into .venv, from the lock: EXTRA=diffusers for its models too, EXTRA=quality for an ImageNet network
 
 $(STAMP)-%: requirements-%.lock $(STAMP)
 	@exec 9>$(VENV)/.lock

