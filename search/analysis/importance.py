@@ -99,7 +99,7 @@ def divergences(
     from optuna.importance import PedAnovaImportanceEvaluator
 
     evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
-    with _quiet():
+    with quiet():
         study = _study(trials, shared)
 
         def divergence(given: Array) -> list[float]:
@@ -142,7 +142,7 @@ def _study(trials: Sequence[FrozenTrial], only: Mapping[str, BaseDistribution]) 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Optuna's notes on studies in memory, few trials and arguments that are experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

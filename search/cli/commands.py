@@ -21,7 +21,7 @@ from search.console.redact import hide, line, printable
 from search.report import leaderboard
 from search.runtime.startup import LEARNS, TRACKS, load
 from search.storages.store_folder import store_of
-from search.tracking import read_only, saved_view
+from search.tracking import artifacts, read_only, saved_view
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known
 from search.tracking.tags import Tag
@@ -218,7 +218,10 @@ def report(options: argparse.Namespace) -> int:
         place = f"the whole report as a page: {read_only.put(store, page.NAME, page.render(report))}"
     except UserError as error:  # neither there nor here: what is shown is shown
         place = f"{page.NAME} is not written: {error}"
-    terminal.show(console, report, ["", *(command for command, _ in report.commands), place])
+    after = ["", *(command for command, _ in report.commands)]
+    if report.interactive:
+        after.append(f"pictures to hover over: {artifacts.place(tracker.files, search_id, report_of.INTERACTIVE)}")
+    terminal.show(console, report, [*after, place])
     return 0
 
 

@@ -51,4 +51,4 @@ def line(text: str) -> str:
 
 def hidden(name: str, content: bytes) -> bytes:
     """A file's content, with what it keeps secret hidden where it is text."""
-    return hide(content.decode()).encode() if name.endswith((".txt", ".json", ".yaml")) else content
+    return hide(content.decode()).encode() if name.endswith((".txt", ".json", ".yaml", ".csv", ".log")) else content

@@ -22,6 +22,7 @@ from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 
 MOST = 500  # rows of the table of all trials
+INTERACTIVE = "interactive.html"  # of the search's run
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class SearchReport:
     environment: Section
     every: Section
     best: str = ""
+    interactive: bool = False  # whether the search's run has pictures to hover over
     metrics: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -121,6 +123,7 @@ def read(
         environment=Section("Environment", notes=account.environment(records, params)),
         every=Section("Every trial", tables=(leaderboard.leaderboard(records, baseline, "", MOST),), folded=True),
         best=best,
+        interactive=tracker.has(run_id, INTERACTIVE),
         metrics=account.figures(records, baseline, found),
     )
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from denoise.config.legal import is_lightning
 from denoise.config.overrides import Overrides
 from denoise.errors import UserError
+from denoise.fault import Outside
 from denoise.training import train
 from search.analysis import equivalent_trials, importance, ranking, verdict
 from search.analysis.confirmation import Confirmation
@@ -23,7 +24,7 @@ from search.report import findings as findings_report
 from search.report import leaderboard
 from search.report import report as report_of
 from search.report.findings import Findings
-from search.report.forms import markdown, page
+from search.report.forms import markdown, optuna_files, page
 from search.report.report import SearchReport
 from search.study import objective, width_transfer
 from search.study.session import Session
@@ -80,6 +81,7 @@ def end(session: Session, began: float) -> Answer:
         crown(session, top, found)
     trainings.clear()
     parent.artifacts(files)
+    for_optuna(session, records, findings)
     results = [one.result for one in session.trained if one.result is not None]
     if results:
         training = sum(result.training_seconds + result.evaluating_seconds for result in results)
@@ -104,6 +106,16 @@ def so_far(session: Session) -> Answer:
     records = ranking.rank(session.tracker.records(session.parent.run_id))
     report = report_of.read(session.tracker, session.parent.run_id, None)
     return Answer(records, ranking.best(records), None, report)
+
+
+def for_optuna(session: Session, records: list[Record], findings: Findings) -> None:
+    """Keep what Optuna's users know; the page is large, and a search never fails for want of it."""
+    given = (session.search.baseline, session.search.mode.cost, findings.importance, session.display.note)
+    for name, content in optuna_files.files(session.study, records, *given).items():
+        try:
+            session.parent.artifacts({name: content})
+        except Outside as error:
+            session.display.note(f"{name} is not kept: {error}")
 
 
 def judged(session: Session, records: list[Record], found: Confirmation | None) -> Findings:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from denoise.fault import Outside
-from search.console.printed_commands import command
+from search.console.printed_commands import command, make
 from search.runtime import retry
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -113,6 +113,12 @@ class Files:
                 at = path.relative_to(old)
                 if path.is_file() and not (self.folder(run_id) / at).exists():
                     self.write(run_id, {path.name: path.read_bytes()}, str(at.parent))
+
+
+def place(files: Files | None, run_id: str, name: str) -> str:
+    """Where a run's file is to be opened: its path, or with its run in MLflow."""
+    path = files.find(run_id, name) if files is not None else None
+    return str(path or f"{name}, an artifact of run {run_id} ({make('ui')})")
 
 
 def readdress(database: Path, store: Path, experiment: str) -> None:

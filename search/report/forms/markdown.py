@@ -4,7 +4,7 @@ import re
 
 from search.console.redact import hide, printable
 from search.console.tables import Fitting
-from search.report.report import SearchReport, Section
+from search.report.report import INTERACTIVE, SearchReport, Section
 
 MOST = 7500  # characters; a tag of MLflow holds 8,000
 SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
@@ -65,4 +65,6 @@ def _links(report: SearchReport) -> str:
 
     links = [f"[the best run, whose weights are the champion's]({at(report.best)})"] if report.best else []
     links.append(f"[the whole report]({at(report.run_id, '/artifacts/report.html')})")
+    if report.interactive:
+        links.append(f"[pictures to hover over]({at(report.run_id, f'/artifacts/{INTERACTIVE}')})")
     return ", ".join(links)
