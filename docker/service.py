@@ -7,6 +7,7 @@ with podman-compose.
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ LOG = HERE / ".log"  # what the programs below said
 IMAGE = "denoise-search:latest"
 STORAGE = "postgresql://postgres/optuna"
 SERVICE = "label=com.docker.compose.service"
+EXPERIMENT = "denoise-search"  # tracking.experiment of conf/tracking
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "denoise-search")
 OVERLAYS = ("auth", "s3")
 WORKER = {"cpu": "worker", "gpu": "worker-gpu"}  # the service of each profile
@@ -214,9 +216,22 @@ def up(containers: Containers) -> int:
     wait_for(f"http://127.0.0.1:{env['PORT']}/health")
     name = WORKER[env["PROFILE"]]
     start(*anew, "--scale", f"{name}={env['WORKERS']}", name)
-    print(f"MLflow: http://127.0.0.1:{env['PORT']}   workers: {env['WORKERS']}")
+    print(f"MLflow: {page(env)}   workers: {env['WORKERS']}")
     print('next: make search ENGINE=compose ARGS="..."   make logs   make down')
     return 0
+
+
+def page(env: Mapping[str, str]) -> str:
+    """Where MLflow shows the trials; its experiments, where none has been searched in.
+
+    An address without its mode shows a new browser the pages of language models.
+    """
+    server, mode = f"http://127.0.0.1:{env['PORT']}", "workflowType=machine_learning"
+    asked = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
+    with contextlib.suppress(OSError, ValueError, KeyError), urllib.request.urlopen(asked, timeout=5) as answer:
+        number = json.load(answer)["experiment"]["experiment_id"]
+        return f"{server}/#/experiments/{number}/runs?{mode}&viewStateShareKey=trials"
+    return f"{server}/#/experiments?{mode}"
 
 
 def wait_for(address: str) -> None:
@@ -255,9 +270,7 @@ def verb(containers: Containers, words: Sequence[str]) -> int:
     if not containers.running("mlflow"):
         raise UserError("the service does not run; make up starts it")
     if words[0] == "ui":
-        print(
-            f"MLflow: http://127.0.0.1:{env['PORT']}   (from elsewhere: ssh -L {env['PORT']}:127.0.0.1:{env['PORT']})"
-        )
+        print(f"MLflow: {page(env)}   (from elsewhere: ssh -L {env['PORT']}:127.0.0.1:{env['PORT']})")
         return 0
     words = list(words)
     if words[0] == "search":
