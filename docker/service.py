@@ -7,6 +7,7 @@ with podman-compose.
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import secrets
@@ -23,36 +24,18 @@ from subprocess import DEVNULL, PIPE, STDOUT
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-ENV = HERE / ".env"
+ENV = HERE / ".env"  # made from env.template
 LOG = HERE / ".log"  # what the programs below said
 IMAGE = "denoise-search:latest"
 STORAGE = "postgresql://postgres/optuna"
 SERVICE = "label=com.docker.compose.service"
+EXPERIMENT = "denoise-search"  # tracking.experiment of conf/tracking
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "denoise-search")
 OVERLAYS = ("auth", "s3")
 WORKER = {"cpu": "worker", "gpu": "worker-gpu"}  # the service of each profile
 MOST_WORKERS = 4
 LAG = 3  # trials for each process
 HEALTH_SECONDS = 180.0
-
-TEMPLATE = """\
-# Made once by make up, with random passwords. Keep it with the backups: the volumes were made with these passwords.
-# It is never committed. After a change: make up.
-PORT={port}
-PROFILE={profile}
-WORKERS={workers}
-THREADS=1
-USER_ID={user}
-OVERLAYS=
-POSTGRES_PASSWORD={postgres}
-PGPASSWORD={postgres}
-MLFLOW_FLASK_SERVER_SECRET_KEY={key}
-MLFLOW_AUTH_ADMIN_PASSWORD={admin}
-MLFLOW_TRACKING_USERNAME=admin
-MLFLOW_TRACKING_PASSWORD={admin}
-AWS_ACCESS_KEY_ID={access}
-AWS_SECRET_ACCESS_KEY={secret}
-"""
 
 
 class UserError(Exception):
@@ -66,16 +49,20 @@ def gpu() -> bool:
 
 def make_env() -> None:
     """Write the env file, readable by its owner alone; one that is there stays."""
-    content = TEMPLATE.format(
-        port=5000,
-        profile="gpu" if gpu() else "cpu",
-        workers=1 if gpu() else max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 1)),
-        user=os.getuid() or 1000,
-        postgres=secrets.token_hex(24),
-        key=secrets.token_hex(32),
-        admin=secrets.token_hex(24),
-        access=secrets.token_hex(10),
-        secret=secrets.token_hex(20),
+    content = (
+        (HERE / "env.template")
+        .read_text()
+        .format(
+            port=5000,
+            profile="gpu" if gpu() else "cpu",
+            workers=1 if gpu() else max(1, min(MOST_WORKERS, (os.cpu_count() or 2) - 1)),
+            user=os.getuid() or 1000,
+            postgres=secrets.token_hex(24),
+            key=secrets.token_hex(32),
+            admin=secrets.token_hex(24),
+            access=secrets.token_hex(10),
+            secret=secrets.token_hex(20),
+        )
     )
     with contextlib.suppress(FileExistsError):
         with os.fdopen(os.open(ENV, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -211,9 +198,22 @@ def up(containers: Containers) -> int:
     wait_for(f"http://127.0.0.1:{env['PORT']}/health")
     name = WORKER[env["PROFILE"]]
     start(*anew, "--scale", f"{name}={env['WORKERS']}", name)
-    print(f"MLflow: http://127.0.0.1:{env['PORT']}   workers: {env['WORKERS']}")
+    print(f"MLflow: {page(env)}   workers: {env['WORKERS']}")
     print('next: make search ENGINE=compose ARGS="..."   make logs   make down')
     return 0
+
+
+def page(env: Mapping[str, str]) -> str:
+    """Where MLflow shows the trials; its experiments, where none has been searched in.
+
+    An address without its mode shows a new browser the pages of language models.
+    """
+    server, mode = f"http://127.0.0.1:{env['PORT']}", "workflowType=machine_learning"
+    asked = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
+    with contextlib.suppress(OSError, ValueError, KeyError), urllib.request.urlopen(asked, timeout=5) as answer:
+        number = json.load(answer)["experiment"]["experiment_id"]
+        return f"{server}/#/experiments/{number}/runs?{mode}&viewStateShareKey=trials"
+    return f"{server}/#/experiments?{mode}"
 
 
 def wait_for(address: str) -> None:
@@ -253,7 +253,7 @@ def verb(containers: Containers, words: Sequence[str]) -> int:
         raise UserError("the service does not run; make up starts it")
     words, port = list(words), env["PORT"]
     if words[0] == "ui":
-        print(f"MLflow: http://127.0.0.1:{port}   (from elsewhere: ssh -L {port}:127.0.0.1:{port})")
+        print(f"MLflow: {page(env)}   (from elsewhere: ssh -L {port}:127.0.0.1:{port})")
         return 0
     if words[0] == "search":
         processes = int(env["WORKERS"]) + 1

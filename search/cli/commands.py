@@ -25,7 +25,7 @@ from search.tracking import artifacts, read_only, saved_view
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known
 from search.tracking.tags import Tag
-from search.tracking.tracker import open_tracker
+from search.tracking.tracker import Tracker, open_tracker
 from search.trial import pretrained
 from search.workers import shared
 
@@ -124,12 +124,13 @@ def ui(options: argparse.Namespace) -> int:
     store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
-        console.print(f"the trials are tracked at {hide(uri)}: open it in a browser")
+        saved_view.write(tracker := Tracker(uri, cfg.tracking.experiment, store, new=False))
+        console.print(*saved_view.addresses(hide(uri.rstrip("/")), tracker), sep="\n", soft_wrap=True)
         return 0
     saved_view.write(tracker := open_tracker(uri, cfg.tracking.experiment, store))
     port = mlflow_server.free_port(port)
-    place = saved_view.address(f"http://127.0.0.1:{port}", tracker.experiment_id)
-    console.print(f"MLflow: {place}   (ready in some seconds; Ctrl-C ends it)", soft_wrap=True)
+    console.print(*saved_view.addresses(f"http://127.0.0.1:{port}", tracker), sep="\n", soft_wrap=True)
+    console.print("ready in some seconds; Ctrl-C ends it")
     sys.stdout.flush()
     return mlflow_server.serve(uri, store.resolve(), port)
 

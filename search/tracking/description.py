@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from denoise.metrics import VAL_LOSS
 from search.console.printed_commands import command, given
 from search.console.redact import line
+from search.tracking import pages
 from search.tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ TRAININGS = ("trial", "confirm", "transfer", "train", "reproduce")  # roles of a
 
 
 def tag(tags: Mapping[str, str], tracker: Tracker, run: Run | None = None) -> dict[str, str]:
-    """The tag that is a training's description; nothing for another run. `run`: where it ends, or has begun."""
+    """The tag that is a run's description. `run`: where it ends, or has begun; of a search that is the report."""
+    if tags.get(Tag.ROLE) == "search" and run is None:
+        trials = f"[the trials]({pages.view_page(tracker.experiment_id, pages.TRIALS)})"
+        return {str(Tag.NOTE): f"Not ended yet: the answer will stand here. So far there are {trials}"}
     if tags.get(Tag.ROLE) not in TRAININGS:
         return {}
     blocks = [_differs(tags), _outcome(tags, run.value if run is not None else math.nan)]
@@ -43,7 +47,7 @@ def code(text: str) -> str:
 def link(tracker: Tracker, run_id: str, text: str) -> str:
     """A link to the page of a run."""
     shown = "".join(f"\\{letter}" if letter in r"\[]<>*_`" else letter for letter in text)
-    return f"[{shown}](#/experiments/{tracker.experiment_id}/runs/{run_id})"
+    return f"[{shown}]({pages.run_page(tracker.experiment_id, run_id)})"
 
 
 def _differs(tags: Mapping[str, str]) -> str:

@@ -145,7 +145,9 @@ def _about(composed: Composed) -> str:
 
 def _describe(tracker: Tracker, model: str, new: Candidate) -> str:
     """The description of a version: what it is worth, which runs say so, how it is loaded."""
-    rows = [f"| {key} | {value:.6g} |" for key, value in new.worth.items()]
+    rows = [
+        f"| {key}&emsp; | {value:.6g} |" for key, value in new.worth.items()
+    ]  # the page has no lines between columns
     search = description.link(tracker, new.search, tracker.name(new.search))
     runs = f"Run {description.link(tracker, new.record.run_id, new.record.run_id)} of search {search}"
     seeds = [description.link(tracker, run, f"seed {seed}") for seed, run in sorted(new.confirming.items())]

@@ -93,8 +93,13 @@ class MetricsForwarder:
 
 
 def run_name(what: str, differs: str = "") -> str:
-    """What a run is called in lists: 001 muon lr 0.01."""
-    return f"{what} {differs}".strip()[:MOST_LETTERS]
+    """What a run is called in lists: 001 muon lr 0.01. A long one ends with a whole word and ..."""
+    whole = f"{what} {differs}".strip()
+    if len(whole) <= MOST_LETTERS:
+        return whole
+    cut = whole[: MOST_LETTERS - 3]
+    words = cut.rpartition(" ")[0].rstrip(",")
+    return f"{words if len(words) > MOST_LETTERS // 2 else cut}..."
 
 
 def open_run(

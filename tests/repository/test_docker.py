@@ -1,6 +1,8 @@
 """The service's files: what is open, where secrets are; and what is said of bad input, without containers."""
 
 import importlib.util
+import io
+import json
 import logging
 import re
 import shutil
@@ -11,6 +13,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -19,6 +22,7 @@ import search
 from denoise.errors import UserError
 from search.cli import standby
 from search.console import printed_commands
+from search.tracking import pages
 from search.workers import shared
 from tests.process import PATIENCE, free_port
 
@@ -254,6 +258,15 @@ def test_a_verb_runs_in_a_container_word_for_word_and_no_secret_is_in_its_argv(t
     done = run(tmp_path, "report", ("docker", lists), RUN="0123")
     assert done.stdout.splitlines()[-3:] == ["report", "--run", "0123"]
     assert "http://127.0.0.1:5000" in run(tmp_path, "ui", ("docker", lists)).stdout
+
+
+def test_the_page_that_is_printed_is_that_of_the_trials(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the mode and the view of make ui; before the first search it is the list of experiments."""
+    answer = {"experiment": {"experiment_id": "7"}}
+    monkeypatch.setattr(service.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(json.dumps(answer).encode()))
+    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/{pages.view_page('7', pages.TRIALS)}"
+    monkeypatch.setattr(service.urllib.request, "urlopen", mock.Mock(side_effect=ConnectionRefusedError))
+    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/#/experiments?{pages.MODE}"
 
 
 def test_a_printed_command_names_the_service_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

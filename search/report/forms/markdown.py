@@ -5,6 +5,8 @@ import re
 from search.console.redact import hide, printable
 from search.console.tables import Fitting
 from search.report.report import INTERACTIVE, SearchReport, Section
+from search.tracking import pages
+from search.tracking.description import code
 
 MOST = 7500  # characters; a tag of MLflow holds 8,000
 SPECIAL = re.compile(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))")
@@ -46,7 +48,7 @@ def _blocks(report: SearchReport, rows: int, whole: bool) -> list[str]:
     found += [text for part in report.verdicts if whole for text in _part(part, 0)]
     for part in (report.outcomes, report.cost):
         found += map(escaped, part.said)
-    found += ["### Again", "\n".join(["```sh", *(f"{command}   # {says}" for command, says in report.commands), "```"])]
+    found += ["### Again", "\n".join(f"- {code(command)}: {escaped(says)}" for command, says in report.commands)]
     return [*found, _links(report)]
 
 
@@ -61,7 +63,7 @@ def _links(report: SearchReport) -> str:
     """Where MLflow has the run to take, and the page."""
 
     def at(run_id: str, more: str = "") -> str:
-        return f"#/experiments/{report.experiment}/runs/{run_id}{more}"
+        return pages.run_page(report.experiment, run_id, more)
 
     links = [f"[the best run, whose weights are the champion's]({at(report.best)})"] if report.best else []
     links.append(f"[the whole report]({at(report.run_id, '/artifacts/report.html')})")

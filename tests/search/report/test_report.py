@@ -26,6 +26,7 @@ from search.report.forms import markdown, page, terminal
 from search.report.plots import curves
 from search.report.plots.curves import LearningCurve
 from search.report.report import SearchReport
+from search.tracking import pages
 from search.tracking.record import Record
 
 NAME = 'mine_<script src="x.js">alert(1)</script>*_[a](b)|`&amp;'  # an option, as its user may call it
@@ -267,7 +268,8 @@ def test_markdown_shows_a_name_as_it_is_and_holds_to_the_length_of_a_tag(monkeyp
     undrawn(monkeypatch)
     text = markdown.render(case_of("better"))
     assert "<script" not in text and NAME in FORMS["MLflow"](case_of("better"))
-    assert "(#/experiments/7/runs/1-1000)" in text and "/artifacts/report.html)" in text
+    assert f"({pages.run_page('7', '1-1000')})" in text and f"/artifacts/report.html?{pages.MODE})" in text
+    assert "```" not in text, "a block of code widens MLflow's page beyond its window"
     long = [trial(k, f"{LONG}{LONG}{LONG}{k}"[:300], 0.4 + k / 100) for k in range(1, 60)]
     many = tuple(verdict(f"kind{k}", *(f"option_{LONG[:80]}{i}" for i in range(9))) for k in range(12))
     found, _ = made(confirmation(-0.1, -0.05, -0.02, long=LONG * 3), many, [TRIALS[0], *long])

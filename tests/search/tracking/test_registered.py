@@ -7,7 +7,7 @@ import pytest
 
 from denoise.config.compose import compose
 from search.searches import removal
-from search.tracking import description
+from search.tracking import description, pages
 from search.tracking.record import Record
 from search.tracking.registered import Candidate, better, champion, crown, name
 from search.tracking.tracker import Tracker
@@ -108,10 +108,10 @@ def test_what_is_registered_says_what_it_is_worth_and_stays_until_there_is_bette
     assert version.source.endswith(f"{first}/artifacts/weights") and version.tags["test/loss"] == "0.4"
     assert tracker.has(first, "weights/MLmodel") and tracker.has(first, "weights/denoiser.json")
     assert (
-        "| test/loss | 0.4 |" in version.description
+        "| test/loss&emsp; | 0.4 |" in version.description
         and f'denoise.load("models:/{model}@champion")' in version.description
     )
-    assert f"[with \\[a\\] name 1](#/experiments/1/runs/{searches[0]})" in version.description
+    assert f"[with \\[a\\] name 1]({pages.run_page('1', searches[0])})" in version.description
     assert (
         "[seed 1001](#/experiments/" in version.description
         and "digits" in client.get_registered_model(model).description
