@@ -26,7 +26,6 @@ from search.tracking import description, new_database
 from search.tracking.address import is_local, resolve_uri
 from search.tracking.address import local_uri as local_uri
 from search.tracking.artifacts import Files, readdress, upload
-from search.tracking.params import params as params
 from search.tracking.record import Record, check, of_run
 from search.tracking.tags import Tag
 

@@ -21,12 +21,12 @@ from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from denoise.pictures.grid import webp
 from denoise.training import train
 from search.runtime import watchdog
-from search.tracking import tracker as tracking
 from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Run, Tracker
 from search.trial import open_runs, pretrained, provenance
 from search.trial.config_hash import config_sha256, plain_config
 from search.trial.machine import monitored
+from search.trial.params import params
 
 P = ParamSpec("P")
 MOST_LETTERS = 100  # of a name in a list
@@ -126,10 +126,10 @@ def open_run(
         Tag.CODE: provenance.code(),
         **tags,
     }
-    params = tracking.params(
+    given = params(
         composed.choices, composed.cfg, catalog.KINDS, lambda kind, option: catalog.entry(kind, option).space
     )
-    run = tracker.start(name, every, params, parent)
+    run = tracker.start(name, every, given, parent)
     with run.resumable():
         data, root = str(composed.choices["data"]), composed.cfg.data.get("root") or composed.cfg.data.get("path")
         run.data(data, str(root or data), every[Tag.DATA_SHA256], profile(composed.cfg))

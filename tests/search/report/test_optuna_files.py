@@ -55,7 +55,10 @@ def test_a_search_ends_without_plotly_and_with_it_has_all_that_optuna_users_know
 
     again, display = quick.run(tmp_path, ASKED, monkeypatch)
     assert again == trials and not [note for note in display.notes if "not written" in note]
-    assert f"/artifacts/{INTERACTIVE}?workflowType=machine_learning)" in tracker.run_of(run_id).data.tags["mlflow.note.content"]
+    assert (
+        f"/artifacts/{INTERACTIVE}?workflowType=machine_learning)"
+        in tracker.run_of(run_id).data.tags["mlflow.note.content"]
+    )
     assert main(["report", f"store={tmp_path}"]) == 0
     (said,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("pictures to hover over: ")]
     content = Path(said.partition(": ")[2]).read_text()
