@@ -26,7 +26,7 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-faults test-browser test-docker lint lock
+VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-components test-faults test-browser test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
 KNOWN := ARGS RUN ENGINE EXTRA PYTHON TORCH
@@ -141,8 +141,11 @@ inspect: $(HERE) ## signal and gradient through depth at initialization, in seco
 bench: $(STAMP) ## measure speed, as ratios within one run
 	@$(PY) -IS search/cli/from_make.py benchmarks.bench
 
-test: $(STAMP) ## run the tests, but for those of test-faults
+test: $(STAMP) ## run the tests, but for those that have a verb of their own
 	@$(PY) -IS search/cli/from_make.py pytest
+
+test-components: $(STAMP) ## each component against its formula, its contract, trusted implementations
+	@$(PY) -IS search/cli/from_make.py pytest -m components
 
 test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text
 	@$(PY) -IS search/cli/from_make.py pytest -m faults

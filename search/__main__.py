@@ -46,6 +46,7 @@ REPOSITORY = (
     "logs",
     "bench",
     "test",
+    "test-components",
     "test-faults",
     "test-browser",
     "test-docker",
