@@ -1,7 +1,7 @@
 """Measure speed as ratios within one run.
 
     python -m benchmarks.bench [size=full|quick] [part=a,b,c,d,e,f,g,h] [repeat=1] [seed=0]
-    python -m benchmarks.bench report [size=full|quick]
+    python -m benchmarks.bench report [size=full|quick] [part=...]
 
 `repeat` is how often parts c and d are measured; `seed` draws their trials. `report` prints the results as markdown.
 """
@@ -43,8 +43,11 @@ def main(given: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if given is None else given)
     try:
         if words[:1] == ["report"]:
-            options = arguments.read(words[1:], {"size": "full"}, {"size": READERS["size"]})
-            print(report(place(options["size"])))
+            told = ("size", "part")
+            options = arguments.read(
+                words[1:], {key: DEFAULTS[key] for key in told}, {key: READERS[key] for key in told}
+            )
+            print(report(place(options["size"], options["part"])))
             return 0
         return run(arguments.read(words, DEFAULTS, READERS), " ".join(["python -m benchmarks.bench", *words]))
     except UserError as error:
@@ -58,14 +61,16 @@ def main(given: Sequence[str] | None = None) -> int:
         return 130
 
 
-def place(size: str) -> Path:
-    """The results file of a size: a quick run never takes the place of a full one."""
-    return results.FOLDER / ("bench.json" if size == "full" else f"bench-{size}.json")
+def place(size: str, parts: Sequence[str]) -> Path:
+    """The results file: a quick run, or one of some parts, never takes the place of a full one."""
+    of = [*([] if tuple(parts) == tuple(PARTS) else parts), *([] if size == "full" else [size])]
+    return results.FOLDER / f"{'-'.join(['bench', *of])}.json"
 
 
 def run(options: dict[str, Any], command: str) -> int:
     """Measure the chosen parts, write the results after each, and print the table."""
-    size, parts, path = options["size"], options["part"], place(options["size"])
+    size, parts = options["size"], options["part"]
+    path = place(size, parts)
     content = results.start(command, size)
     began = time.perf_counter()
 
