@@ -42,7 +42,7 @@ def test_a_search_ends_without_plotly_and_with_it_has_all_that_optuna_users_know
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "plotly.io", None)
-        trials, display = quick.run(tmp_path, ASKED, monkeypatch)
+        trials, display = quick.run(tmp_path, ASKED, monkeypatch, pictures=True)
     tracker = Tracker(None, "denoise-search", tmp_path)
     (parent,) = tracker.searches()
     run_id = parent.info.run_id
@@ -54,11 +54,11 @@ def test_a_search_ends_without_plotly_and_with_it_has_all_that_optuna_users_know
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "artifacts", too_large)
-        _, display = quick.run(tmp_path, ASKED, monkeypatch)
+        _, display = quick.run(tmp_path, ASKED, monkeypatch, pictures=True)
     assert [note for note in display.notes if INTERACTIVE in note] == [f"{INTERACTIVE} is not kept: answers 413"]
     assert tracker.run_of(run_id).data.tags["outcome"] == "complete" and tracker.has(run_id, TABLE)
 
-    again, display = quick.run(tmp_path, ASKED, monkeypatch)
+    again, display = quick.run(tmp_path, ASKED, monkeypatch, pictures=True)
     assert again == trials and not [note for note in display.notes if "not written" in note]
     assert f"/artifacts/{INTERACTIVE})" in tracker.run_of(run_id).data.tags["mlflow.note.content"]
     assert main(["report", f"store={tmp_path}"]) == 0
