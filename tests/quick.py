@@ -11,7 +11,7 @@ import torch
 from denoise.pictures.grid import grid_png
 from denoise.training import train
 from search.storages import liveness
-from search.study import loop, objective
+from search.study import finish, loop, objective
 from search.study.spec import Search
 
 SMALL = [
@@ -86,9 +86,13 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective, "_keep", lambda *args: None)
 
 
-def run(store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Silent]:
-    """Search, and return each trial: overrides, state, curve."""
+def run(
+    store: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch, pictures: bool = False
+) -> tuple[list[Any], Silent]:
+    """Search, and return each trial: overrides, state, curve. pictures: those of Optuna too, a page of 5 MB."""
     free(monkeypatch)
+    if not pictures:
+        monkeypatch.setattr(finish, "for_optuna", lambda *given: None)
     display = Silent()
     prepared = asked(f"store={store}", *SMALL, *overrides)
     study, tracker = loop.open_stores(prepared)

@@ -8,10 +8,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from denoise import fault
 from denoise.metrics import STEP_SECONDS
 from search.analysis import pareto_front
 from search.analysis.importance import Importance, quiet
-from search.console.redact import line
 from search.report.forms import interactive as page
 from search.report.plots.interactive import Shown, plots
 from search.report.report import INTERACTIVE
@@ -51,7 +51,7 @@ def files(
         try:
             made[name] = make()
         except Exception as error:
-            note(f"{name} is not written: {line(str(error))}")
+            note(f"{name} is not written: {fault.line(error)}")
     return {name: content for name, content in made.items() if content}
 
 

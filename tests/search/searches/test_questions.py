@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import search
-from denoise.errors import UserError
 from search.__main__ import VERBS, main
 from search.cli.from_make import words
 from search.tracking.tracker import Tracker
@@ -67,13 +65,3 @@ def test_every_command_does_what_it_says(
     searches = Tracker(None, "denoise-search", tmp_path / "elsewhere").searches()
     trials = [run.data.params["trials"] for run in searches]
     assert trials == ["9", "2"] and len(BLOCKS) >= 12
-
-
-def test_a_search_from_a_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [*SMALL, "search.n_trials=2", "search.confirm.finalists=0", "search.workers=1"]
-    found = search.run(settings, store=str(tmp_path / "runs"))
-    assert found.answer[0] in " ".join(capsys.readouterr().out.split()) and found.name.startswith("digits-unet-joint")
-    table = search.results(store=str(tmp_path / "runs"))
-    assert list(table["what"]) == ["trial", "trial"] and table["val/loss"].is_monotonic_increasing
-    with pytest.raises(UserError, match="activaton=relu: no such key"):
-        search.run(["activaton=relu"])
