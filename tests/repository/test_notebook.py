@@ -12,7 +12,7 @@ from tests import notebook, tiny
 
 PATH = Path(__file__).parents[2] / "docs" / "example.ipynb"
 FEWER = [*tiny.TINY, "search.confirm.finalists=0", "search.workers=1", "trainer.max_steps=4"]
-SMALLER = {'"trainer.max_steps=100"': repr(FEWER)[1:-1], '"trainer.val_every=50"': '"trainer.val_every=2"'}
+SMALLER = {'"trainer.max_steps=60"': repr(FEWER)[1:-1], '"trainer.val_every=30"': '"trainer.val_every=2"'}
 SMALLER |= {"[relu,silu,sigmoid]": "[relu,silu]", '"search.confirm.finalists=1",': "", '"model.width=8",': ""}
 
 
