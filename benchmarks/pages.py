@@ -20,7 +20,8 @@ from benchmarks.results import ROOT, Row
 from denoise.errors import UserError
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.cli.mlflow_server import free_port
-from search.tracking import pages, saved_view
+from search.console import mlflow_pages as pages
+from search.tracking import saved_view
 from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
 from tests import chromium, devtools

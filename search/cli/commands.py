@@ -16,6 +16,7 @@ from search.cli.list_searches import searches as searches
 from search.cli.list_searches import trials as trials
 from search.cli.waiting import plan, say, waits
 from search.console.console import console
+from search.console.mlflow_pages import MODE
 from search.console.printed_commands import WHERE, listed, make, named
 from search.console.redact import hide, line, printable
 from search.report import leaderboard
@@ -25,7 +26,7 @@ from search.tracking import artifacts, read_only, saved_view
 from search.tracking.address import resolve_uri
 from search.tracking.record import check_known
 from search.tracking.tags import Tag
-from search.tracking.tracker import Tracker, open_tracker
+from search.tracking.tracker import open_tracker
 from search.trial import pretrained
 from search.workers import shared
 
@@ -124,8 +125,8 @@ def ui(options: argparse.Namespace) -> int:
     store = store_of(cfg)
     uri = resolve_uri(cfg.tracking.uri, store)
     if uri.startswith("http"):
-        saved_view.write(tracker := Tracker(uri, cfg.tracking.experiment, store, new=False))
-        console.print(*saved_view.addresses(hide(uri.rstrip("/")), tracker), sep="\n", soft_wrap=True)
+        place = f"{hide(uri.rstrip('/'))}/#/experiments?{MODE}"
+        console.print(f"the trials are tracked at {place}: open it in a browser", soft_wrap=True)
         return 0
     saved_view.write(tracker := open_tracker(uri, cfg.tracking.experiment, store))
     port = mlflow_server.free_port(port)

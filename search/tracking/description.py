@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from denoise.metrics import VAL_LOSS
+from search.console import mlflow_pages
 from search.console.printed_commands import command, given
 from search.console.redact import line
-from search.tracking import pages
 from search.tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ TRAININGS = ("trial", "confirm", "transfer", "train", "reproduce")  # roles of a
 def tag(tags: Mapping[str, str], tracker: Tracker, run: Run | None = None) -> dict[str, str]:
     """The tag that is a run's description. `run`: where it ends, or has begun; of a search that is the report."""
     if tags.get(Tag.ROLE) == "search" and run is None:
-        trials = f"[the trials]({pages.view_page(tracker.experiment_id, pages.TRIALS)})"
+        trials = f"[the trials]({mlflow_pages.view_page(tracker.experiment_id, mlflow_pages.TRIALS)})"
         return {str(Tag.NOTE): f"Not ended yet: the answer will stand here. So far there are {trials}"}
     if tags.get(Tag.ROLE) not in TRAININGS:
         return {}
@@ -47,7 +47,7 @@ def code(text: str) -> str:
 def link(tracker: Tracker, run_id: str, text: str) -> str:
     """A link to the page of a run."""
     shown = "".join(f"\\{letter}" if letter in r"\[]<>*_`" else letter for letter in text)
-    return f"[{shown}]({pages.run_page(tracker.experiment_id, run_id)})"
+    return f"[{shown}]({mlflow_pages.run_page(tracker.experiment_id, run_id)})"
 
 
 def _differs(tags: Mapping[str, str]) -> str:

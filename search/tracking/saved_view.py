@@ -12,8 +12,8 @@ from typing import Any
 
 from denoise.config import catalog
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
-from search.tracking import pages
-from search.tracking.pages import IMAGES, TRIALS
+from search.console import mlflow_pages
+from search.console.mlflow_pages import IMAGES, TRIALS
 from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Tracker
 
@@ -69,10 +69,10 @@ def write(tracker: Tracker) -> None:
 
 def addresses(server: str, tracker: Tracker) -> list[str]:
     """Where a server shows the views, and the latest search's run; a line each, what it is first."""
-    found = {"MLflow": pages.view_page(tracker.experiment_id, TRIALS)}
-    found |= {"what the trials draw": pages.view_page(tracker.experiment_id, IMAGES)}
+    found = {"MLflow": mlflow_pages.view_page(tracker.experiment_id, TRIALS)}
+    found |= {"what the trials draw": mlflow_pages.view_page(tracker.experiment_id, IMAGES)}
     if latest := tracker.searches()[:1]:
-        found |= {"the latest search": pages.run_page(tracker.experiment_id, latest[0].info.run_id)}
+        found |= {"the latest search": mlflow_pages.run_page(tracker.experiment_id, latest[0].info.run_id)}
     return [f"{what + ':':<21} {server}/{page}" for what, page in found.items()]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from search.__main__ import main
 from search.analysis import ranking
-from search.tracking import pages
+from search.console import mlflow_pages
 from search.tracking.tracker import Tracker
 from tests import chromium, devtools, tiny
 from tests.devtools import Page
@@ -57,7 +57,7 @@ class Served:
         self.records = self.tracker.records(self.parent.info.run_id)
 
     def run(self, run_id: str, more: str = "") -> str:
-        return f"{self.server}/{pages.run_page(self.tracker.experiment_id, run_id, more)}"
+        return f"{self.server}/{mlflow_pages.run_page(self.tracker.experiment_id, run_id, more)}"
 
     def best_first(self) -> list[str]:
         """The names of the trials."""
@@ -162,7 +162,7 @@ def test_compare_page(served: Served, page: Page, keep: Callable[[str], Path]) -
     asked = {"runs": json.dumps(runs), "experiments": json.dumps([served.tracker.experiment_id])}
     names = [served.tracker.name(run) for run in runs]
     page.open(
-        f"{served.server}/#/compare-runs?{urllib.parse.urlencode(asked)}&{pages.MODE}",
+        f"{served.server}/#/compare-runs?{urllib.parse.urlencode(asked)}&{mlflow_pages.MODE}",
         says("Comparing 6 Runs", "Parallel Coordinates Plot", "val/loss_band_0", *names),
     )
     page.until("document.querySelectorAll('.js-plotly-plot .y-axis, .js-plotly-plot .axis').length > 2")
@@ -208,8 +208,8 @@ def test_champion_page(served: Served, page: Page, keep: Callable[[str], Path]) 
     """The registered model of the question has its champion, what it is worth, and how it is loaded."""
     (model,) = served.tracker.client.search_registered_models()
     address = f"{served.server}/#/models/{model.name}"
-    page.open(f"{address}?{pages.MODE}", says("champion"))
-    version = f"{address}/versions/{model.latest_versions[0].version}?{pages.MODE}"
+    page.open(f"{address}?{mlflow_pages.MODE}", says("champion"))
+    version = f"{address}/versions/{model.latest_versions[0].version}?{mlflow_pages.MODE}"
     source = served.tracker.name(model.latest_versions[0].run_id)
     page.open(version, says("champion", source, f"models:/{model.name}@champion", "val/loss"))
     keep("champion_page")

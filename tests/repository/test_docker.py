@@ -21,8 +21,7 @@ import yaml
 import search
 from denoise.errors import UserError
 from search.cli import standby
-from search.console import printed_commands
-from search.tracking import pages
+from search.console import mlflow_pages, printed_commands
 from search.workers import shared
 from tests.process import PATIENCE, free_port
 
@@ -264,9 +263,9 @@ def test_the_page_that_is_printed_is_that_of_the_trials(service: ModuleType, mon
     """It has the mode and the view of make ui; before the first search it is the list of experiments."""
     answer = {"experiment": {"experiment_id": "7"}}
     monkeypatch.setattr(service.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(json.dumps(answer).encode()))
-    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/{pages.view_page('7', pages.TRIALS)}"
+    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/{mlflow_pages.view_page('7', mlflow_pages.TRIALS)}"
     monkeypatch.setattr(service.urllib.request, "urlopen", mock.Mock(side_effect=ConnectionRefusedError))
-    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/#/experiments?{pages.MODE}"
+    assert service.page({"PORT": "5000"}) == f"http://127.0.0.1:5000/#/experiments?{mlflow_pages.MODE}"
 
 
 def test_a_printed_command_names_the_service_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:

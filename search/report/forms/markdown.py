@@ -2,10 +2,10 @@
 
 import re
 
+from search.console import mlflow_pages
 from search.console.redact import hide, printable
 from search.console.tables import Fitting
 from search.report.report import INTERACTIVE, SearchReport, Section
-from search.tracking import pages
 from search.tracking.description import code
 
 MOST = 7500  # characters; a tag of MLflow holds 8,000
@@ -63,7 +63,7 @@ def _links(report: SearchReport) -> str:
     """Where MLflow has the run to take, and the page."""
 
     def at(run_id: str, more: str = "") -> str:
-        return pages.run_page(report.experiment, run_id, more)
+        return mlflow_pages.run_page(report.experiment, run_id, more)
 
     links = [f"[the best run, whose weights are the champion's]({at(report.best)})"] if report.best else []
     links.append(f"[the whole report]({at(report.run_id, '/artifacts/report.html')})")

@@ -406,7 +406,9 @@ def test_ui_answers_at_the_printed_address_and_ends_quietly(done: Done, tmp_path
         assert served
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-        assert len(output.read_text().splitlines()) == 1, "an address, and no traceback"
+        *places, last = output.read_text().splitlines()
+        assert len(places) == 3 and all(address in place for place in places), "no traceback"
+        assert "Ctrl-C" in last
         until(lambda: all(map(gone, served)))
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -462,7 +464,7 @@ def test_a_search_that_is_interrupted_shows_what_it_has(
 
 def test_ui_names_a_tracking_server_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["ui", f"store={tmp_path / 'runs'}", "tracking.uri=http://127.0.0.1:5001"]) == 0
-    assert "http://127.0.0.1:5001" in capsys.readouterr().out
+    assert "http://127.0.0.1:5001/#/experiments?workflowType=machine_learning" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
 

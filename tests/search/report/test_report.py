@@ -19,6 +19,7 @@ from denoise.errors import UserError
 from search.analysis.confirmation import Arm, Confirmation, Finalist, Settings, comparison
 from search.analysis.sequential_test import SequentialTest
 from search.analysis.verdict import Row, Verdict
+from search.console import mlflow_pages
 from search.console.console import Out
 from search.report import account, findings, report
 from search.report.findings import Findings
@@ -26,7 +27,6 @@ from search.report.forms import markdown, page, terminal
 from search.report.plots import curves
 from search.report.plots.curves import LearningCurve
 from search.report.report import SearchReport
-from search.tracking import pages
 from search.tracking.record import Record
 
 NAME = 'mine_<script src="x.js">alert(1)</script>*_[a](b)|`&amp;'  # an option, as its user may call it
@@ -268,7 +268,9 @@ def test_markdown_shows_a_name_as_it_is_and_holds_to_the_length_of_a_tag(monkeyp
     undrawn(monkeypatch)
     text = markdown.render(case_of("better"))
     assert "<script" not in text and NAME in FORMS["MLflow"](case_of("better"))
-    assert f"({pages.run_page('7', '1-1000')})" in text and f"/artifacts/report.html?{pages.MODE})" in text
+    assert (
+        f"({mlflow_pages.run_page('7', '1-1000')})" in text and f"/artifacts/report.html?{mlflow_pages.MODE})" in text
+    )
     assert "```" not in text, "a block of code widens MLflow's page beyond its window"
     long = [trial(k, f"{LONG}{LONG}{LONG}{k}"[:300], 0.4 + k / 100) for k in range(1, 60)]
     many = tuple(verdict(f"kind{k}", *(f"option_{LONG[:80]}{i}" for i in range(9))) for k in range(12))

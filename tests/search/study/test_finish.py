@@ -255,7 +255,7 @@ def test_what_is_registered_is_a_run_on_a_fresh_seed(
     assert not list((store / "checkpoints").rglob("confirm-*")), "the others' weights are not kept"
     text = tracker.artifact(parent.info.run_id, "report.html", tmp_path).read_text()
     note = parent.data.tags["mlflow.note.content"]
-    assert f"/runs/{best.run_id})" in note and ("is shown to be better by" in note.splitlines()[0]) == bool(better)
+    assert f"/runs/{best.run_id}?" in note and ("is shown to be better by" in note.splitlines()[0]) == bool(better)
     assert (
         note.splitlines()[0].strip("*") in text and ("difference_high" in metrics) and metrics["trials/complete"] >= 1
     )

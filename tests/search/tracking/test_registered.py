@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from denoise.config.compose import compose
+from search.console import mlflow_pages
 from search.searches import removal
-from search.tracking import description, pages
+from search.tracking import description
 from search.tracking.record import Record
 from search.tracking.registered import Candidate, better, champion, crown, name
 from search.tracking.tracker import Tracker
@@ -111,7 +112,7 @@ def test_what_is_registered_says_what_it_is_worth_and_stays_until_there_is_bette
         "| test/loss&emsp; | 0.4 |" in version.description
         and f'denoise.load("models:/{model}@champion")' in version.description
     )
-    assert f"[with \\[a\\] name 1]({pages.run_page('1', searches[0])})" in version.description
+    assert f"[with \\[a\\] name 1]({mlflow_pages.run_page('1', searches[0])})" in version.description
     assert (
         "[seed 1001](#/experiments/" in version.description
         and "digits" in client.get_registered_model(model).description

@@ -9,7 +9,8 @@ from typing import Any
 
 from denoise import metrics
 from denoise.config import catalog
-from search.tracking import pages, saved_view
+from search.console import mlflow_pages
+from search.tracking import saved_view
 from search.tracking.tracker import Tracker
 
 
@@ -25,7 +26,7 @@ def kept(tracker: Tracker, name: str) -> dict[str, Any]:
 def test_the_views_are_kept_with_the_experiment_and_written_once(tmp_path: Path) -> None:
     tracker = Tracker(None, "denoise-search", tmp_path)
     saved_view.write(tracker)
-    state = kept(tracker, pages.TRIALS)
+    state = kept(tracker, mlflow_pages.TRIALS)
     assert state["orderByKey"] == "metrics.`val/loss`" and state["orderByAsc"]
     shown = state["selectedColumns"]
     assert {"metrics.`val/loss`", "tags.`differs`", "tags.`outcome`", "params.`optimizer.lr`"} <= set(shown)
@@ -35,7 +36,7 @@ def test_the_views_are_kept_with_the_experiment_and_written_once(tmp_path: Path)
     assert {chart["metricKey"] for chart in state["compareRunCharts"]} == {metrics.VAL_LOSS}
     assert [chart["type"] for chart in state["compareRunCharts"]] == ["BAR", "LINE", "IMAGE"]
     assert not any("attributes" in name for name in shown), "no room before val/loss"
-    (chart,) = kept(tracker, pages.IMAGES)["compareRunCharts"]
+    (chart,) = kept(tracker, mlflow_pages.IMAGES)["compareRunCharts"]
     assert chart["type"] == "IMAGE" and chart["imageKeys"] == ["samples"]
     written = []
     tracker.client.set_experiment_tag = lambda *given: written.append(given)
@@ -48,7 +49,7 @@ def test_a_column_is_what_some_search_varies_and_rivals_are_of_one_seed_and_shap
     for number, kinds in enumerate(("activation", "activation, optimizer")):
         parent = tracker.start(f"search {number}", {"role": "search"}, {"kinds": kinds})
     saved_view.write(tracker)
-    state = kept(tracker, pages.TRIALS)
+    state = kept(tracker, mlflow_pages.TRIALS)
     columns = [name for name in state["selectedColumns"] if name.startswith("params")]
     assert columns == ["params.`activation`", "params.`optimizer`", "params.`optimizer.lr`"]
     for role in ("trial", "confirm", "transfer", "train"):
@@ -66,9 +67,9 @@ def test_each_address_names_the_mode_of_trainings(tmp_path: Path) -> None:
     found = re.findall(r"http\S+", said)
     assert len(found) == 3 and all(each.startswith("http://h:1/#/experiments/1/runs") for each in found)
     assert all("?workflowType=machine_learning" in each for each in found) and f"/runs/{parent}?" in said
-    assert f"viewStateShareKey={pages.IMAGES}&compareRunsMode=CHART" in said
+    assert f"viewStateShareKey={mlflow_pages.IMAGES}&compareRunsMode=CHART" in said
     note = tracker.client.get_run(parent).data.tags["mlflow.note.content"]
-    assert "Not ended yet" in note and f"]({pages.view_page('1', pages.TRIALS)})" in note
+    assert "Not ended yet" in note and f"]({mlflow_pages.view_page('1', mlflow_pages.TRIALS)})" in note
     child = tracker.start("trial", {"role": "trial", "trial": "0", "differs": "baseline"}, {}, parent).run_id
     note = tracker.client.get_run(child).data.tags["mlflow.note.content"]
-    assert f"[search]({pages.run_page('1', parent)})" in note
+    assert f"[search]({mlflow_pages.run_page('1', parent)})" in note
