@@ -20,7 +20,7 @@ from benchmarks.results import ROOT, Row
 from denoise.errors import UserError
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.cli.mlflow_server import free_port
-from search.console import mlflow_pages as pages
+from search.console import mlflow_pages
 from search.tracking import saved_view
 from search.tracking.tags import Tag
 from search.tracking.tracker import Tracker
@@ -69,8 +69,8 @@ def measure(trials: int, repeat: int) -> list[dict[str, float]]:
         tracker, parent = fill(store, trials)
         print(f"{trials} trials in {store.joinpath('mlflow.db').stat().st_size / 1e6:.0f} MB", flush=True)
         with serving(store) as server:
-            addresses = {"trials": pages.view_page(tracker.experiment_id, pages.TRIALS)}
-            addresses |= {"search": pages.run_page(tracker.experiment_id, parent)}
+            addresses = {"trials": mlflow_pages.view_page(tracker.experiment_id, mlflow_pages.TRIALS)}
+            addresses |= {"search": mlflow_pages.run_page(tracker.experiment_id, parent)}
             turns = []
             for _ in range(repeat):
                 turns.append(turn({name: f"{server}/{page}" for name, page in addresses.items()}, tracker))

@@ -53,6 +53,7 @@ def test_a_trial_composes_as_hydra_composes_it(name: str) -> None:
         assert OmegaConf.is_struct(found.cfg) == OmegaConf.is_struct(expected.cfg)
 
 
+@pytest.mark.components
 def test_every_option_composes_as_hydra_composes_it() -> None:
     """The k-th option of every kind together, for each k; of Hydra's own each takes a quarter of a second."""
     options = {kind: catalog.options(kind) for kind in catalog.KINDS}

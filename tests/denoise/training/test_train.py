@@ -91,6 +91,7 @@ def seen(model: str, overrides: tuple[str, ...], trained: bool) -> str:
     return f"{[loss for _, loss in found]} {evaluated.mean().item()}"
 
 
+@pytest.mark.components
 @pytest.mark.parametrize("model", TINY)
 @pytest.mark.parametrize(("kind", "option"), OPTIONS)
 def test_the_option_acts(kind, option, model):
@@ -121,6 +122,7 @@ def another_value(domain: dict, default: object) -> object:
     return low if isinstance(default, int | float) and abs(far - default) < 0.2 * (far - low) else far
 
 
+@pytest.mark.components
 @pytest.mark.parametrize(("kind", "option", "name"), PARAMETERS)
 def test_the_searched_parameter_acts(kind, option, name):
     """Another value of its domain gives other numbers than the default: a search over it is not over nothing."""
