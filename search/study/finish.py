@@ -200,7 +200,7 @@ def crown(session: Session, top: Record, found: Confirmation | None) -> None:
             path = weights.fetch(tracker, replace(top, run_id=run_id), Path(folder))
             if run_id != top.run_id:
                 Run(tracker, top.run_id).artifacts({weights.NAME: path.read_bytes()}, "weights")
-            if draws and (said := registered.crown(tracker, model, new, search.composed)):
+            if draws and (said := registered.crown(tracker, model, new, search.composed, path.read_bytes())):
                 session.display.note(said)
             return
     session.display.note(f"the best run's weights were not kept: {make('reproduce')} trains it again")

@@ -9,12 +9,16 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from denoise.config.compose import Composed
+from denoise.errors import UserError
 from denoise.inference import mlflow_model
+from denoise.inference.load import WEIGHTS
 from denoise.inference.profile import profile
 from denoise.metrics import TEST_LOSS, VAL_LOSS
 from search.tracking import description
@@ -91,10 +95,11 @@ def champion(tracker: Tracker, model: str) -> str:
     return ""
 
 
-def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed) -> str:
+def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed, weights: bytes = b"") -> str:
     """Register a run's weights as the champion of a model; why not, in one line, where the one before stays.
 
-    composed: the run's config. A run that is the champion already stays the version that it is.
+    composed: the run's config; weights: the file, of which tracking.graph makes a graph too. A run that is the champion
+    already stays the version that it is. A line also where there is no graph.
     """
     from mlflow.exceptions import MlflowException
 
@@ -110,6 +115,12 @@ def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed) -> s
         return _stays(model, old, new)
     digest = new.record.tags.get(Tag.WEIGHTS_SHA256, "")
     files = mlflow_model.files(new.record.overrides, profile(composed.cfg), digest, run_id)
+    note = ""
+    if composed.cfg.tracking.graph and weights:
+        try:
+            files |= _graph(files, weights)
+        except UserError as error:
+            note = str(error)
     if not all(tracker.has(run_id, f"weights/{each}") for each in files):
         Run(tracker, run_id).artifacts(files, "weights")
     said = _describe(tracker, model, new)
@@ -117,11 +128,18 @@ def crown(tracker: Tracker, model: str, new: Candidate, composed: Composed) -> s
         client.update_model_version(model, old.version, said)
         for key, value in new.tags.items():
             client.set_model_version_tag(model, old.version, key, value)
-        return ""
+        return note
     source = f"{client.get_run(run_id).info.artifact_uri}/weights"
     made = client.create_model_version(model, source=source, run_id=run_id, tags=new.tags, description=said)
     client.set_registered_model_alias(model, CHAMPION, str(made.version))
-    return ""
+    return note
+
+
+def _graph(files: Mapping[str, bytes], weights: bytes) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        for name, content in {**files, WEIGHTS: weights}.items():
+            (Path(folder) / name).write_bytes(content)
+        return mlflow_model.graph(Path(folder))
 
 
 def _stays(model: str, old: Any, new: Candidate) -> str:

@@ -1,18 +1,23 @@
 """denoise.load and denoise.sample: what they draw, and what is refused of a folder that may be anybody's."""
 
 import json
+import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import denoise
 from denoise.config.compose import compose
 from denoise.data import images
 from denoise.errors import UserError
 from denoise.inference import mlflow_model
+from denoise.inference.load import Trained
 from denoise.inference.profile import mosaic, profile, stand_in
 from denoise.pictures.grid import grid_png
 from denoise.training import train
@@ -103,6 +108,46 @@ def test_mlflow_draws_a_row_a_seed(folder: Path) -> None:
     drawn = torch.from_numpy(sampler.predict({"n": [2, 1], "seed": [4, 9]}))
     assert torch.equal(drawn, torch.cat([denoise.sample(model, 2, seed=4), denoise.sample(model, 1, seed=9)]))
     assert torch.equal(torch.from_numpy(sampler.predict({"n": [2]})), denoise.sample(model, 2))
+
+
+ELSEWHERE = """
+import sys
+import mlflow.pytorch, torch
+from safetensors.torch import load_file, save_file
+graph, given = mlflow.pytorch.load_model(sys.argv[1]), load_file(sys.argv[2])
+with torch.no_grad():
+    save_file({"found": graph(*(given[name] for name in sorted(given)))}, sys.argv[2])
+assert not {"denoise", "search"} & set(sys.modules), "a graph needs no project"
+"""
+
+
+def test_a_graph_is_the_denoiser_in_a_process_without_this_project(tmp_path: Path) -> None:
+    registered(tmp_path, [*CONFIG, *CLASSES])
+    for name, content in mlflow_model.graph(tmp_path).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    given = [torch.randn(5, 1, 8, 8), torch.linspace(0.1, 5.0, 5), torch.arange(5)]
+    save_file(dict(zip("abc", given, strict=True)), tmp_path / "given")
+    rest = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    asked = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import sys; sys.path.insert(0, {sysconfig.get_path('purelib')!r})\n{ELSEWHERE}",
+    ]
+    subprocess.run([*asked, str(tmp_path), str(tmp_path / "given")], env=rest, check=True, cwd=tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(load_file(tmp_path / "given")["found"], denoise.load(tmp_path)(*given))
+    assert mlflow_model._load_pyfunc(str(tmp_path)).predict({"n": [1]}).shape == (1, 1, 8, 8), (
+        "and drawn from as before"
+    )
+
+
+def test_a_network_without_a_graph_is_refused_in_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trained, "forward", lambda self, x, sigma: x * float(sigma.max()))
+    with pytest.raises(UserError, match=r"tracking.graph: torch.export does not take this network \(") as error:
+        mlflow_model.graph(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_a_profile_is_of_the_data() -> None:
