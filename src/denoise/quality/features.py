@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from denoise.data.images import Images
 from denoise.errors import UserError
+from denoise.fault import line
 from denoise.paths import place
 from denoise.process_state import steady
 from denoise.quality import classifier as small
@@ -68,14 +69,22 @@ def classifier(data: Images, folder: Path | None = None) -> Features:
 
 
 def file(data: Images, folder: Path | None = None, path: str | None = None) -> Features:
-    """The features that a TorchScript file makes. It is code: only what is typed is opened. Errors: UserError."""
+    """The features that a TorchScript file makes, or an ONNX one. It is code: only what is typed is opened.
+
+    Errors: UserError.
+    """
     if path is None:
-        raise UserError("quality=file: which one? add quality.path=FILE, a TorchScript file: images -> (N, D)")
+        raise UserError("quality=file: which one? add quality.path=FILE, of TorchScript or .onnx: images -> (N, D)")
     where = f"quality.path={path}"
     try:
         content = place(path, where).read_bytes()
     except OSError as error:
-        raise UserError(f"{where}: cannot be read ({error.strerror}); give a file of torch.jit.save") from error
+        raise UserError(
+            f"{where}: cannot be read ({error.strerror}); give a file of torch.jit.save, or ONNX"
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if path.endswith(".onnx"):
+        return Features(Path(path).name, _onnx(content, where), sha256=digest)
     try:
         with steady(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls TorchScript old
@@ -83,7 +92,21 @@ def file(data: Images, folder: Path | None = None, path: str | None = None) -> F
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:160]
         raise UserError(f"{where}: not a TorchScript file ({said}); give a file of torch.jit.save") from error
-    return Features(Path(path).name, model, sha256=hashlib.sha256(content).hexdigest())
+    return Features(Path(path).name, model, sha256=digest)
+
+
+def _onnx(content: bytes, where: str) -> Callable[[Tensor], Tensor]:
+    """The first output of an ONNX graph of one input."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"{where}: onnxruntime is not installed; make install EXTRA=quality brings it") from error
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+    except Exception as error:  # whatever the library says of a file that is none
+        raise UserError(f"{where}: not an ONNX file of one input ({line(error)[:160]})") from error
+    return lambda images: torch.from_numpy(session.run(None, {given.name: images.numpy(force=True)})[0])
 
 
 def imagenet(data: Images, folder: Path | None = None) -> Features:

@@ -154,6 +154,52 @@ def test_a_file_of_the_users_makes_features(digits: Images, tmp_path: Path) -> N
     assert found.name == "means.pt" and len(found.sha256) == 64 and found.accuracy is None
 
 
+def proto(number: int, value: int | str | bytes) -> bytes:
+    """A field of a protocol buffer."""
+    if isinstance(value, int):
+        return bytes([number << 3, value])
+    content = value.encode() if isinstance(value, str) else value
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def onnx_means() -> bytes:
+    """An ONNX file of y = the mean of x (N, C, H, W) over H and W, written by hand after onnx.proto."""
+    axes = proto(1, "axes") + proto(8, 2) + proto(8, 3)
+    axes += bytes([20 << 3 & 127 | 128, 1, 7])  # field 20: the type, a list of whole numbers
+    keep = proto(1, "keepdims") + proto(3, 0) + bytes([20 << 3 & 127 | 128, 1, 2])
+    node = proto(1, "x") + proto(2, "y") + proto(4, "ReduceMean") + proto(5, axes) + proto(5, keep)
+    ends = []
+    for name, size in (("x", 4), ("y", 2)):
+        shape = b"".join(proto(1, proto(2, f"{name}{i}")) for i in range(size))
+        ends.append(proto(1, name) + proto(2, proto(1, proto(1, 1) + proto(2, shape))))
+    graph = proto(1, node) + proto(2, "g") + proto(11, ends[0]) + proto(12, ends[1])
+    long = bytes([7 << 3 | 2, len(graph) & 127 | 128, len(graph) >> 7]) + graph
+    return proto(1, 8) + long + proto(8, proto(1, "") + proto(2, 13))
+
+
+def test_an_onnx_file_makes_features(digits: Images, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="make install EXTRA=quality brings it")
+    (tmp_path / "means.onnx").write_bytes(onnx_means())
+    (tmp_path / "bad.onnx").write_text("no network")
+    found = features.file(digits, path=str(tmp_path / "means.onnx"))
+    x = digits.look_up("test", torch.arange(260))
+    torch.testing.assert_close(found(x), x.mean((2, 3)).double())
+    assert found.name == "means.onnx" and len(found.sha256) == 64
+    with pytest.raises(UserError, match="bad.onnx: not an ONNX file") as error:
+        features.file(digits, path=str(tmp_path / "bad.onnx"))
+    assert "\n" not in str(error.value)
+
+
+def test_an_onnx_file_without_its_library_is_refused(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "means.onnx").write_bytes(onnx_means())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="onnxruntime is not installed; make install EXTRA=quality"):
+        features.file(digits, path=str(tmp_path / "means.onnx"))
+
+
 def test_a_file_that_makes_none_is_refused_in_one_line(digits: Images, tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_text("no network")
     for path, said in ((None, "add quality.path=FILE"), ("bad.pt", "not a TorchScript"), ("x.pt", "cannot be read")):
