@@ -85,7 +85,7 @@ def unet(width: int) -> nn.Module:
     from diffusers import UNet2DModel
 
     blocks = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
-    made: nn.Module = UNet2DModel(
+    made: Any = UNet2DModel(
         sample_size=32, block_out_channels=(width, 2 * width), layers_per_block=2, norm_num_groups=8, **blocks
     )
     return made
