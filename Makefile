@@ -26,7 +26,7 @@ ENGINES := compose
 SERVICE = $(PYTHON) -IS docker/service.py
 START = $(if $(ENGINE),$(SERVICE),$(PY) -IS search/cli/from_make.py search)
 HERE = $(if $(ENGINE),,$(STAMP))
-VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-components test-faults test-browser test-docker lint lock
+VERBS := help install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect sites bench test test-components test-verbs test-faults test-browser test-docker lint lock
 
 # what else stands on make's command line was meant for ARGS: make would take it for its own, and train the default
 KNOWN := ARGS RUN ENGINE EXTRA PYTHON TORCH
@@ -146,6 +146,9 @@ test: $(STAMP) ## run the tests, but for those that have a verb of their own
 
 test-components: $(STAMP) ## each component against its formula, its contract, trusted implementations
 	@$(PY) -IS search/cli/from_make.py pytest -m components
+
+test-verbs: $(STAMP) ## each verb as it is typed, in processes of its own; the package, make itself, the notebook
+	@$(PY) -IS search/cli/from_make.py pytest -m verbs
 
 test-faults: $(STAMP) ## break searches: kills, outages, full disks, moved stores, hostile text
 	@$(PY) -IS search/cli/from_make.py pytest -m faults

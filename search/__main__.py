@@ -47,6 +47,7 @@ REPOSITORY = (
     "bench",
     "test",
     "test-components",
+    "test-verbs",
     "test-faults",
     "test-browser",
     "test-docker",

@@ -78,7 +78,8 @@ QUICK = (  # no processes, no servers, no trainings of seconds: for the edit loo
 
 COMPONENTS = ("activation", "normalization", "optimizer", "initializer", "kernels")  # folders of tests/denoise
 COMPONENTS += ("test_feed_forward", "test_lr_schedule", "test_weight_normalization")  # and files
-APART = ("faults", "browser", "components")
+VERBS = ("cli", "searches", "test_make", "test_package", "test_notebook")  # folders and files
+APART = ("faults", "browser", "components", "verbs")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -91,12 +92,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take long, so that no worker is left with one of them at the end.
 
-    What breaks a search has a verb of its own, `make test-faults`, as have pages in a browser, `make test-browser`, and
-    the catalogue, `make test-components`; they are run here too where a file of theirs is named.
+    What is marked with a name of APART has a verb of its own, make test-NAME; a file of it that is named is run here.
     """
     for item in items:
         if {item.path.parent.name, item.path.stem} & {*COMPONENTS}:
             item.add_marker("components")
+        if {item.path.parent.name, item.path.stem} & {*VERBS} and not any(map(item.get_closest_marker, APART)):
+            item.add_marker("verbs")
         if item.path.stem in QUICK and not item.get_closest_marker("faults"):
             item.add_marker("quick")
     if not config.getoption("file_or_dir") and not config.getoption("markexpr"):

@@ -119,7 +119,7 @@ BUILDING_BLOCKS = {
 }
 VERBS = (
     "install search train ui best reproduce report sample searches trials compare remove up down logs catalog inspect "
-    "sites bench test test-components test-faults test-browser test-docker lint help lock"
+    "sites bench test test-components test-verbs test-faults test-browser test-docker lint help lock"
 )
 
 
