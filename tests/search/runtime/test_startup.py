@@ -145,8 +145,8 @@ def test_a_refusal_after_the_workers_have_started_leaves_none_and_nothing(tmp_pa
     """They start before the whole of the search is checked."""
     store = tmp_path / "runs"
     done = python("-m", "search", "search", f"store={store}", *BESIDE)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "search.equal=never: unknown; legal: steps, time\n"
+    assert done.returncode == 2 and done.stderr == "search.equal=never: unknown; legal: steps, time\n"
+    assert done.stdout.startswith("search=joint ") and done.stdout.count("\n") == 1, "what was to be done, and no more"
     assert not store.exists()
 
     def left() -> list[bytes]:
