@@ -46,6 +46,16 @@ def none() -> Iterator[None]:
         limit = before
 
 
+def raced(call: Callable[..., Any], *given: Any, **more: Any) -> Any:
+    """What a call returns, made again where another process has written the same row in between."""
+    try:
+        return call(*given, **more)
+    except Exception as error:
+        if not any("unique constraint" in str(each).lower() for each in chain(error)):
+            raise
+        return call(*given, **more)
+
+
 def away(error: BaseException) -> bool:
     """Tell whether an error says that a tracker or a storage does not answer now, and may answer later."""
     if code := status(error):

@@ -14,6 +14,7 @@ from denoise.config import catalog
 from denoise.metrics import SAMPLES_PER_SECOND, VAL_LOSS
 from search.console import mlflow_pages
 from search.console.mlflow_pages import IMAGES, TRIALS
+from search.runtime import retry
 from search.tracking.tags import SAMPLES, Tag
 from search.tracking.tracker import Tracker
 
@@ -64,7 +65,7 @@ def write(tracker: Tracker) -> None:
         packed = base64.b64encode(zlib.compress(json.dumps(view).encode())).decode()
         text = json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
         if tags.get(TAG + name) != text:
-            tracker.client.set_experiment_tag(tracker.experiment_id, TAG + name, text)
+            retry.raced(tracker.client.set_experiment_tag, tracker.experiment_id, TAG + name, text)
 
 
 def addresses(server: str, tracker: Tracker) -> list[str]:

@@ -267,7 +267,7 @@ class Run:
         said = json.dumps({"sha256": digest, **profile})
         dataset = Dataset(hide(name), digest[:DIGITS], "local", json.dumps({"uri": hide(source)}), profile=said)
         given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-        self.tracker.client.log_inputs(self.run_id, datasets=[given])
+        retry.raced(self.tracker.client.log_inputs, self.run_id, datasets=[given])
 
     def artifacts(self, files: Mapping[str, bytes], folder: str | None = None) -> None:
         """Store files by name."""

@@ -2,8 +2,10 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -12,6 +14,8 @@ import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 import denoise
 from denoise.config import catalog
@@ -21,6 +25,7 @@ from denoise.errors import UserError
 from denoise.pictures.grid import grid_png
 from search.__main__ import main
 from search.analysis.ranking import best
+from search.runtime import retry
 from search.tracking.record import Record
 from search.tracking.tracker import Run, Tracker, resolve_uri
 from search.trial.config_hash import config_sha256
@@ -178,6 +183,40 @@ def test_a_run_says_which_data_it_saw(books: Books) -> None:
     profile = json.loads(dataset.profile)
     assert dataset.name == "digits" and tags["data_sha256"].startswith(dataset.digest) and len(dataset.digest) == 16
     assert profile["sha256"] == tags["data_sha256"] and profile["shape"] == [1, 8, 8] and profile["num_rows"] == 1797
+
+
+def test_two_processes_note_one_data_set_at_once(tmp_path: Path) -> None:
+    """Between another's look for the data set and its writing of it, which MLflow refuses then."""
+    first, second = (Tracker(None, "denoise-search", tmp_path) for _ in range(2))
+    runs = [tracker.start(f"run {i}", {}, {}) for i, tracker in enumerate((first, second))]
+    noted: list[int] = []
+
+    def in_between(session: Session, *given: Any) -> None:
+        if not noted and any(type(each).__name__ == "SqlDataset" for each in session.new):
+            noted.append(1)
+            other = threading.Thread(target=runs[1].data, args=("digits", "digits", "a" * 64, {}))
+            other.start()
+            other.join()
+
+    event.listen(Session, "before_flush", in_between)
+    try:
+        runs[0].data("digits", "digits", "a" * 64, {})
+    finally:
+        event.remove(Session, "before_flush", in_between)
+    found = [first.client.get_run(run.run_id).inputs.dataset_inputs for run in runs]
+    assert noted and [[each.dataset.digest for each in inputs] for inputs in found] == [["a" * 16]] * 2
+
+
+def test_a_call_that_is_refused_for_another_reason_is_made_once() -> None:
+    calls: list[int] = []
+
+    def refused() -> None:
+        calls.append(1)
+        raise ValueError("no such run")
+
+    with pytest.raises(ValueError, match="no such run"):
+        retry.raced(refused)
+    assert len(calls) == 1
 
 
 def test_pictures_by_step_have_the_names_that_mlflow_gives(local: Books, tmp_path: Path) -> None:

@@ -85,8 +85,12 @@ def search_on(typed: list[str], seed: int, meeting: Barrier) -> None:
         patch.setattr(train, "fit", unsteady)
         prepared = spec.prepare(typed)
         session = loop.join(prepared, *loop.open_stores(prepared), Silent())  # type: ignore[arg-type]
-        while loop.next_trial(session):
-            pass
+        try:
+            while loop.next_trial(session):
+                pass
+        except BaseException:
+            meeting.abort()  # the others wait for this one no longer
+            raise
 
 
 def test_how_a_search_is_divided() -> None:
