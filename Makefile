@@ -52,7 +52,7 @@ endif
 .PHONY: $(VERBS)
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
 	@echo '  ARGS="key=value ..." are Hydra overrides, RUN=NAME names a search or a run: its id or first digits, 'trial 12', best, ...'
 	@echo '  ENGINE=compose does it in the service that make up has started.'
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from denoise.config import catalog
 from denoise.config.compose import Composed
+from denoise.config.legal import is_lightning
 from denoise.config.moved import as_first_named
 from denoise.errors import UserError, choose
 from denoise.evaluation import sample_quality
@@ -114,6 +115,8 @@ def prepare(typed: Sequence[str]) -> Search:
     sample_quality.check(cfg)
     if sample_quality.asked(cfg) and not settings.confirm.finalists:
         missing.append("note: quality is measured in the confirmation, which search.confirm.finalists=0 leaves out")
+    if cfg.tracking.graph and is_lightning(cfg.model):
+        missing.append("note: tracking.graph: a LightningModule is not registered as a model, so it has no graph")
     store = store_of(cfg)
     url = database.address(cfg.search.storage, store)
     base = {"config": named_by(composed), "seed": cfg.seed, "fixed": sorted(found.fixed)}

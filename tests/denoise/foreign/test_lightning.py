@@ -297,7 +297,9 @@ def test_what_only_a_lightning_module_has_is_refused_for_our_own(group: str, opt
 
 def test_a_search_of_it_draws_what_acts(tmp_path: Path) -> None:
     """No optimizer that asks for a curvature, no denoiser; what its code is names it."""
-    search = spec.prepare([*typed(), f"store={tmp_path / 'runs'}", f"allow=[{HERE}]", "search.confirm.finalists=0"])
+    own = [f"store={tmp_path / 'runs'}", f"allow=[{HERE}]", "search.confirm.finalists=0", "tracking.graph=true"]
+    search = spec.prepare([*typed(), *own])
+    assert any(note.startswith("note: tracking.graph: a LightningModule is not registered") for note in search.notes)
     assert "sophia" not in search.space.options["optimizer"] and "adamw" in search.space.options["optimizer"]
     assert search.space.options["activation"][0] == "as_built" and "feed_forward" not in search.space.options
     assert search.name.startswith("own-lightning-joint-") and "denoiser" not in search.space.options
