@@ -67,7 +67,7 @@ class Tracker:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 sqlite.close(file)  # MLflow keeps connections, also to a file that was here before
             self.client: Any = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self.experiment_id = self._experiment(experiment, new)
+            self.experiment_id = retry.raced(self._experiment, experiment, new)
             self.client = Patient(self.client, "the tracker", {"log_artifacts": self.client.search_experiments})
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = hide_of(self.uri, " ".join(str(error).split()))[:160]

@@ -207,6 +207,25 @@ def test_two_processes_note_one_data_set_at_once(tmp_path: Path) -> None:
     assert noted and [[each.dataset.digest for each in inputs] for inputs in found] == [["a" * 16]] * 2
 
 
+def test_two_processes_make_one_experiment_at_once(tmp_path: Path) -> None:
+    Tracker(None, "denoise-search", tmp_path)  # the database is there
+    made: list[Tracker] = []
+
+    def in_between(session: Session, *given: Any) -> None:
+        if not made and any(type(each).__name__ == "SqlExperiment" for each in session.new):
+            other = threading.Thread(target=lambda: made.append(Tracker(None, "another", tmp_path)))
+            made.append(None)  # type: ignore[arg-type]
+            other.start()
+            other.join()
+
+    event.listen(Session, "before_flush", in_between)
+    try:
+        one = Tracker(None, "another", tmp_path)
+    finally:
+        event.remove(Session, "before_flush", in_between)
+    assert len(made) == 2 and made[1].experiment_id == one.experiment_id
+
+
 def test_a_call_that_is_refused_for_another_reason_is_made_once() -> None:
     calls: list[int] = []
 
